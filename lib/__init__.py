@@ -1,0 +1,1 @@
+"""Siamese Masked Autoencoders, reproduced: the code behind the numbered notebooks."""

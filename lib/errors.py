@@ -1,0 +1,42 @@
+"""Errors that a user can cause and repair, told in one line."""
+
+import difflib
+import functools
+import sys
+from collections.abc import Callable, Iterable
+
+
+class UserError(ValueError):
+    """A wrong path, value or file. The message is one line that names it and says what to do.
+
+    In a notebook it is shown as that line, without a traceback.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+def unknown(kind: str, value: object, choices: Iterable[str]) -> UserError:
+    """The error for a name that is not among `choices`, with the near misses first.
+
+    Returns (does not raise) the UserError, so that the caller's `raise` shows where it happened.
+    """
+    choices = sorted(choices)
+    near = difflib.get_close_matches(str(value), choices, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    return UserError(f"unknown {kind} {value!r}: {hint}choose one of {', '.join(choices)}")
+
+
+def cli(main: Callable[..., None]) -> Callable[..., int]:
+    """Turn a `main` into a command's entry point: a UserError becomes one line on stderr and exit status 2."""
+
+    @functools.wraps(main)
+    def run(*args, **kwargs) -> int:
+        try:
+            main(*args, **kwargs)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        return 0
+
+    return run

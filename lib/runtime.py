@@ -1,0 +1,95 @@
+"""What every part needs and no method owns: the repository's root, seeds, progress, safe writes, run records."""
+
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+REPO_ROOT = Path(__file__).resolve().parent.parent
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and PyTorch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def progress(iterable: Iterable, desc: str, total: int | None = None, initial: int = 0) -> tqdm:
+    """A progress bar on a terminal, nothing elsewhere: notebooks and logs stay free of its residue.
+
+    Set the environment variable SIAMMAE_PROGRESS to 1 (always) or 0 (never) to overrule the terminal check.
+    """
+    wanted = os.environ.get("SIAMMAE_PROGRESS")
+    disable = not sys.stderr.isatty() if wanted is None else wanted == "0"
+    return tqdm(iterable, desc=desc, total=total, initial=initial, disable=disable, dynamic_ncols=True, leave=False)
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Write to the yielded temporary path; on success it is moved to `path`, on any failure it is removed.
+
+    The temporary name keeps the suffix, because savers choose the format by it, and lies in the same folder, because
+    a move across file systems is not atomic. Works for a file or a folder (create it yourself); an existing folder is
+    not replaced.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        for child in path.iterdir():
+            _remove(child)
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, content: dict) -> None:
+    """Write `content` as indented JSON, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def hardware() -> str:
+    """The device's name in words, for tables: the GPU's name, or the CPU's with its core count."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        name = names[0] if names else name
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def run_record(parameters: dict) -> dict:
+    """What a number needs to be trusted later: parameters, commit, package versions, hardware."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=REPO_ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    packages = ["torch", "torchvision", "timm", "numpy", "accelerate"]
+    return {
+        "parameters": parameters,
+        "commit": commit or "no git checkout",
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "hardware": hardware(),
+    }
