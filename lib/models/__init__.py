@@ -1,0 +1,1 @@
+"""Learned models, one file each with its objective. They know nothing of data sets or training."""

@@ -1,0 +1,121 @@
+"""The Vision Transformer that every system here encodes with (Dosovitskiy et al. 2021, arXiv 2010.11929).
+
+Built from timm's blocks and named as timm names things, so that published weights load. Positions are MAE's fixed
+two-dimensional sine-cosine table; they are added before patches are dropped, the class token is attached after.
+
+Shapes: `B` batch, `H W` pixels, `P` patch side, `h w` patch grid, `N` = h*w patches, `K` kept patches, `D` width.
+"""
+
+from functools import partial
+
+import torch
+from einops import rearrange
+from timm.layers import PatchEmbed
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from lib.errors import UserError, unknown
+from lib.tokens.masking import take
+from lib.tokens.patches import grid_of, resize_positions, sincos_positions
+
+LayerNorm = partial(nn.LayerNorm, eps=1e-6)
+
+# Width, depth and heads. "micro" and "mini" train on a laptop's CPU; the others are the field's.
+VIT_SIZES = {
+    "micro": {"embed_dim": 128, "depth": 4, "num_heads": 4},
+    "mini": {"embed_dim": 192, "depth": 6, "num_heads": 3},
+    "tiny": {"embed_dim": 192, "depth": 12, "num_heads": 3},
+    "small": {"embed_dim": 384, "depth": 12, "num_heads": 6},
+    "base": {"embed_dim": 768, "depth": 12, "num_heads": 12},
+}
+
+
+def vit_size(name: str) -> dict[str, int]:
+    """Constructor arguments of a named size; UserError with the near misses for an unknown name."""
+    if name not in VIT_SIZES:
+        raise unknown("encoder size", name, VIT_SIZES)
+    return dict(VIT_SIZES[name])
+
+
+class ViTEncoder(nn.Module):
+    """A plain pre-norm ViT with class token and fixed positions.
+
+    Given the same weights it equals timm's VisionTransformer (a test shows it to 1e-5).
+
+    Args:
+        image_size: side in pixels of the square frames it is trained on; others run with resized positions.
+        patch_size: P.
+        embed_dim, depth, num_heads, mlp_ratio: as in timm.
+    """
+
+    def __init__(
+        self, image_size: int, patch_size: int, embed_dim: int, depth: int, num_heads: int, mlp_ratio: float = 4.0
+    ):
+        super().__init__()
+        if embed_dim % num_heads:
+            raise UserError(f"embed_dim {embed_dim} is no multiple of num_heads {num_heads}")
+        self.patch_size = patch_size
+        self.grid = grid_of(image_size, image_size, patch_size)
+        self.patch_embed = PatchEmbed(None, patch_size, in_chans=3, embed_dim=embed_dim)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
+        positions = torch.cat([torch.zeros(1, embed_dim), sincos_positions(embed_dim, self.grid)])
+        self.register_buffer("pos_embed", positions.unsqueeze(0))
+        self.blocks = nn.ModuleList(
+            Block(embed_dim, num_heads, mlp_ratio, qkv_bias=True, norm_layer=LayerNorm) for _ in range(depth)
+        )
+        self.norm = LayerNorm(embed_dim)
+        initialize(self)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Patch tokens with their positions: float (B, 3, H, W) -> (B, N, D). UserError unless H, W are whole patches."""
+        grid = grid_of(*images.shape[-2:], self.patch_size)
+        positions = resize_positions(self.pos_embed[0, 1:], self.grid, grid)
+        return self.patch_embed(images) + positions
+
+    def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Encode the patches in `keep` (int64 (B, K); all when None): float (B, 3, H, W) -> (B, 1 + K, D).
+
+        Token 0 is the class token. The final LayerNorm is applied.
+        """
+        tokens = self.embed(images)
+        if keep is not None:
+            tokens = take(tokens, keep)
+        tokens = self._attach_cls(tokens)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.norm(tokens)
+
+    def features(self, images: Tensor, block: int = -1) -> Tensor:
+        """Feature grid of unmasked frames: float (B, 3, H, W) -> (B, D, h, w).
+
+        `block` counts from 1; -1 is the last. The final LayerNorm follows whichever block is chosen (protocols take
+        the last block's normed tokens; earlier blocks are read the same way). UserError when there is no such block.
+        """
+        depth = len(self.blocks)
+        last = depth if block == -1 else block
+        if not 1 <= last <= depth:
+            raise UserError(f"block {block} does not exist: choose 1 to {depth}, or -1 for the last")
+        grid = grid_of(*images.shape[-2:], self.patch_size)
+        tokens = self._attach_cls(self.embed(images))
+        for layer in self.blocks[:last]:
+            tokens = layer(tokens)
+        return rearrange(self.norm(tokens)[:, 1:], "b (h w) d -> b d h w", h=grid[0])
+
+    def _attach_cls(self, tokens: Tensor) -> Tensor:
+        cls = self.cls_token + self.pos_embed[:, :1]
+        return torch.cat([cls.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+
+
+def initialize(module: nn.Module) -> None:
+    """MAE's initialisation of everything in `module`: Xavier-uniform matrices, zero biases, small normal tokens.
+
+    The patch convolution is treated as the matrix that it is; tokens named cls_token or mask_token are N(0, 0.02).
+    """
+    for child in module.modules():
+        if isinstance(child, nn.Linear | nn.Conv2d):
+            nn.init.xavier_uniform_(child.weight.data.flatten(1))
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)
+    for name, parameter in module.named_parameters():
+        if name.split(".")[-1] in {"cls_token", "mask_token"}:
+            nn.init.normal_(parameter, std=0.02)

@@ -1,0 +1,1 @@
+"""Pure tensor arithmetic on patches and masks: no weights, no data."""

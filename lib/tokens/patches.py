@@ -1,0 +1,97 @@
+"""Images as sequences of patches, and where each patch lies.
+
+Follows MAE (He et al. 2022, arXiv 2111.06377, section 3) and its released conventions.
+
+Shapes: `B` batch, `C` channels, `H W` pixels, `P` patch side, `h w` patch grid (H/P, W/P), `N` = h*w patches,
+`D` token width. Patches are numbered row by row; a patch vector is channel-last: (row, column, channel).
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from lib.errors import UserError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def normalize_images(images: Tensor) -> Tensor:
+    """uint8 RGB (..., 3, H, W) in 0..255 -> float32, ImageNet mean 0 and standard deviation 1 per channel."""
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
+    return (images.float() / 255 - mean) / std
+
+
+def denormalize_images(images: Tensor) -> Tensor:
+    """Inverse of `normalize_images` up to rounding: float (..., 3, H, W) -> float in 0..1, clipped, for display."""
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
+    return (images * std + mean).clamp(0, 1)
+
+
+def grid_of(height: int, width: int, patch_size: int) -> tuple[int, int]:
+    """The patch grid (h, w) of an image of `height` x `width` pixels; UserError unless both are whole patches."""
+    if height % patch_size or width % patch_size:
+        fits = tuple(max(patch_size, round(side / patch_size) * patch_size) for side in (height, width))
+        raise UserError(
+            f"frame size {height}x{width} is no multiple of the patch size {patch_size}: use {fits[0]}x{fits[1]}"
+        )
+    return height // patch_size, width // patch_size
+
+
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """(B, C, H, W) -> (B, N, P*P*C). UserError when H or W is no multiple of P."""
+    grid_of(*images.shape[-2:], patch_size)
+    return rearrange(images, "b c (h p) (w q) -> b (h w) (p q c)", p=patch_size, q=patch_size)
+
+
+def unpatchify(patches: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor:
+    """(B, N, P*P*C) with the patch grid (h, w) -> (B, C, H, W). Inverse of `patchify`."""
+    h, w = grid
+    return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=h, w=w, p=patch_size, q=patch_size)
+
+
+def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each patch over its pixels and channels jointly.
+
+    (B, N, P*P*C) -> two of (B, N, 1). The variance is unbiased and 1e-6 is added inside the root, as in MAE's release;
+    VideoMAE and AdaMAE differ (per channel, epsilon outside the root).
+    """
+    mean = patches.mean(dim=-1, keepdim=True)
+    variance = patches.var(dim=-1, keepdim=True)
+    return mean, (variance + 1e-6).sqrt()
+
+
+def normalize_patches(patches: Tensor) -> Tensor:
+    """MAE's per-patch normalised target (section 4.1, "w/ norm"): (B, N, P*P*C) -> same shape."""
+    mean, std = patch_statistics(patches)
+    return (patches - mean) / std
+
+
+def sincos_positions(embed_dim: int, grid: tuple[int, int]) -> Tensor:
+    """Fixed two-dimensional sine-cosine table (N, D), float32, for the patch grid (h, w).
+
+    The first half of the channels encodes the column and the second the row, as in MAE's released weights (whose
+    comments say otherwise). Within each half: sines, then cosines, with wavelengths 2*pi*10000^(k / (D/4)).
+    """
+    if embed_dim % 4:
+        raise UserError(f"embed_dim {embed_dim} is no multiple of 4, which two-dimensional positions need")
+    frequencies = 10000.0 ** -(torch.arange(embed_dim // 4, dtype=torch.float64) / (embed_dim // 4))
+    rows, columns = torch.meshgrid(*(torch.arange(side, dtype=torch.float64) for side in grid), indexing="ij")
+    angles = [axis.reshape(-1, 1) * frequencies for axis in (columns, rows)]
+    return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1).float()
+
+
+def resize_positions(positions: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
+    """Bicubic interpolation of a position table (N, D) from `old_grid` to `new_grid` -> (h*w, D).
+
+    What DINO and CropMAE do to run on frames of another size than they were trained on. The alternative, a new
+    sine-cosine table, shows the encoder positions it has never seen.
+    """
+    if old_grid == new_grid:
+        return positions
+    table = rearrange(positions, "(h w) d -> 1 d h w", h=old_grid[0])
+    table = F.interpolate(table, size=new_grid, mode="bicubic", align_corners=False)
+    return rearrange(table, "1 d h w -> (h w) d")
