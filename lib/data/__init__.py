@@ -1,0 +1,1 @@
+"""Reading of video data sets: frames, clips and their annotations."""

@@ -1,0 +1,1 @@
+"""Evaluation: label propagation and its measures, knowing neither models nor data formats."""
