@@ -1,0 +1,183 @@
+"""Exact frame reading: frame i of a file is the i-th picture that a decoder shows, whatever container holds it.
+
+Two decoders. decord jumps to the keyframe before a frame, which is quick, but it shows wrong pictures for AVI with
+B-frames and for MP4 with open groups of pictures, and counts the hidden frames of an MP4 edit list
+(dmlc/decord issues 252 and 365, and tests/test_video.py). PyAV decodes from the start in order, which is exact by
+counting. `_decord_is_exact` chooses: decord for plain MP4, PyAV for everything else and where decord is not installed
+(it has no wheel for macOS arm64). Both give the same pixels at full size.
+
+Shapes: `T` frames, `H W` pixels. Frames are uint8 RGB, (T, H, W, 3).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.reformatter import Interpolation
+from av.video.stream import VideoStream
+
+from lib.errors import UserError
+
+try:
+    import decord
+
+    decord.logging.set_level(decord.logging.QUIET)  # else native messages land in notebooks
+except ImportError:
+    decord = None
+
+# A file with fewer packets than this share of what its header promises was cut off on its way.
+WHOLE_SHARE = 0.95
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a file holds: `num_frames` that decode, mean `fps`, and the upright picture's `height` and `width`."""
+
+    num_frames: int
+    fps: float
+    height: int
+    width: int
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """Count the frames that can be read, and read the first.
+
+    MP4: packets are counted without decoding (exact, some ms for a 10 s clip), less those an edit list hides.
+    Other containers are decoded whole, because their packets need not be one frame each.
+
+    Raises UserError, which names the file, when it is missing, holds no video or no frame, is cut off or damaged.
+    """
+    return _inspect(Path(path))[0]
+
+
+def read_frames(path: str | Path, indices: Sequence[int], short_side: int | None = None) -> np.ndarray:
+    """Read frames by number -> uint8 (T, H, W, 3) RGB, in the order of `indices`, which may repeat.
+
+    short_side: scale the picture (bilinear with the filter widened by the scale, so without aliasing) until its short
+        side has this many pixels, the long side rounded to the nearest pixel. A smaller picture is never enlarged.
+
+    Raises UserError, which names the file, when `probe` would or when an index is not in 0..num_frames-1.
+    """
+    path, indices = Path(path), np.asarray(indices, dtype=np.int64)
+    if indices.size == 0 or indices.min() < 0:
+        raise UserError(f"{path}: asked for frames {indices.tolist()}; ask for one or more numbers from 0 upwards")
+    wanted, places = np.unique(indices, return_inverse=True)
+    info, decord_is_exact = _inspect(path, count=False)
+    if decord_is_exact:
+        frames = _read_with_decord(path, wanted, _scaled(info.height, info.width, short_side))
+    else:
+        frames = _read_with_pyav(path, wanted, short_side)
+    return frames[places]
+
+
+def _inspect(path: Path, count: bool = True) -> tuple[VideoInfo, bool]:
+    """Info and whether decord reads this file exactly. Without `count` only an MP4's num_frames is certain."""
+    with _opened(path) as (container, stream):
+        packets = [p for p in container.demux(stream) if p.size]
+        if len(packets) < WHOLE_SHARE * stream.frames:
+            raise UserError(
+                f"{path}: cut off: its header promises {stream.frames} frames, {len(packets)} are there; fetch it again"
+            )
+        decord_is_exact = decord is not None and _is_mp4(container) and _is_plain(packets)
+    with _opened(path) as (container, stream):
+        first = next(container.decode(stream), None)
+        if first is None:
+            raise UserError(f"{path}: holds no frame; fetch it again or leave it out")
+        if _is_mp4(container):
+            num_frames = sum(not p.is_discard for p in packets)
+        else:
+            num_frames = 1 + sum(1 for _ in container.decode(stream)) if count else len(packets)
+        if not stream.average_rate:
+            raise UserError(f"{path}: tells no frame rate; convert it to MP4 or leave it out")
+        height, width = (first.width, first.height) if first.rotation % 180 else (first.height, first.width)
+        info = VideoInfo(num_frames, float(stream.average_rate), height, width)
+    return info, decord_is_exact and first.rotation == 0
+
+
+def _is_mp4(container: InputContainer) -> bool:
+    return "mp4" in container.format.name.split(",")  # by content: suffixes are not to be trusted
+
+
+def _is_plain(packets: list[av.Packet]) -> bool:
+    """Whether decord's seeking is exact for these packets (in decoding order).
+
+    Not with hidden packets (edit list), not with times that are missing or repeat, and not with an open group of
+    pictures: frames decoded after a keyframe but shown before it, which decord numbers wrongly after a jump.
+    """
+    times = [p.pts for p in packets]
+    if any(p.is_discard for p in packets) or None in times or len(set(times)) < len(times):
+        return False
+    keyframe = times[0]
+    for packet in packets:
+        if packet.is_keyframe:
+            keyframe = packet.pts
+        elif packet.pts < keyframe:
+            return False
+    return True
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The file's container and main video stream; whatever goes wrong inside becomes a UserError."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check the path or the list that names it")
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.best("video")
+            if stream is None:
+                raise UserError(f"{path}: holds no video; leave it out")
+            stream.codec_context.thread_count = 1  # loaders run one process a core
+            yield container, stream
+    except av.FFmpegError as error:
+        raise _damaged(path, error.strerror) from None
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(f"{path}: cannot be decoded ({why}); it is damaged or no video: fetch it again or leave it out")
+
+
+def _out_of_range(path: Path, index: int, num_frames: int) -> UserError:
+    return UserError(f"{path}: has no frame {index}: it holds {num_frames} frames, numbered from 0")
+
+
+def _scaled(height: int, width: int, short_side: int | None) -> tuple[int, int]:
+    scale = 1.0 if short_side is None else min(1.0, short_side / min(height, width))
+    return round(height * scale), round(width * scale)
+
+
+def _read_with_decord(path: Path, wanted: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Frames `wanted` (sorted, distinct) of a plain MP4 at `size` (height, width)."""
+    try:
+        # A new reader each time: one that is kept goes on decoding and holds its frames (dmlc/decord issue 208).
+        reader = decord.VideoReader(str(path), height=size[0], width=size[1], num_threads=1)
+        if wanted[-1] >= len(reader):
+            raise _out_of_range(path, wanted[-1], len(reader))
+        return reader.get_batch(wanted).asnumpy()
+    except (decord.DECORDError, RuntimeError):
+        raise _damaged(path, "decord stopped within it") from None
+
+
+def _read_with_pyav(path: Path, wanted: np.ndarray, short_side: int | None) -> np.ndarray:
+    """Frames `wanted` (sorted, distinct), counted from the start; frames not wanted are decoded but not converted."""
+    frames, remaining, count = [], set(wanted.tolist()), 0
+    with _opened(path) as (container, stream):
+        for frame in container.decode(stream):
+            if count in remaining:
+                frames.append(_to_array(frame, short_side))
+            count += 1
+            if count > wanted[-1]:
+                return np.stack(frames)
+    raise _out_of_range(path, wanted[-1], count)
+
+
+def _to_array(frame: av.VideoFrame, short_side: int | None) -> np.ndarray:
+    """One decoded frame -> (H, W, 3) uint8 RGB, scaled and turned upright."""
+    height, width = _scaled(frame.height, frame.width, short_side)
+    if (height, width) != (frame.height, frame.width):
+        frame = frame.reformat(width, height, "rgb24", interpolation=Interpolation.BILINEAR)
+    # Telephones store the picture lying down, with a turn in degrees for the player to make.
+    return np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
