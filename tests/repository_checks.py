@@ -1,0 +1,253 @@
+"""Checks of the repository itself. Each returns the problems it found as lines of text; none means clean."""
+
+import ast
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
+
+import make
+
+# Which part of lib may import which others (each may import itself when it is a package). The most specific
+# name counts. Models know no data, the loop knows no models, evaluation knows neither; notebooks join them.
+ALLOWED = {
+    "errors": (),
+    "runtime": ("errors",),
+    "config": ("errors",),
+    "tokens": ("errors", "tokens"),
+    "models": ("errors", "tokens", "models"),
+    "data": ("errors", "runtime"),
+    "data.kinetics": ("errors", "runtime", "data.video"),
+    "data.clips": ("errors", "runtime", "data.video", "data.kinetics"),
+    "toyworld": ("errors", "runtime", "toyworld", "data.davis"),
+    "training": ("errors", "runtime"),
+    "evaluation": ("errors",),
+    "score": ("errors", "runtime", "data", "evaluation"),
+    "plots": ("errors", "runtime", "tokens"),
+}
+ROOTS = "home|root|Users|tmp|work|private/var|var/folders"
+MACHINE_PATH = re.compile(rf"(?<![\w.~$}}-])/(?:{ROOTS})/\w+|[A-Z]:\\+Users\\+\w+")
+PROGRESS = re.compile(r"\r|\d%\||\bit/s\b|\bs/it\b")
+
+
+# --- lib ----------------------------------------------------------------------------------------------------
+
+
+def within(name: str, group: str) -> bool:
+    """Whether the dotted `name` is `group` or lies in it."""
+    return name == group or name.startswith(group + ".")
+
+
+def imported(source: str, module: str) -> Iterator[str]:
+    """Dotted names below `lib` that the source of `lib.<module>` imports, wherever in the file."""
+    package = ["lib", *module.split(".")[:-1]]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            # `from lib.data import video` may name a module: both spellings are checked
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name.removeprefix("lib").lstrip(".") for name in names if within(name, "lib"))
+
+
+def import_problems(source: str, module: str) -> list[str]:
+    """Forbidden arrows out of `lib.<module>`."""
+    rows = [group for group in ALLOWED if within(module, group)]
+    if not rows:
+        return [f"lib.{module}: no row in the table of allowed imports"]
+    allowed = ALLOWED[max(rows, key=len)]
+    return [
+        f"lib.{module} must not import lib.{name}"
+        for name in imported(source, module)
+        if not any(within(name, group) for group in allowed)
+    ]
+
+
+def size_problems(source: str, where: str, module_lines: int = 300, function_lines: int = 45) -> list[str]:
+    """Modules and functions too long to read in one sitting; a function's docstring is not counted."""
+    lines = len(source.splitlines())
+    problems = [f"{where}: {lines} lines, at most {module_lines}"] if lines > module_lines else []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = node.end_lineno - node.lineno + 1
+            if ast.get_docstring(node) is not None:
+                length -= node.body[0].end_lineno - node.body[0].lineno + 1
+            if length > function_lines:
+                problems.append(f"{where}: {node.name} has {length} lines, at most {function_lines}")
+    return problems
+
+
+# --- notebooks ----------------------------------------------------------------------------------------------
+
+
+def notebook_problems(notebook: nbformat.NotebookNode) -> list[str]:
+    """What would hinder papermill or nbval, or would show a reader more than the results."""
+    problems = []
+    try:
+        nbformat.validate(notebook)
+    except nbformat.ValidationError as error:
+        problems.append(f"not a valid notebook: {error.message}")
+    kernel = notebook.metadata.get("kernelspec", {}).get("name")
+    if kernel != "python3":
+        problems.append(f"the kernel must be python3, not {kernel}")
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    counts = [cell.execution_count for cell in code]
+    if counts != list(range(1, len(code) + 1)):
+        problems.append(f"not executed from top to bottom in one go: execution counts {counts}")
+    trees = [ast.parse(TransformerManager().transform_cell(cell.source)) for cell in code]
+    if not any(isinstance(node, ast.Assert) for tree in trees for node in ast.walk(tree)):
+        problems.append("no cell asserts anything")
+    problems += parameter_problems(code)
+    for number, cell in enumerate(code, start=1):
+        found = [problem for output in cell.outputs for problem in output_problems(output)]
+        problems += [f"code cell {number}: {problem}" for problem in found]
+    problems += [f"machine path {path!r}" for text in texts(notebook) for path in MACHINE_PATH.findall(text)]
+    return problems
+
+
+def parameter_problems(code: list[nbformat.NotebookNode]) -> list[str]:
+    """Papermill needs one cell tagged `parameters`; only literals survive an override."""
+    tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        return [f"{len(tagged)} cells tagged `parameters`, exactly one is needed"]
+    problems = []
+    for node in ast.parse(tagged[0].source).body:
+        try:
+            assert isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+            ast.literal_eval(node.value)
+        except (AssertionError, ValueError):
+            problems.append(f"parameters cell: not `name = literal`: {ast.unparse(node)}")
+    return problems
+
+
+def output_problems(output: nbformat.NotebookNode) -> list[str]:
+    """What a committed output must not be."""
+    problems = []
+    if output.output_type == "error":
+        problems.append(f"error {output.ename}: {output.evalue}")
+    if output.output_type == "stream" and output.name == "stderr":
+        problems.append(f"stderr: {output.text.strip()[:80]}")
+    if output.output_type == "stream" and PROGRESS.search(output.text):
+        problems.append(f"residue of a progress bar: {output.text.strip()[:80]!r}")
+    for kind in output.get("data", {}):
+        if kind.startswith("image/") and kind != "image/png":
+            problems.append(f"figure as {kind}: PNG alone compares well")
+        if "widget" in kind:
+            problems.append("a widget, which most viewers cannot show")
+    return problems
+
+
+def texts(notebook: nbformat.NotebookNode) -> Iterator[str]:
+    """All text that the notebook holds: sources, outputs, metadata; not the bytes of its images."""
+    yield str(notebook.metadata)
+    for cell in notebook.cells:
+        yield cell.source
+        yield str(cell.metadata)
+        for output in cell.get("outputs", []):
+            yield output.get("text", "")
+            yield "\n".join(output.get("traceback", []))
+            data = output.get("data", {})
+            yield from (str(data[kind]) for kind in data if not kind.startswith("image/"))
+
+
+# --- commands in documents ----------------------------------------------------------------------------------
+
+# Programs that a reader has, or gets from elsewhere: their own options are not ours to check.
+ELSEWHERE = {"git", "cd", "conda", "source", "jupyter", "pip", "mkdir", "tar", "unzip", "curl", "wget"}
+
+
+def commands(markdown: str) -> list[list[str]]:
+    """The commands in ```bash blocks, each as words; comments, prompts and variable settings removed."""
+    found = []
+    for block in re.findall(r"^```(?:bash|sh|shell|console)\n(.*?)^```", markdown, flags=re.M | re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            for part in re.split(r"&&|;|\|", line.strip().removeprefix("$ ")):
+                words = shlex.split(part, comments=True)
+                while words and re.fullmatch(r"[A-Za-z_]\w*=.*", words[0]):
+                    words.pop(0)
+                if words:
+                    found.append(words)
+    return found
+
+
+def command_problems(words: list[str], root: Path) -> list[str]:
+    """Why a documented command cannot work: a missing file or module, an unknown option or parameter."""
+    program, *rest = words
+    program = re.sub(r"^\.venv/(bin|Scripts)/", "", program)
+    shown = " ".join(words)
+    if re.fullmatch(r"python[0-9.]*", program):
+        if rest[:1] == ["-m"]:
+            return module_problems(rest[1], rest[2:], root, shown)
+        if not rest or not (root / rest[0]).is_file():
+            return [f"`{shown}`: no such script"]
+        return option_problems([rest[0]], rest[1:], root, shown)
+    if program in ("papermill", "pytest", "ruff"):
+        return module_problems(program, rest, root, shown)
+    if program in ("bash", "sh") or "/" in program:
+        script = rest[0] if program in ("bash", "sh") else program
+        return [] if (root / script).is_file() else [f"`{shown}`: no file {script}"]
+    if program not in ELSEWHERE:
+        return [f"`{shown}`: unknown program {program}"]
+    files = [word for flag, word in zip(rest, rest[1:], strict=False) if flag in ("-r", "-f")]
+    return [f"`{shown}`: no file {file}" for file in files if not (root / file).is_file()]
+
+
+def module_problems(module: str, rest: list[str], root: Path, shown: str) -> list[str]:
+    """Problems of `python -m module rest`."""
+    if module == "papermill":
+        return papermill_problems(rest, root, shown)
+    if within(module, "lib"):
+        path = root.joinpath(*module.split("."))
+        if not (path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()):
+            return [f"`{shown}`: no module {module}"]
+        return option_problems(["-m", module], rest, root, shown)
+    return [] if importlib.util.find_spec(module) else [f"`{shown}`: no module {module}"]
+
+
+def papermill_problems(rest: list[str], root: Path, shown: str) -> list[str]:
+    """The notebook must exist and know each parameter; without `-k python3` a foreign kernel name stops."""
+    notebook = next((word for word in rest if word.endswith(".ipynb")), "")
+    if not (root / notebook).is_file():
+        return [f"`{shown}`: no notebook {notebook!r}"]
+    given = [name for flag, name in zip(rest, rest[1:], strict=False) if flag in ("-p", "-r")]
+    known = make.parameters(root / notebook)
+    problems = [f"`{shown}`: {notebook} has no parameter {name}" for name in given if name not in known]
+    return problems if "-k python3" in " ".join(rest) else [*problems, f"`{shown}`: needs -k python3"]
+
+
+def option_problems(start: list[str], rest: list[str], root: Path, shown: str) -> list[str]:
+    """Subcommands and options must appear in what `--help` prints."""
+    text = help_text((*start,), root)
+    while rest and not rest[0].startswith("-") and re.search(r"\{[\w,-]+\}", text.split("\n\n")[0]):
+        if rest[0] not in re.search(r"\{([\w,-]+)\}", text).group(1).split(","):
+            return [f"`{shown}`: no subcommand {rest[0]}"]
+        start, rest = [*start, rest[0]], rest[1:]
+        text = help_text((*start,), root)
+    if not text.startswith("usage:"):
+        return [f"`{shown}`: `--help` prints no usage: {text.strip()[-200:]}"]
+    options = [word.split("=")[0] for word in rest if re.match(r"--?[a-zA-Z]", word)]
+    return [
+        f"`{shown}`: no option {option}"
+        for option in options
+        if not re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", text)
+    ]
+
+
+@cache
+def help_text(start: tuple[str, ...], root: Path) -> str:
+    """What the command prints for `--help`."""
+    done = subprocess.run(
+        [sys.executable, *start, "--help"], cwd=root, capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.stdout or done.stderr
