@@ -1,0 +1,50 @@
+"""What a toy world is made of: one frozen record, whose fields are also the command line's options."""
+
+from dataclasses import dataclass
+
+from lib.errors import UserError, unknown
+
+DATASETS = ("kinetics400", "davis2017", "jhmdb", "vip", "ucf101", "ssv2")
+
+
+@dataclass(frozen=True)
+class ToyWorldOptions:
+    """Counts, sizes and difficulty of a toy world. Two worlds with equal options are equal, byte for byte of frames.
+
+    Raises UserError for a value outside its range or an unknown data set.
+    """
+
+    datasets: tuple[str, ...] = DATASETS
+    seed: int = 0
+    difficulty: float = 0.5
+    """0 to 1: scales light change, colour likeness of objects, camera motion and speed."""
+    height: int = 144
+    width: int = 192
+    objects: int = 4
+    """Most puppets and props in a clip."""
+    kinetics_train: int = 48
+    """Ordinary training clips; one broken, one too short and one at 25 fps are added to them."""
+    kinetics_val: int = 8
+    kinetics_frames: int = 75
+    davis_train: int = 2
+    davis_val: int = 12
+    davis_frames: int = 40
+    small_clips: int = 2
+    """Clips for each of the two classes of JHMDB, UCF101 and SSv2, and videos of VIP."""
+    small_frames: int = 32
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "datasets", tuple(self.datasets))
+        for name in self.datasets:
+            if name not in DATASETS:
+                raise unknown("data set", name, DATASETS)
+        if not 0 <= self.difficulty <= 1:
+            raise UserError(f"difficulty {self.difficulty} is outside 0..1: choose a value between them")
+        for name in ("height", "width"):
+            if getattr(self, name) < 48 or getattr(self, name) % 2:
+                raise UserError(f"{name} {getattr(self, name)}: H.264 needs an even size, the puppets at least 48 pixels")
+        least = {"objects": 1, "kinetics_train": 0, "kinetics_val": 0, "kinetics_frames": 60, "davis_train": 0,
+                 "davis_val": 1, "davis_frames": 30, "small_clips": 2, "small_frames": 25, "seed": 0}  # fmt: skip
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise UserError(f"{name} {getattr(self, name)} is too small: use {value} or more")
