@@ -1,4 +1,4 @@
-"""Videos for tests whose every frame carries its own number, as black and white blocks that survive compression."""
+"""Videos for tests: every frame carries its own number, in black and white blocks."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +11,7 @@ WIDTH = BITS * BLOCK
 
 
 def numbered_frame(number: int) -> np.ndarray:
-    """(H, W, 3) uint8: the bits of `number` in the upper half, lowest first; their complement in the lower half."""
+    """(H, W, 3) uint8: the bits of `number` in the upper half, lowest first; their complement below."""
     bits = (number >> np.arange(BITS)) & 1
     rows = np.repeat(np.stack([bits, 1 - bits]), HEIGHT // 2, axis=0)
     gray = np.repeat(rows, BLOCK, axis=1) * 255
@@ -40,7 +40,9 @@ def write_frames(path: Path, frames: np.ndarray, fps: Fraction | int, codec: str
     return path
 
 
-def write_numbered(path: Path, num_frames: int, fps: Fraction | int = 30, codec: str = "libx264", **options: str) -> Path:
+def write_numbered(
+    path: Path, num_frames: int, fps: Fraction | int = 30, codec: str = "libx264", **options: str
+) -> Path:
     """A video whose frame i shows the number i."""
     frames = np.stack([numbered_frame(i) for i in range(num_frames)])
     return write_frames(path, frames, fps, codec, **options)

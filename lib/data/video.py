@@ -1,10 +1,10 @@
-"""Exact frame reading: frame i of a file is the i-th picture that a decoder shows, whatever container holds it.
+"""Exact frame reading: frame i of a file is the i-th picture that a decoder shows, whatever holds it.
 
-Two decoders. decord jumps to the keyframe before a frame, which is quick, but it shows wrong pictures for AVI with
-B-frames and for MP4 with open groups of pictures, and counts the hidden frames of an MP4 edit list
-(dmlc/decord issues 252 and 365, and tests/test_video.py). PyAV decodes from the start in order, which is exact by
-counting. `_decord_is_exact` chooses: decord for plain MP4, PyAV for everything else and where decord is not installed
-(it has no wheel for macOS arm64). Both give the same pixels at full size.
+Two decoders. decord jumps to the keyframe before a frame, which is quick, but it shows wrong pictures for
+AVI with B-frames (dmlc/decord issues 252 and 365) and for MP4 with open groups of pictures, and counts the
+hidden frames of an MP4's edit list (tests/test_video.py shows all three). PyAV decodes from the start in
+order, which is exact by counting. `_inspect` chooses: decord for plain MP4; PyAV for everything else, and
+where decord is not installed (it has no wheel for macOS arm64). Both give the same pixels.
 
 Shapes: `T` frames, `H W` pixels. Frames are uint8 RGB, (T, H, W, 3).
 """
@@ -35,12 +35,17 @@ WHOLE_SHARE = 0.95
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a file holds: `num_frames` that decode, mean `fps`, and the upright picture's `height` and `width`."""
+    """What a file holds: `num_frames` that decode, their mean rate `fps`, the upright picture's pixels."""
 
     num_frames: int
     fps: float
     height: int
     width: int
+
+    @property
+    def span_seconds(self) -> float:
+        """Time from the first frame to the last."""
+        return (self.num_frames - 1) / self.fps
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -49,7 +54,8 @@ def probe(path: str | Path) -> VideoInfo:
     MP4: packets are counted without decoding (exact, some ms for a 10 s clip), less those an edit list hides.
     Other containers are decoded whole, because their packets need not be one frame each.
 
-    Raises UserError, which names the file, when it is missing, holds no video or no frame, is cut off or damaged.
+    Raises UserError, which names the file, when it is missing, has no video or no frame, is cut off or
+    damaged. A WebM that was cut off cannot be told from a short one: its header promises nothing.
     """
     return _inspect(Path(path))[0]
 
@@ -57,14 +63,16 @@ def probe(path: str | Path) -> VideoInfo:
 def read_frames(path: str | Path, indices: Sequence[int], short_side: int | None = None) -> np.ndarray:
     """Read frames by number -> uint8 (T, H, W, 3) RGB, in the order of `indices`, which may repeat.
 
-    short_side: scale the picture (bilinear with the filter widened by the scale, so without aliasing) until its short
-        side has this many pixels, the long side rounded to the nearest pixel. A smaller picture is never enlarged.
+    short_side: scale the picture (bilinear, the filter widened by the scale, so without aliasing) until its
+        short side has this many pixels; the long side is rounded. A smaller picture is not enlarged.
 
     Raises UserError, which names the file, when `probe` would or when an index is not in 0..num_frames-1.
     """
     path, indices = Path(path), np.asarray(indices, dtype=np.int64)
     if indices.size == 0 or indices.min() < 0:
-        raise UserError(f"{path}: asked for frames {indices.tolist()}; ask for one or more numbers from 0 upwards")
+        raise UserError(
+            f"{path}: cannot read frames {indices.tolist()}; ask for at least one, counted from 0"
+        )
     wanted, places = np.unique(indices, return_inverse=True)
     info, decord_is_exact = _inspect(path, count=False)
     if decord_is_exact:
@@ -75,12 +83,13 @@ def read_frames(path: str | Path, indices: Sequence[int], short_side: int | None
 
 
 def _inspect(path: Path, count: bool = True) -> tuple[VideoInfo, bool]:
-    """Info and whether decord reads this file exactly. Without `count` only an MP4's num_frames is certain."""
+    """Info, and whether decord reads this file exactly. Without `count` only an MP4's num_frames is sure."""
     with _opened(path) as (container, stream):
         packets = [p for p in container.demux(stream) if p.size]
         if len(packets) < WHOLE_SHARE * stream.frames:
             raise UserError(
-                f"{path}: cut off: its header promises {stream.frames} frames, {len(packets)} are there; fetch it again"
+                f"{path}: cut off: its header promises {stream.frames} frames but {len(packets)} are there;"
+                " fetch it again or leave it out"
             )
         decord_is_exact = decord is not None and _is_mp4(container) and _is_plain(packets)
     with _opened(path) as (container, stream):
@@ -105,7 +114,7 @@ def _is_mp4(container: InputContainer) -> bool:
 def _is_plain(packets: list[av.Packet]) -> bool:
     """Whether decord's seeking is exact for these packets (in decoding order).
 
-    Not with hidden packets (edit list), not with times that are missing or repeat, and not with an open group of
+    Not with hidden packets (edit list), nor with times that are missing or repeat, nor with an open group of
     pictures: frames decoded after a keyframe but shown before it, which decord numbers wrongly after a jump.
     """
     times = [p.pts for p in packets]
@@ -137,7 +146,9 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 def _damaged(path: Path, why: str) -> UserError:
-    return UserError(f"{path}: cannot be decoded ({why}); it is damaged or no video: fetch it again or leave it out")
+    return UserError(
+        f"{path}: cannot be decoded ({why}): damaged or no video; fetch it again or leave it out"
+    )
 
 
 def _out_of_range(path: Path, index: int, num_frames: int) -> UserError:
@@ -152,7 +163,7 @@ def _scaled(height: int, width: int, short_side: int | None) -> tuple[int, int]:
 def _read_with_decord(path: Path, wanted: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Frames `wanted` (sorted, distinct) of a plain MP4 at `size` (height, width)."""
     try:
-        # A new reader each time: one that is kept goes on decoding and holds its frames (dmlc/decord issue 208).
+        # A new reader each time: one that is kept goes on decoding and holds it all (decord issue 208).
         reader = decord.VideoReader(str(path), height=size[0], width=size[1], num_threads=1)
         if wanted[-1] >= len(reader):
             raise _out_of_range(path, wanted[-1], len(reader))
@@ -162,7 +173,7 @@ def _read_with_decord(path: Path, wanted: np.ndarray, size: tuple[int, int]) -> 
 
 
 def _read_with_pyav(path: Path, wanted: np.ndarray, short_side: int | None) -> np.ndarray:
-    """Frames `wanted` (sorted, distinct), counted from the start; frames not wanted are decoded but not converted."""
+    """Frames `wanted` (sorted, distinct), counted from the start; the others are decoded, not converted."""
     frames, remaining, count = [], set(wanted.tolist()), 0
     with _opened(path) as (container, stream):
         for frame in container.decode(stream):
