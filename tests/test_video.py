@@ -36,7 +36,7 @@ def videos(tmp_path_factory) -> Path:
 
 
 def write_with_edit_list(source: Path, target: Path, hidden: int) -> None:
-    """Cut without encoding anew: frames before the cut stay in the file, for decoding alone, and are not shown."""
+    """Cut without encoding anew: frames before the cut stay in the file but are not shown."""
     options = {"avoid_negative_ts": "disabled"}
     with av.open(str(source)) as old, av.open(str(target), "w", options=options) as new:
         stream = old.streams.video[0]
@@ -113,7 +113,7 @@ def test_short_side_keeps_the_ratio_and_never_enlarges(videos):
 
 
 def test_scaling_does_not_alias(tmp_path):
-    """Stripes one pixel wide become grey, as an area average would make them; picking pixels would keep them."""
+    """Stripes one pixel wide become grey, as an area average makes them; picking pixels would keep them."""
     stripes = np.tile(np.array([0, 255], np.uint8)[None, None, :, None], (10, 64, 64, 3))
     path = write_frames(tmp_path / "stripes.mp4", stripes, 30, "libx264", crf="1")
     inner = read_frames(path, [0], 16)[0][2:-2, 2:-2].astype(int)
@@ -165,7 +165,9 @@ def test_bad_files_are_told_in_one_line_and_nothing_else(kind, videos, tmp_path,
 
 
 @pytest.mark.parametrize("backend", [pytest.param("decord", marks=needs_decord), "pyav"])
-def test_damage_within_a_file_is_an_error_and_not_a_wrong_picture(videos, tmp_path, capfd, backend, monkeypatch):
+def test_damage_within_a_file_is_an_error_and_not_a_wrong_picture(
+    videos, tmp_path, capfd, backend, monkeypatch
+):
     if backend == "pyav":
         without_decord(monkeypatch)
     content = bytearray((videos / "long_group.mp4").read_bytes())

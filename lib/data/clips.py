@@ -84,6 +84,8 @@ class FramePairs(Dataset):
     workers. Each pair has its own crop box and flip, shared by its two frames. Crops are resized bicubically
     with antialiasing, as in MAE.
 
+    So it has no end of its own: `for sample in dataset` would not stop.
+
     gap, crop_scale, crop_ratio: see `draw_pair` and `draw_crop`.
     frame_size: frames are read with this short side (never enlarged); None: as they are. Crops are taken
         from that.
