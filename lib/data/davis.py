@@ -1,9 +1,9 @@
 """DAVIS video object segmentation: sequences, masks and the layout of results.
 
 Layout (Pont-Tuset et al. 2017; Perazzi et al. 2016): `JPEGImages/480p/{seq}/00000.jpg`,
-`Annotations/480p/{seq}/00000.png`, `ImageSets/{2017,2016}/{split}.txt` with one sequence name a line. In 2017 the masks
-are palette images whose values are object ids 1..n (0 background, 255 void); in 2016 there is one object, grey 0/255.
-Results are palette images `DIR/{seq}/00000.png`, as the official evaluation expects them.
+`Annotations/480p/{seq}/00000.png`, `ImageSets/{2017,2016}/{split}.txt` with one sequence name a line. In 2017
+the masks are palette images whose values are object ids 1..n (0 background, 255 void); in 2016 there is one
+object, grey 0/255. Results are palette images `DIR/{seq}/00000.png`, as the official evaluation expects them.
 
 Shape letters: `T` frames, `H W` pixels.
 """
@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from lib.errors import UserError, unknown
 from lib.runtime import atomic_path
@@ -26,13 +26,14 @@ TIER = "480p"
 def davis_palette() -> list[int]:
     """The DAVIS palette: 768 integers (R, G, B of ids 0..255), as `PIL.Image.putpalette` takes them.
 
-    Ids 0..21 spread their bits over the channels as in PASCAL VOC, except that DAVIS writes 191 where VOC has 192;
-    the ids above are greys.
+    Ids 0..21 spread their bits over the channels as in PASCAL VOC, except that DAVIS writes 191 where VOC has
+    192; the ids above are greys.
     """
     colours = []
     for index in range(22):
         red, green, blue = (
-            sum(((index >> (3 * level + channel)) & 1) << (7 - level) for level in range(3)) for channel in range(3)
+            sum(((index >> (3 * level + channel)) & 1) << (7 - level) for level in range(3))
+            for channel in range(3)
         )
         colours += [min(value, 191) if value >= 192 else value for value in (red, green, blue)]
     return colours + [grey for grey in range(22, 256) for _ in range(3)]
@@ -45,7 +46,9 @@ def read_mask(path: str | Path) -> np.ndarray:
     """
     with _open_image(path) as image:
         if image.mode not in ("P", "L"):
-            raise UserError(f"{path}: a mask must be a palette (P) or 8-bit grey (L) image, not mode {image.mode}")
+            raise UserError(
+                f"{path}: a mask must be a palette (P) or 8-bit grey (L) image, not mode {image.mode}"
+            )
         return np.array(_decoded(image, path), dtype=np.uint8)
 
 
@@ -56,7 +59,9 @@ def write_mask(path: str | Path, ids: np.ndarray) -> None:
     """
     ids = np.asarray(ids)
     if ids.ndim != 2 or ids.dtype.kind not in "uib" or ids.size == 0 or ids.min() < 0 or ids.max() > 255:
-        raise UserError(f"{path}: a mask must be a non-empty (H, W) array of ids 0..255, not {ids.dtype} {ids.shape}")
+        raise UserError(
+            f"{path}: a mask must be a non-empty (H, W) array of ids 0..255, not {ids.dtype} {ids.shape}"
+        )
     image = Image.fromarray(ids.astype(np.uint8))
     image.putpalette(davis_palette())
     with atomic_path(path) as temporary:
@@ -73,7 +78,8 @@ def read_frame(path: str | Path) -> np.ndarray:
 class DavisSequence:
     """One sequence: paths only; frames and masks are read when asked for.
 
-    `single_object` (DAVIS-2016): every non-zero value is object 1. Otherwise values are ids and 255 is background.
+    `single_object` (DAVIS-2016): every non-zero value is object 1. Otherwise values are ids and 255 is
+    background.
     """
 
     name: str
@@ -89,7 +95,7 @@ class DavisSequence:
         return _stacked(self.frame_paths[:max_frames], read_frame)
 
     def masks(self, max_frames: int | None = None) -> np.ndarray:
-        """The first `max_frames` (default all) annotations, (T, H, W) uint8 ids, 0 = background (void included).
+        """The first `max_frames` (default all) masks, (T, H, W) uint8 ids, void made background (0).
 
         Raises UserError if a mask is missing, unreadable or not as large as its frame.
         """
@@ -112,20 +118,24 @@ class DavisSequence:
         ids = np.unique(self._read_ids(self.mask_paths[0]))
         ids = ids[ids > 0].tolist()
         if not ids or ids != list(range(1, len(ids) + 1)):
-            raise UserError(f"{self.mask_paths[0]}: ids in the first frame must be 1, 2, ... without gaps, not {ids}")
+            raise UserError(
+                f"{self.mask_paths[0]}: ids in the first frame must be 1, 2, ... without gaps, not {ids}"
+            )
         return len(ids)
 
     def _read_ids(self, path: Path) -> np.ndarray:
         mask = read_mask(path)
-        return (mask > 0).astype(np.uint8) if self.single_object else np.where(mask == VOID, np.uint8(0), mask)
+        return (
+            (mask > 0).astype(np.uint8) if self.single_object else np.where(mask == VOID, np.uint8(0), mask)
+        )
 
 
 class DavisDataset:
-    """The sequences of one split, in the order of its list. Nothing is decoded before a sequence is asked for it.
+    """The sequences of one split, in its list's order. Nothing is decoded before a sequence is asked for it.
 
     `year` 2017 (object ids) or 2016 (one object); None takes what `ImageSets/` holds, 2017 if it holds both.
-    Raises UserError for a wrong root, an unknown split or year, a missing or empty sequence folder, and a frame
-    without annotation.
+    Raises UserError for a wrong root, an unknown split or year, a missing or empty sequence folder, and a
+    frame without annotation.
     """
 
     def __init__(self, root: str | Path, split: str = "val", year: int | None = None):
@@ -133,7 +143,8 @@ class DavisDataset:
         self.year = _find_year(self.root, year)
         lists = self.root / "ImageSets" / str(self.year)
         if not (lists / f"{split}.txt").is_file():
-            raise unknown(f"split in {lists}", split, [path.stem for path in lists.glob("*.txt")])
+            present = [path.stem for path in lists.glob("*.txt")]
+            raise unknown(f"split in {lists}", split, present or ["(no list there)"])
         names = (lists / f"{split}.txt").read_text().split()
         if not names:
             raise UserError(f"{lists / split}.txt: lists no sequence; write one name a line")
@@ -161,10 +172,12 @@ class DavisDataset:
         frames, masks = sorted(folders[0].glob("*.jpg")), sorted(folders[1].glob("*.png"))
         if not frames:
             raise UserError(f"{folders[0]}: holds no .jpg frame; unpack the data set again")
-        missing = [frame.stem for frame in frames if frame.stem not in {mask.stem for mask in masks}]
-        if missing:
-            raise UserError(f"{folders[1] / missing[0]}.png: missing annotation of {name} ({len(missing)} missing)")
         by_stem = {mask.stem: mask for mask in masks}
+        missing = [frame.stem for frame in frames if frame.stem not in by_stem]
+        if missing:
+            raise UserError(
+                f"{folders[1] / missing[0]}.png: missing annotation of {name} ({len(missing)} missing)"
+            )
         return DavisSequence(name, tuple(frames), tuple(by_stem[f.stem] for f in frames), self.year == 2016)
 
 
@@ -188,7 +201,9 @@ def _stacked(paths: tuple[Path, ...], read) -> np.ndarray:
     for path, image in zip(paths, images, strict=True):
         if image.shape != images[0].shape:
             sizes = [f"{width}x{height}" for height, width, *_ in (image.shape, images[0].shape)]
-            raise UserError(f"{path}: {sizes[0]} pixels, but {paths[0].name} has {sizes[1]}; a sequence has one size")
+            raise UserError(
+                f"{path}: {sizes[0]} pixels, but {paths[0].name} has {sizes[1]}; a sequence has one size"
+            )
     return np.stack(images)
 
 
@@ -197,8 +212,10 @@ def _open_image(path: str | Path) -> Image.Image:
         return Image.open(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such image") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path}: not a readable image ({type(error).__name__}); fetch or write it again") from None
+    except (OSError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"{path}: not a readable image ({type(error).__name__}); fetch or write it again"
+        ) from None
 
 
 def _decoded(image: Image.Image, path: str | Path) -> Image.Image:
