@@ -62,10 +62,10 @@ def act(action: str, seconds: np.ndarray, rng: np.random.Generator, speed: float
     if action == "waving hand":
         return replace(pose, arm_r=2.2 + 0.2 * np.sin(s * 0.5), elbow_r=0.35 + 0.75 * np.sin(s * 1.1))
     if action == "jumping jacks":
-        phase = (t * 1.05) % 1
+        phase = (t * 0.9) % 1
         height = 4 * phase * (1 - phase)
         return replace(
-            pose, y=-17 * height + 3, arm_r=0.3 + 2.0 * height, arm_l=0.3 + 2.0 * height,
+            pose, y=-15 * height + 3, arm_r=0.3 + 2.0 * height, arm_l=0.3 + 2.0 * height,
             leg_r=0.1 + 0.5 * height, leg_l=0.1 + 0.5 * height, elbow_r=0.2 + 0 * t, elbow_l=0.2 + 0 * t,
         )  # fmt: skip
     if action == "walking (on stage)":
@@ -73,7 +73,7 @@ def act(action: str, seconds: np.ndarray, rng: np.random.Generator, speed: float
         forward = np.maximum(np.cos(s * 0.95), 0), np.maximum(-np.cos(s * 0.95), 0)
         return replace(
             pose, x=way * 34 * (t - t.mean()), y=-2.5 * np.abs(np.cos(s * 0.95)), lean=pose.lean + 0.08 * way,
-            leg_r=0.5 * stride, leg_l=0.5 * stride, knee_r=-way * 0.8 * forward[0] * -1, knee_l=way * 0.8 * forward[1] * -1,
+            leg_r=0.5 * stride, leg_l=0.5 * stride, knee_r=way * 0.8 * forward[0], knee_l=-way * 0.8 * forward[1],
             arm_r=-0.55 * stride, arm_l=-0.55 * stride, elbow_r=0.3 + 0 * t, elbow_l=0.3 + 0 * t,
         )  # fmt: skip
     if action == "kicking someone's ball":
@@ -127,14 +127,25 @@ def skeleton(pose: Pose) -> tuple[dict[str, np.ndarray], np.ndarray]:
     torso = compose(root, affine(still, still, pose.lean))
     neck = compose(torso, affine(still, still - TORSO, pose.tilt))
     frames = {"torso": torso, "head": neck}
-    joints = {"neck": neck[..., 2], "belly": apply(torso, np.array([0, -9.0])), "face": apply(neck, np.array([0, -HEAD]))}
+    joints = {
+        "neck": neck[..., 2],
+        "belly": apply(torso, np.array([0, -9.0])),
+        "face": apply(neck, np.array([0, -HEAD])),
+    }
     for side, sign in (("R", -1), ("L", 1)):
-        arm, elbow, leg, knee = (getattr(pose, f"{name}_{side.lower()}") for name in ("arm", "elbow", "leg", "knee"))
+        arm, elbow, leg, knee = (
+            getattr(pose, f"{name}_{side.lower()}") for name in ("arm", "elbow", "leg", "knee")
+        )
         upper = compose(torso, affine(still + sign * SHOULDER, still - TORSO + 5, -sign * arm))
         lower = compose(upper, affine(still, still + ARM, -sign * elbow))
         thigh = compose(root, affine(still + sign * HIP, still + 1, -sign * leg))
         shin = compose(thigh, affine(still, still + THIGH, -sign * knee))
-        frames |= {f"{side} upper arm": upper, f"{side} forearm": lower, f"{side} thigh": thigh, f"{side} shin": shin}
+        frames |= {
+            f"{side} upper arm": upper,
+            f"{side} forearm": lower,
+            f"{side} thigh": thigh,
+            f"{side} shin": shin,
+        }
         ends = {"shoulder": upper, "elbow": lower, "hip": thigh, "knee": shin}
         joints |= {f"{side} {name}": frame[..., 2] for name, frame in ends.items()}
         joints[f"{side} wrist"] = apply(lower, np.array([0, FOREARM]))

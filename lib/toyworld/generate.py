@@ -14,8 +14,9 @@ from pathlib import Path
 
 from lib.errors import UserError
 from lib.runtime import atomic_path, progress
+from lib.toyworld.layouts import ClipPlan, plan, write_lists
 from lib.toyworld.options import ToyWorldOptions
-from lib.toyworld.writers import ClipPlan, plan, write_clip, write_lists
+from lib.toyworld.writers import write_clip
 
 GENERATOR_VERSION = 1
 
@@ -39,7 +40,11 @@ def ensure_toy_world(
         _write_all(temporary, clips, options, workers or os.cpu_count() or 1)
         for name in options.datasets:
             write_lists(temporary / name, name, [clip for clip in clips if clip.dataset == name])
-        manifest = {"generator_version": GENERATOR_VERSION, "options": _plain(options), "files": _count(temporary, options)}
+        manifest = {
+            "generator_version": GENERATOR_VERSION,
+            "options": _plain(options),
+            "files": _count(temporary, options),
+        }
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
     return root
 
@@ -57,9 +62,15 @@ def _check(root: Path, options: ToyWorldOptions) -> None:
     advice = f"choose another root or delete {root}"
     try:
         manifest = json.loads((root / "manifest.json").read_text())
-        version, made, files = manifest["generator_version"], dict(manifest["options"]), dict(manifest["files"])
+        version, made, files = (
+            manifest["generator_version"],
+            dict(manifest["options"]),
+            dict(manifest["files"]),
+        )
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{root} exists but is no finished toy world (no readable manifest.json): {advice}") from None
+        raise UserError(
+            f"{root} exists but is no finished toy world (no readable manifest.json): {advice}"
+        ) from None
     wanted = _plain(options)
     differences = [f"{name} is {made.get(name)}, wanted {value}" for name, value in wanted.items()
                    if name != "datasets" and made.get(name) != value]  # fmt: skip

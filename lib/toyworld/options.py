@@ -42,7 +42,9 @@ class ToyWorldOptions:
             raise UserError(f"difficulty {self.difficulty} is outside 0..1: choose a value between them")
         for name in ("height", "width"):
             if getattr(self, name) < 48 or getattr(self, name) % 2:
-                raise UserError(f"{name} {getattr(self, name)}: H.264 needs an even size, the puppets at least 48 pixels")
+                raise UserError(
+                    f"{name} {getattr(self, name)}: H.264 needs an even size, the puppets at least 48 pixels"
+                )
         least = {"objects": 1, "kinetics_train": 0, "kinetics_val": 0, "kinetics_frames": 60, "davis_train": 0,
                  "davis_val": 1, "davis_frames": 30, "small_clips": 2, "small_frames": 25, "seed": 0}  # fmt: skip
         for name, value in least.items():

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from lib.toyworld.actions import ACTIONS, apply
+from lib.toyworld.actions import ACTIONS, apply, compose
+from lib.toyworld.cast import MARGIN, TEXELS, Part
 from lib.toyworld.options import ToyWorldOptions
-from lib.toyworld.scene import BACKDROP_TEXELS, MARGIN, TEXELS, Part, Scene, build_scene
+from lib.toyworld.scene import BACKDROP_TEXELS, Scene, build_scene
 
 OUTLINE = 1.3  # pixels of dark line inside every part's edge
 
@@ -67,14 +68,18 @@ def _zoom(maps: np.ndarray) -> float:
     return float(np.hypot(maps[0, 0], maps[1, 0]))
 
 
-def _sample(picture: Image.Image, back: np.ndarray, corner: tuple[float, float], texels: float, box) -> np.ndarray:
+def _sample(
+    picture: Image.Image, back: np.ndarray, corner: tuple[float, float], texels: float, box
+) -> np.ndarray:
     """(h,w,3) uint8: bilinear texture lookup over a box of pixels; `corner` is the texture's corner in own coordinates."""
     x0, y0, x1, y1 = box
     a, b = back[:, :2].T * texels
     start = (back[:, 2] - corner) * texels + a * x0 + b * y0
     shift = start - 0.5 * a - 0.5 * b  # Pillow puts pixel centres at one half
     data = (a[0], b[0], shift[0], a[1], b[1], shift[1])
-    return np.asarray(picture.transform((x1 - x0, y1 - y0), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR))
+    return np.asarray(
+        picture.transform((x1 - x0, y1 - y0), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
+    )
 
 
 def _backdrop(scene: Scene, t: int) -> np.ndarray:
@@ -112,7 +117,9 @@ def _lit(scene: Scene, t: int, frame: np.ndarray) -> np.ndarray:
     cx, cy, radius, strength = light.spot[t].astype(np.float32)
     spot = np.exp(-(((y - cy) / radius) ** 2))[:, None] * np.exp(-(((x - cx) / radius) ** 2))[None]
     place, half, dark = light.shadow[t].astype(np.float32)
-    across = (x - scene.width / 2)[None] * np.float32(0.85) + (y - scene.height / 2)[:, None] * np.float32(0.5)
+    across = (x - scene.width / 2)[None] * np.float32(0.85) + (y - scene.height / 2)[:, None] * np.float32(
+        0.5
+    )
     field = (1 - 0.3 * strength + strength * spot) * (1 - dark * np.exp(-(((across - place) / half) ** 2)))
     lit = tone[frame.astype(np.uint8)] * field[..., None] * light.gain[t].astype(np.float32)
     return np.clip(lit, 0, 255).astype(np.uint8)
@@ -145,7 +152,9 @@ def local_coordinates(scene: Scene, t: int, parts: np.ndarray) -> np.ndarray:
     return (back[..., 0] * x[..., None] + back[..., 1] * y[..., None] + back[..., 2]).astype(np.float32)
 
 
-def flow_truth(scene: Scene, t: int, parts: np.ndarray, later: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def flow_truth(
+    scene: Scene, t: int, parts: np.ndarray, later: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Where the surface seen at each pixel of frame `t` is in frame `later` (default: the next).
 
     Returns flow (H,W,2) float32 and visible (H,W) bool: inside the picture there, and behind no nearer part.
@@ -153,13 +162,9 @@ def flow_truth(scene: Scene, t: int, parts: np.ndarray, later: int | None = None
     later = t + 1 if later is None else later
     now = np.stack([part.maps[t] for part in scene.parts] + [scene.camera[t]])
     then = np.stack([part.maps[later] for part in scene.parts] + [scene.camera[later]])
-    from_to = np.concatenate([then[..., :2], then[..., 2:]], -1)
-    back = inverse(now)
-    linear = from_to[..., :2] @ back[..., :2]
-    shift = from_to[..., :2] @ back[..., 2:] + from_to[..., 2:]
+    move = compose(then, inverse(now))[parts]  # (H,W,2,3)
     y, x = np.mgrid[0 : scene.height, 0 : scene.width].astype(np.float64)
-    linear, shift = linear[parts], shift[parts][..., 0]
-    target = linear[..., 0] * x[..., None] + linear[..., 1] * y[..., None] + shift
+    target = move[..., 0] * x[..., None] + move[..., 1] * y[..., None] + move[..., 2]
     visible = ((target >= 0) & (target <= (scene.width - 1, scene.height - 1))).all(-1)
     for index, part in enumerate(scene.parts):
         box = _box(part, later, scene.height, scene.width)
@@ -209,7 +214,9 @@ def render_clip(
     """
     rng = np.random.default_rng(rng)
     action = action or str(rng.choice(ACTIONS))
-    scene = build_scene(rng, options or ToyWorldOptions(), action=action, seconds=np.arange(frames) / fps, **scene_choices)
+    scene = build_scene(
+        rng, options or ToyWorldOptions(), action=action, seconds=np.arange(frames) / fps, **scene_choices
+    )
     parts = np.stack([part_map(scene, t) for t in range(frames)])
     truth = [flow_truth(scene, t, parts[t]) for t in range(frames - 1)]
     return Clip(

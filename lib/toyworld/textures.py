@@ -33,7 +33,9 @@ def soft_step(value: np.ndarray, softness: float) -> np.ndarray:
 
 def smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float) -> np.ndarray:
     """(H,W) float32 noise, about unit variance, that varies over `cell` pixels."""
-    grid = rng.standard_normal((max(2, int(height / cell) + 2), max(2, int(width / cell) + 2))).astype(np.float32)
+    grid = rng.standard_normal((max(2, int(height / cell) + 2), max(2, int(width / cell) + 2))).astype(
+        np.float32
+    )
     noise = np.asarray(Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC))
     return noise / max(float(noise.std()), 1e-6)
 
@@ -46,11 +48,12 @@ def mix(below: np.ndarray, above: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 def pattern(
     rng: np.random.Generator, kind: str, colours: list[np.ndarray], height: int, width: int, period: float
 ) -> np.ndarray:
-    """(H,W,3) float32: a repeating two-tone pattern in `colours` ([0] ground, [1] figure), turned at random.
+    """(H,W,3) float32: a repeating pattern of `colours` (ground and figure, each one colour, a row or a picture), turned at random.
 
     `period` is in texels. Grain and a slow shade are added so that no two places look quite alike.
     """
     angle = rng.uniform(0, np.pi)
+    ground, figure = colours
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     x, y = x - width / 2, y - height / 2
     u = (x * np.cos(angle) + y * np.sin(angle)) / period + rng.random()
@@ -66,8 +69,12 @@ def pattern(
         "rings": lambda: np.sin(2 * np.pi * np.hypot(x, y) / period),
     }[kind]()
     alpha = soft_step(value, 0.55 if kind == "plaid" else min(1.0, 2 * np.pi / period))
-    picture = mix(np.broadcast_to(colours[0], (height, width, 3)), colours[1], alpha)
-    grain = 1 + 0.05 * smooth_noise(rng, height, width, 2.5) + 0.06 * smooth_noise(rng, height, width, period * 1.5)
+    picture = mix(np.broadcast_to(ground, (height, width, 3)), figure, alpha)
+    grain = (
+        1
+        + 0.05 * smooth_noise(rng, height, width, 2.5)
+        + 0.06 * smooth_noise(rng, height, width, period * 1.5)
+    )
     return np.clip(picture * grain[..., None], 0, 255).astype(np.float32)
 
 
@@ -81,7 +88,12 @@ def disc(
 
 
 def face(
-    rng: np.random.Generator, skin: np.ndarray, hair: np.ndarray, ink: np.ndarray, blush: np.ndarray, side: int
+    rng: np.random.Generator,
+    skin: np.ndarray,
+    hair: np.ndarray,
+    ink: np.ndarray,
+    blush: np.ndarray,
+    side: int,
 ) -> np.ndarray:
     """(side,side,3) float32: a painted head seen from the front, with eyes, cheeks, mouth and a fringe of hair."""
     picture = np.broadcast_to(skin, (side, side, 3)).astype(np.float32)
@@ -103,32 +115,58 @@ def face(
 def dip(picture: np.ndarray, tone: np.ndarray, below: float) -> np.ndarray:
     """Paint the rows from `below` on in one tone: a hand at the end of a sleeve, a shoe at the end of a leg."""
     rows = np.arange(picture.shape[0], dtype=np.float32)[:, None]
-    return mix(picture, tone, np.broadcast_to(soft_step(rows - below, 1.0), picture.shape[:2])).astype(np.float32)
+    return mix(picture, tone, np.broadcast_to(soft_step(rows - below, 1.0), picture.shape[:2])).astype(
+        np.float32
+    )
 
 
-def backdrop(rng: np.random.Generator, kind: str, palette: list[np.ndarray], height: int, width: int) -> np.ndarray:
+def backdrop(
+    rng: np.random.Generator, kind: str, palette: list[np.ndarray], height: int, width: int
+) -> np.ndarray:
     """(H,W,3) uint8: a painted stage, scenery (`kind`, one of BACKDROPS) between curtains, above floor boards."""
     ink, paper, *tones = palette
     tones = [tones[i] for i in rng.permutation(len(tones))]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / height
     floor = rng.uniform(0.68, 0.76)
-    sky = mix(np.broadcast_to(0.45 * tones[0] + 0.55 * paper, (height, width, 3)), 0.3 * tones[1] + 0.7 * paper,
-              np.clip(y / floor, 0, 1))
+    sky = mix(
+        np.broadcast_to(0.45 * tones[0] + 0.55 * paper, (height, width, 3)),
+        0.3 * tones[1] + 0.7 * paper,
+        np.clip(y / floor, 0, 1),
+    )
     sky = mix(sky, paper, 0.55 * soft_step(smooth_noise(rng, height, width, height / 9) - 0.9, 0.25))
-    picture = {"hills": _hills, "city": _city, "sea": _sea, "garlands": _garlands}[kind](rng, sky, tones, paper, x, y)
+    picture = {"hills": _hills, "city": _city, "sea": _sea, "garlands": _garlands}[kind](
+        rng, sky, tones, paper, x, y
+    )
     picture = _floor(rng, picture, 0.55 * tones[1] + 0.35 * ink, x, y, floor)
-    picture = _curtains(rng, picture, tones[2], x, y)
-    grain = 1 + 0.035 * smooth_noise(rng, height, width, 1.5) + 0.05 * smooth_noise(rng, height, width, height / 12)
+    picture = _curtains(rng, picture, tones[2], 0.7 * tones[1] + 0.3 * paper, x, y)
+    grain = (
+        1
+        + 0.035 * smooth_noise(rng, height, width, 1.5)
+        + 0.05 * smooth_noise(rng, height, width, height / 12)
+    )
     return np.clip(picture * grain[..., None], 0, 255).astype(np.uint8)
 
 
 def _hills(rng, picture, tones, paper, x, y):
-    picture = disc(picture, *(rng.uniform(0.25, 0.75) * picture.shape[1], 0.2 * picture.shape[0]),
-                   *([0.1 * picture.shape[0]] * 2), 0.6 * tones[1] + 0.4 * paper)
+    picture = disc(
+        picture,
+        *(rng.uniform(0.25, 0.75) * picture.shape[1], 0.2 * picture.shape[0]),
+        *([0.1 * picture.shape[0]] * 2),
+        0.6 * tones[1] + 0.4 * paper,
+    )
     for level, tone in zip((0.42, 0.52, 0.62), (tones[3], tones[0], tones[2]), strict=True):
-        ridge = level + 0.05 * np.sin(x * rng.uniform(4, 8) + rng.uniform(0, 6)) + 0.02 * np.sin(x * 17 + level * 50)
-        hill = pattern(rng, rng.choice(["stripes", "dots", "blobs"]), [0.75 * tone + 0.25 * paper, tone],
-                       *y.shape, period=rng.uniform(14, 26))
+        ridge = (
+            level
+            + 0.05 * np.sin(x * rng.uniform(4, 8) + rng.uniform(0, 6))
+            + 0.02 * np.sin(x * 17 + level * 50)
+        )
+        hill = pattern(
+            rng,
+            rng.choice(["stripes", "dots", "blobs"]),
+            [0.75 * tone + 0.25 * paper, tone],
+            *y.shape,
+            period=rng.uniform(14, 26),
+        )
         picture = mix(picture, hill, soft_step((y - ridge) * y.shape[0], 1.0))
     return picture
 
@@ -138,29 +176,47 @@ def _city(rng, picture, tones, paper, x, y):
         edges = np.cumsum(rng.uniform(0.1, 0.22, 20)) - 0.05
         house = np.searchsorted(edges, x[0])
         tops = rng.uniform(0.22, 0.45, 21)[house] + 0.12 * depth
-        shade = np.stack(tones)[rng.integers(0, 4, 21)[house]] * (0.62 + 0.3 * depth) + paper * (0.3 - 0.22 * depth)
+        shade = np.stack(tones)[rng.integers(0, 4, 21)[house]] * (0.62 + 0.3 * depth) + paper * (
+            0.3 - 0.22 * depth
+        )
+        bricks = pattern(
+            rng, rng.choice(["checks", "stripes", "plaid"]), [shade * 0.86, shade * 1.06], *y.shape, period=13
+        )
         lit = (np.sin(x * 2 * np.pi / 0.055) > 0.1) & (np.sin(y * 2 * np.pi / 0.085) > 0.2)
         lit &= rng.random(y.shape)[(y * 11.7).astype(int), (x * 18.1).astype(int)] > 0.35
-        walls = np.where(lit[..., None], 0.65 * tones[1] + 0.35 * paper, np.broadcast_to(shade, picture.shape))
+        walls = np.where(lit[..., None], 0.65 * tones[1] + 0.35 * paper, bricks)
         picture = mix(picture, walls, soft_step((y - tops[None]) * y.shape[0], 1.0))
     return picture
 
 
 def _sea(rng, picture, tones, paper, x, y):
-    picture = disc(picture, rng.uniform(0.3, 0.7) * picture.shape[1], 0.28 * picture.shape[0],
-                   *([0.13 * picture.shape[0]] * 2), 0.7 * tones[1] + 0.3 * paper)
+    picture = disc(
+        picture,
+        rng.uniform(0.3, 0.7) * picture.shape[1],
+        0.28 * picture.shape[0],
+        *([0.13 * picture.shape[0]] * 2),
+        0.7 * tones[1] + 0.3 * paper,
+    )
     for row in range(6):
         level = 0.36 + 0.06 * row
         crest = level + 0.022 * np.abs(np.sin(x * rng.uniform(14, 20) + rng.uniform(0, 6)))
         tone = (tones[0], tones[3])[row % 2] * (0.75 + 0.05 * row)
-        wave = mix(np.broadcast_to(tone, picture.shape), paper, 0.6 * soft_step((crest + 0.014 - y) * y.shape[0], 1))
+        water = pattern(
+            rng, rng.choice(PATTERNS), [tone, 0.8 * tone + 0.2 * paper], *y.shape, period=rng.uniform(14, 22)
+        )
+        wave = mix(water, paper, 0.6 * soft_step((crest + 0.014 - y) * y.shape[0], 1))
         picture = mix(picture, wave, soft_step((y - crest) * y.shape[0], 1.0))
     return picture
 
 
 def _garlands(rng, picture, tones, paper, x, y):
-    wall = pattern(rng, rng.choice(["stripes", "plaid", "checks"]),
-                   [0.4 * tones[3] + 0.6 * paper, 0.55 * tones[3] + 0.45 * paper], *y.shape, period=rng.uniform(24, 40))
+    wall = pattern(
+        rng,
+        rng.choice(["stripes", "plaid", "checks"]),
+        [0.4 * tones[3] + 0.6 * paper, 0.55 * tones[3] + 0.45 * paper],
+        *y.shape,
+        period=rng.uniform(24, 40),
+    )
     picture = mix(picture, wall, np.full(y.shape, 0.85, np.float32))
     for level in (0.2, 0.36, 0.52):
         swing = level + 0.07 * np.abs(np.sin(x * 4.2 + rng.uniform(0, 3)))
@@ -183,12 +239,15 @@ def _floor(rng, picture, tone, x, y, floor):
     return mix(picture, boards, soft_step((y - floor) * y.shape[0], 1.0))
 
 
-def _curtains(rng, picture, tone, x, y):
+def _curtains(rng, picture, tone, trim, x, y):
     width = x.max()
-    reach = rng.uniform(0.2, 0.26) + 0.035 * np.sin(y * 5 + 1)
+    reach = rng.uniform(0.25, 0.31) + 0.035 * np.sin(y * 5 + 1)
     side = np.maximum(reach - x, x - (width - reach))
     folds = 0.78 + 0.22 * np.sin(x * rng.uniform(70, 95) + 2 * np.sin(y * 2))
-    picture = mix(picture, 0.85 * tone * folds[..., None], soft_step(side * y.shape[0], 1.2))
-    hem = 0.13 + 0.03 * np.abs(np.sin(x * np.pi / 0.16))
+    picture = mix(picture, 0.55 * tone, 0.8 * soft_step((side + 0.012) * y.shape[0], 4))
+    picture = mix(picture, 0.9 * tone * folds[..., None], soft_step(side * y.shape[0], 1.2))
+    hem = 0.19 + 0.035 * np.abs(np.sin(x * np.pi / 0.16))
     valance = tone * (0.75 + 0.18 * np.cos(x * 2 * np.pi / 0.16))[..., None]
+    valance = mix(valance, trim, soft_step((y - hem + 0.018) * y.shape[0], 1.2))
+    picture = mix(picture, 0.55 * tone, 0.7 * soft_step((hem + 0.012 - y) * y.shape[0], 4))
     return mix(picture, valance, soft_step((hem - y) * y.shape[0], 1.2))

@@ -1,0 +1,193 @@
+"""Which clips a toy world holds, what they are called, and the lists that name them, as in the real data sets.
+
+Nothing is rendered here. Formats follow the published copies: Kinetics-400 (class folders, annotation tables),
+DAVIS-2017, JHMDB, VIP (VIP_Fine), UCF101 (three splits by group) and Something-Something v2 (four JSON files).
+"""
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lib.toyworld.actions import ACTIONS
+from lib.toyworld.options import DATASETS, ToyWorldOptions
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+SSV2_TEMPLATES = {
+    "jumping jacks": ("Making [something] jump", "puppet"),
+    "waving hand": ("Pretending to greet [someone] with [something]", "public", "hand"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """One clip to be made: its place in the world, its name, what happens and what is wrong with it on purpose."""
+
+    dataset: str
+    index: int
+    """Number within the data set: with the seed it fixes the clip's content."""
+    split: str
+    name: str
+    action: str
+    frames: int
+    fps: int = 30
+    fault: str = ""
+    """"" or "broken" (the file is cut off before its index)."""
+    width: int = 0
+    """0: the options' width."""
+
+    def rng(self, seed: int) -> np.random.Generator:
+        return np.random.default_rng([seed, DATASETS.index(self.dataset), self.index])
+
+
+def folder_name(label: str) -> str:
+    """A Kinetics label as a class folder: spaces to underscores, without quotes and parentheses."""
+    return label.replace(" ", "_").translate(str.maketrans("", "", "'\"()"))
+
+
+def plan(options: ToyWorldOptions) -> list[ClipPlan]:
+    """Every clip of a world, in a fixed order."""
+    planners = {"kinetics400": _plan_kinetics, "davis2017": _plan_davis}
+    return [clip for name in options.datasets for clip in planners.get(name, _plan_small)(name, options)]
+
+
+def _plan_kinetics(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
+    good = options.kinetics_frames
+    kinds = [("val", good, 30, "")] * options.kinetics_val + [
+        ("train", good, 30, "")
+    ] * options.kinetics_train
+    kinds += [("train", good, 30, "broken"), ("train", 30, 30, ""), ("train", good * 25 // 30, 25, "")]
+    clips = []
+    for i, (split, frames, fps, fault) in enumerate(kinds):
+        rng = np.random.default_rng([options.seed, 97, i])
+        start = int(rng.integers(0, 300))
+        name = "".join(rng.choice(list(LETTERS), 11)) + f"_{start:06d}_{start + -(-frames // fps):06d}"
+        clips.append(ClipPlan(dataset, i, split, name, ACTIONS[i % len(ACTIONS)], frames, fps, fault))
+    return clips
+
+
+def _plan_davis(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
+    clips = []
+    for i in range(options.davis_val + options.davis_train):
+        action = ACTIONS[i % len(ACTIONS)]
+        name = f"{action.split()[0]}-{'ABCDEFGHIJKLMNOPQRSTUVWXYZ'.lower()[i // len(ACTIONS) % 26]}"
+        width = (0, options.width * 7 // 6 // 16 * 16, options.width * 5 // 6 // 16 * 16)[i % 3]
+        split = "val" if i < options.davis_val else "train"
+        clips.append(ClipPlan(dataset, i, split, name, action, options.davis_frames, width=width))
+    return clips
+
+
+def _plan_small(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
+    """Two classes of `small_clips` clips each; VIP has videos instead; SSv2 has train, validation and test items."""
+    actions, clips = list(SSV2_TEMPLATES), []
+    if dataset == "vip":
+        return [ClipPlan(dataset, i, "val", f"videos{i + 1}", ACTIONS[i % len(ACTIONS)], options.small_frames)
+                for i in range(options.small_clips)]  # fmt: skip
+    for i in range(2 * options.small_clips):
+        action, take = actions[i % 2], i // 2
+        class_name = action.split()[0]
+        name = {"jhmdb": f"Puppet_theatre_{class_name}_f_cm_np1_fr_med_{take}",
+                "ucf101": f"v_{action.title().replace(' ', '')}_g{take + 1:02d}_c01", "ssv2": str(100001 + i)}[dataset]  # fmt: skip
+        split = "" if dataset != "ssv2" else "train" if take < options.small_clips - 1 else "validation"
+        clips.append(
+            ClipPlan(
+                dataset,
+                i,
+                split,
+                name,
+                action,
+                options.small_frames,
+                {"ucf101": 25, "ssv2": 12}.get(dataset, 30),
+            )
+        )
+    if dataset == "ssv2":
+        clips.append(
+            ClipPlan(
+                dataset, len(clips), "test", str(100001 + len(clips)), actions[0], options.small_frames, 12
+            )
+        )
+    return clips
+
+
+def write_lists(base: Path, dataset: str, clips: list[ClipPlan]) -> None:
+    """The annotation and split lists of one data set, under `base`. Every list ends with a newline."""
+    writers = {"kinetics400": _lists_kinetics, "davis2017": _lists_davis, "jhmdb": _lists_jhmdb,
+               "vip": _lists_vip, "ucf101": _lists_ucf101, "ssv2": _lists_ssv2}  # fmt: skip
+    for name, lines in writers[dataset](clips).items():
+        path = base / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def _lists_kinetics(clips: list[ClipPlan]) -> dict[str, list[str]]:
+    lists = {}
+    for split in ("train", "val"):
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["label", "youtube_id", "time_start", "time_end"])
+        for clip in clips:
+            if clip.split == split:
+                writer.writerow([clip.action, clip.name[:11], int(clip.name[12:18]), int(clip.name[19:25])])
+        lists[f"annotations/{split}.csv"] = table.getvalue().splitlines()
+    return lists
+
+
+def _lists_davis(clips: list[ClipPlan]) -> dict[str, list[str]]:
+    return {
+        f"ImageSets/2017/{split}.txt": [c.name for c in clips if c.split == split]
+        for split in ("train", "val")
+    }
+
+
+def _lists_jhmdb(clips: list[ClipPlan]) -> dict[str, list[str]]:
+    """Three splits that differ in which take of each class is the test clip (2); the others train (1)."""
+    lists = {}
+    for action in dict.fromkeys(c.action for c in clips):
+        takes = [c for c in clips if c.action == action]
+        for k in range(3):
+            lines = [f"{c.name}.avi {2 if i == k % len(takes) else 1}" for i, c in enumerate(takes)]
+            lists[f"sub_splits/{folder_name(action)}_test_split{k + 1}.txt"] = lines
+    return lists
+
+
+def _lists_vip(clips: list[ClipPlan]) -> dict[str, list[str]]:
+    stems = [f"{c.name}/{1 + 25 * t:012d}" for c in clips for t in range(c.frames)]
+    return {"VIP_Fine/lists/val_videos.txt": [c.name for c in clips], "VIP_Fine/lists/val_id.txt": stems}
+
+
+def _lists_ucf101(clips: list[ClipPlan]) -> dict[str, list[str]]:
+    """Split k tests one group of every class and trains on the others."""
+    classes = sorted({c.name.split("_")[1] for c in clips})
+    groups = sorted({c.name.split("_")[2] for c in clips})
+    lists = {"ucfTrainTestlist/classInd.txt": [f"{i} {name}" for i, name in enumerate(classes, start=1)]}
+    paths = {c.name: f"{c.name.split('_')[1]}/{c.name}.avi" for c in sorted(clips, key=lambda c: c.name)}
+    for k in range(3):
+        test = groups[k % len(groups)]
+        is_test = {name: name.split("_")[2] == test for name in paths}
+        train = [
+            f"{p} {classes.index(p.split('/')[0]) + 1}" for name, p in paths.items() if not is_test[name]
+        ]
+        lists[f"ucfTrainTestlist/trainlist{k + 1:02d}.txt"] = train
+        lists[f"ucfTrainTestlist/testlist{k + 1:02d}.txt"] = [p for name, p in paths.items() if is_test[name]]
+    return lists
+
+
+def _lists_ssv2(clips: list[ClipPlan]) -> dict[str, list[str]]:
+    def item(clip: ClipPlan) -> dict:
+        template, *fillers = SSV2_TEMPLATES[clip.action]
+        label = template
+        for filler in fillers:
+            label = label.replace(label[label.index("[") : label.index("]") + 1], filler, 1)
+        return {"id": clip.name, "label": label.lower(), "template": template, "placeholders": fillers}
+
+    plain = sorted(template.replace("[", "").replace("]", "") for template, *_ in SSV2_TEMPLATES.values())
+    contents = {"labels": {name: str(i) for i, name in enumerate(plain)},
+                "train": [item(c) for c in clips if c.split == "train"],
+                "validation": [item(c) for c in clips if c.split == "validation"],
+                "test": [{"id": c.name} for c in clips if c.split == "test"]}  # fmt: skip
+    return {
+        f"something-something-v2-{name}.json": [json.dumps(content)] for name, content in contents.items()
+    }
