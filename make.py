@@ -96,10 +96,8 @@ def pinned() -> list[str]:
 def environment_yml() -> str:
     """The text of environment.yml: a conda environment that holds the same pins."""
     pins = "".join(f"      - '{pin}'\n" for pin in pinned())
-    return (
-        "# Made from requirements.txt by: python3 make.py pins\n"
-        f"name: siammae\nchannels:\n  - conda-forge\ndependencies:\n  - python=3.11\n  - pip\n  - pip:\n{pins}"
-    )
+    head = "# Made from requirements.txt by: python3 make.py pins\nname: siammae\nchannels:\n"
+    return f"{head}  - conda-forge\ndependencies:\n  - python=3.11\n  - pip\n  - pip:\n{pins}"
 
 
 def pins(_: argparse.Namespace) -> None:
@@ -152,7 +150,8 @@ def relay_progress(process: subprocess.Popen) -> str:
 def execute(notebook: Path, target: Path, options: dict[str, object]) -> None:
     """Run one notebook headless into `target`, which appears only when every cell succeeded."""
     partial, failed = target.with_suffix(".partial.ipynb"), target.with_suffix(".failed.ipynb")
-    (ROOT / failed).unlink(missing_ok=True)
+    for old in (target, failed):
+        (ROOT / old).unlink(missing_ok=True)
     command = [venv_python(), "-m", "papermill", notebook, partial, "-k", "python3", "--cwd", notebook.parent]
     command += ["--progress-bar", "--no-log-output"]
     for name, value in options.items():
@@ -183,10 +182,11 @@ def first_error(notebook: Path) -> str:
 
 def timed(stages: dict[str, float], name: str, step: Callable[..., None], *arguments) -> None:
     """Say what begins, run `step(*arguments)`, and keep its seconds in `stages`."""
-    print(f"== {name}", flush=True)
+    print(f"== {name} ...", flush=True)
     start = time.perf_counter()
     step(*arguments)
     stages[name] = time.perf_counter() - start
+    print(f"== {name}: {stages[name]:.0f} s", flush=True)
 
 
 def demo(args: argparse.Namespace) -> None:
