@@ -1,0 +1,277 @@
+"""One loop for every system: it knows gradients, schedules and files, and nothing of models or data.
+
+A model is called as `model(batch)` and returns (loss, logs). Batches come from `make_loader(first)`, which starts at
+any micro-batch. Everything random in a step is a function of (seed, step, process), so a run that was killed resumes
+with exactly the losses it would have had. Hugging Face Accelerate carries devices, processes and precision: the same
+call runs on a CPU, on one GPU, and on several under `accelerate launch` or `notebook_launcher`.
+
+Recipe: MAE (arXiv 2111.06377, appendix A.1) as SiamMAE uses it (arXiv 2305.14344, Table 4a).
+"""
+
+import csv
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+
+from lib.errors import UserError
+from lib.runtime import atomic_path, progress
+
+Record = dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train.
+
+    steps: optimizer steps. batch_size: samples per optimizer step, over all processes and accumulated micro-batches.
+    base_lr: per 256 samples. warmup_steps: linear from 0, then a half cosine to 0. accumulation: micro-batches per
+    step. save_every: steps between checkpoints. precision: "auto" (bf16 where the hardware has it), "bf16" or "no".
+    """
+
+    steps: int
+    batch_size: int
+    base_lr: float = 1.5e-4
+    warmup_steps: int = 0
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    accumulation: int = 1
+    save_every: int = 100
+    precision: str = "auto"
+    seed: int = 0
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of optimizer step `step` (from 0): warm-up, then half-cosine decay (MAE appendix A.1)."""
+        peak = self.base_lr * self.batch_size / 256
+        if step < self.warmup_steps:
+            return peak * (step + 1) / self.warmup_steps
+        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return peak * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """AdamW groups: matrices decay; biases, norms, tokens and position tables (see MAE's release) do not."""
+    decay, no_decay = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            plain = parameter.ndim <= 1 or name.split(".")[-1] in {"cls_token", "mask_token", "pos_embed"}
+            (no_decay if plain else decay).append(parameter)
+    return [{"params": decay, "weight_decay": weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
+
+
+def choose_precision(precision: str = "auto") -> str:
+    """"bf16" or "no" for "auto", by what the device computes natively; otherwise the given value, checked."""
+    if precision not in {"auto", "bf16", "no"}:
+        raise UserError(f"precision {precision!r} is unknown: choose auto, bf16 or no")
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "no"
+    native = [getattr(torch.cpu, name, bool) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return "bf16" if any(check() for check in native) else "no"
+
+
+def train(
+    model: nn.Module, make_loader: Callable[[int], DataLoader], options: TrainOptions, out_dir: str | Path
+) -> list[Record]:
+    """Train `model`, or resume where the last checkpoint in `out_dir` stands; returns the loss curve.
+
+    Args:
+        model: returns (loss, logs) for a batch; `model.architecture` (a plain dict) guards its checkpoints.
+        make_loader: the loader of micro-batches from number `first` on (step * accumulation); each micro-batch holds
+            batch_size / accumulation samples in all, which Accelerate splits among the processes.
+        options: see TrainOptions.
+        out_dir: gets `losses.csv`, `tensorboard/` and the checkpoint `last.pt`.
+
+    Raises UserError when the checkpoint there is of another architecture or other options, and when the loss is not
+    finite: then it names the step and the last good checkpoint.
+    """
+    accelerator = Accelerator(
+        mixed_precision=choose_precision(options.precision),
+        gradient_accumulation_steps=options.accumulation,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+    )
+    architecture = dict(model.architecture)
+    groups = parameter_groups(model, options.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=options.betas, fused=True)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    files = RunFiles(Path(out_dir), architecture, options, accelerator.is_main_process)
+    first = files.restore(accelerator.unwrap_model(model), optimizer)
+    loader = accelerator.prepare(make_loader(first * options.accumulation))
+
+    model.train()
+    with _fast_cpu_attention(accelerator.device), files:
+        losses = _gradient_steps(accelerator, model, optimizer, loader, options, first)
+        bar = progress(losses, "training", total=options.steps, initial=first)
+        for record in bar:
+            if not math.isfinite(record["loss"]):
+                raise UserError(files.not_finite(record))
+            files.log(record)
+            bar.set_postfix(loss=f"{record['loss']:.4f}")
+            done = int(record["step"]) + 1
+            if done % options.save_every == 0 or done == options.steps:
+                files.save(accelerator.unwrap_model(model), optimizer, done)
+    accelerator.wait_for_everyone()
+    return read_losses(out_dir)
+
+
+def _gradient_steps(accelerator, model, optimizer, loader: Iterable, options: TrainOptions, first: int):
+    """Run the optimizer steps from `first` on; yields a record of each, before the loss of the next is computed."""
+    step, total, started = first, 0.0, time.perf_counter()
+    for number, batch in enumerate(loader):
+        micro = number % options.accumulation
+        torch.manual_seed(((options.seed * 1_000_003 + step) * 64 + micro) * 4096 + accelerator.process_index)
+        with accelerator.accumulate(model):
+            loss, _ = model(batch)
+            accelerator.backward(loss)
+            total += accelerator.reduce(loss.detach(), "mean").item() / options.accumulation
+            if accelerator.sync_gradients:
+                norm = _gradient_norm(model)
+                for group in optimizer.param_groups:
+                    group["lr"] = options.learning_rate(step)
+            if not math.isfinite(total):
+                optimizer.zero_grad()
+            optimizer.step()
+            optimizer.zero_grad()
+        if micro + 1 == options.accumulation or not math.isfinite(total):
+            seconds = time.perf_counter() - started
+            lr = options.learning_rate(step)
+            yield {"step": step, "loss": total, "lr": lr, "grad_norm": norm, "seconds": seconds}
+            step, total, started = step + 1, 0.0, time.perf_counter()
+
+
+def _gradient_norm(model: nn.Module) -> float:
+    norms = [p.grad.norm() for p in model.parameters() if p.grad is not None]
+    return torch.stack(norms).norm().item()
+
+
+@contextmanager
+def _fast_cpu_attention(device: torch.device):
+    """On CPUs the fused attention's backward is slow in bf16, and denormal floats are slow everywhere: avoid both."""
+    if device.type == "cpu":
+        torch.set_flush_denormal(True)
+    with sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext():
+        yield
+    torch.set_flush_denormal(False)
+
+
+class RunFiles:
+    """What a run leaves on disk: the loss curve as it goes (csv and TensorBoard) and the checkpoint to resume from."""
+
+    columns = ("step", "loss", "lr", "grad_norm", "seconds")
+
+    def __init__(self, out_dir: Path, architecture: dict, options: TrainOptions, is_main: bool):
+        self.out_dir, self.architecture, self.options, self.is_main = out_dir, architecture, options, is_main
+        self.checkpoint, self.curve = out_dir / "last.pt", out_dir / "losses.csv"
+        self.saved_step = 0
+
+    def restore(self, model: nn.Module, optimizer) -> int:
+        """Load the checkpoint if there is one; returns the first step still to do."""
+        if not self.checkpoint.is_file():
+            return 0
+        state = load_checkpoint(self.checkpoint)
+        check_architecture(self.checkpoint, state["architecture"], self.architecture)
+        for name, value in asdict(self.options).items():
+            found = state["options"].get(name)
+            if name != "save_every" and found != (list(value) if isinstance(value, tuple) else value):
+                raise UserError(
+                    f"{self.checkpoint} was trained with {name}={found}, not {value}: "
+                    f"use another out_dir, or delete it to start over"
+                )
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        self.saved_step = state["step"]
+        return self.saved_step
+
+    def __enter__(self):
+        if self.is_main:
+            self.out_dir.mkdir(parents=True, exist_ok=True)
+            rows = [row for row in read_losses(self.out_dir) if row["step"] < self.saved_step]
+            self.csv_file = self.curve.open("w", newline="")
+            self.writer = csv.DictWriter(self.csv_file, self.columns)
+            self.writer.writeheader()
+            self.writer.writerows(rows)
+            self.board = SummaryWriter(str(self.out_dir / "tensorboard"), purge_step=self.saved_step)
+        return self
+
+    def __exit__(self, *_):
+        if self.is_main:
+            self.csv_file.close()
+            self.board.close()
+
+    def log(self, record: Record) -> None:
+        """Append one step's record to the curve, at once on disk."""
+        if self.is_main:
+            self.writer.writerow(record)
+            self.csv_file.flush()
+            for name in ("loss", "lr", "grad_norm"):
+                self.board.add_scalar(name, record[name], int(record["step"]))
+
+    def save(self, model: nn.Module, optimizer, step: int) -> None:
+        """Write the checkpoint after `step` finished steps, whole or not at all."""
+        self.saved_step = step
+        if self.is_main:
+            options = json.loads(json.dumps(asdict(self.options)))
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+            with atomic_path(self.checkpoint) as temporary:
+                torch.save({**state, "architecture": self.architecture, "options": options}, temporary)
+
+    def not_finite(self, record: Record) -> str:
+        """The message that ends a run whose loss is not a number."""
+        last = f"{self.checkpoint} (after step {self.saved_step})" if self.saved_step else "none was saved"
+        return (
+            f"loss is {record['loss']} at step {int(record['step'])}: lower base_lr or lengthen the warm-up; "
+            f"last good checkpoint: {last}"
+        )
+
+
+def load_checkpoint(path: str | Path) -> dict:
+    """Read a checkpoint of this loop: tensors and plain values only, never code. UserError for anything else."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"{path} is no readable checkpoint ({type(error).__name__}): delete it to start over") from error
+    if not isinstance(state, dict) or not {"model", "architecture", "step"} <= state.keys():
+        raise UserError(f"{path} is no checkpoint of this project: it lacks model, architecture or step")
+    return state
+
+
+def check_architecture(path: str | Path, found: dict, wanted: dict) -> None:
+    """UserError, naming the first differences, when a checkpoint's architecture is not the model's."""
+    differ = [k for k in sorted(found.keys() | wanted.keys()) if found.get(k) != wanted.get(k)]
+    if differ:
+        words = ", ".join(f"{k} {found.get(k)} instead of {wanted.get(k)}" for k in differ[:4])
+        raise UserError(f"{path} holds another architecture ({words}): build the model to match, or use another path")
+
+
+def read_losses(out_dir: str | Path) -> list[Record]:
+    """The loss curve written so far: one record a step, whole lines only (a killed run may end within a line)."""
+    path = Path(out_dir) / "losses.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if all(row.values()) and None not in row]
+    return [{name: float(value) for name, value in row.items()} for row in rows]
+
+
+def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
+    """Load a trained model's weights from a checkpoint of this loop; every name and shape must match.
+
+    Raises UserError for a missing or unreadable file and for a checkpoint of another architecture.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path} does not exist: train first (notebooks/03_pretrain.ipynb), or correct the path")
+    state = load_checkpoint(path)
+    check_architecture(path, state["architecture"], dict(model.architecture))
+    model.load_state_dict(state["model"])
+    return model
