@@ -133,16 +133,16 @@ def make_toy_world(root: Path) -> None:
 def relay_progress(process: subprocess.Popen) -> str:
     """Show the process's progress bar on a terminal; return the last other line that it wrote to stderr."""
     last = line = ""
-    terminal = sys.stderr.isatty()
     while character := process.stderr.read(1):
         line += character
         if character in "\r\n":
-            if not line.startswith("Executing"):
+            bar = re.match(r"Executing:.*?\]", line)  # up to its end: other messages may follow on the same line
+            if not bar:
                 last = line.strip() or last
-            elif terminal:
-                sys.stderr.write("\r" + line.strip())
+            elif sys.stderr.isatty():
+                sys.stderr.write("\r" + bar[0])
             line = ""
-    if terminal:
+    if sys.stderr.isatty():
         sys.stderr.write("\n")
     return line.strip() or last
 

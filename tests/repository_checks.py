@@ -101,6 +101,8 @@ def notebook_problems(notebook: nbformat.NotebookNode) -> list[str]:
     kernel = notebook.metadata.get("kernelspec", {}).get("name")
     if kernel != "python3":
         problems.append(f"the kernel must be python3, not {kernel}")
+    if notebook.metadata.get("language_info", {}).get("name") != "python":
+        problems.append("no language_info: papermill could not set parameters")
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     counts = [cell.execution_count for cell in code]
     if counts != list(range(1, len(code) + 1)):

@@ -198,7 +198,8 @@ def good_notebook() -> nbformat.NotebookNode:
     ]
     cells[1].metadata.tags = ["parameters"]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
 
 
 def test_a_clean_notebook_has_no_problems():
@@ -231,6 +232,7 @@ def test_notebook_check_finds_bad_cells():
         return problem
 
     assert "kernel" in problem_after(lambda nb: nb.metadata.kernelspec.update(name="siammae"))
+    assert "language" in problem_after(lambda nb: nb.metadata.pop("language_info"))
     assert "valid" in problem_after(lambda nb: nb.cells[0].update(surprise=1))
     assert "execution counts [1, None]" in problem_after(lambda nb: nb.cells[2].update(execution_count=None))
     assert "asserts" in problem_after(lambda nb: nb.cells[2].update(source="print(preset)"))
@@ -284,8 +286,3 @@ def test_papermill_commands_are_checked_against_the_parameters_cell(tmp_path):
     assert "no parameter epoch" in problem
     (problem,) = problems("papermill a.ipynb b.ipynb")
     assert "-k python3" in problem
-
-
-def test_toy_notebook_parameters_are_read(tmp_path):
-    nbformat.write(good_notebook(), tmp_path / "a.ipynb")
-    assert make.parameters(tmp_path / "a.ipynb") == {"preset": "toy", "epochs": None}

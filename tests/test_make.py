@@ -1,0 +1,128 @@
+"""make.py: a set-up that recovers, notebooks that run whole or fail in one line."""
+
+import sys
+
+import nbformat
+import pytest
+
+import make
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """An empty repository of its own for make.py."""
+    monkeypatch.setattr(make, "ROOT", tmp_path)
+    monkeypatch.setattr(make, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(make, "STAMP", tmp_path / ".venv" / "installed.txt")
+    monkeypatch.setattr(make, "REQUIREMENTS", tmp_path / "requirements.txt")
+    (tmp_path / "notebooks").mkdir()
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_set_up_recovers_from_a_failed_installation(checkout, monkeypatch):
+    installed = []
+
+    def install(arguments, problem):
+        if "fails" in make.REQUIREMENTS.read_text():
+            raise make.Failure(problem)
+        installed.append(arguments)
+
+    monkeypatch.setattr(make, "run", install)  # the folder is made for real, pip alone is replaced
+    make.REQUIREMENTS.write_text("fails")
+    with pytest.raises(make.Failure, match="pip could not install"):
+        make.set_up()
+    assert make.venv_python().exists() and not make.STAMP.exists()
+
+    leftover = make.VENV / "leftover"
+    leftover.touch()
+    make.REQUIREMENTS.write_text("numpy")
+    make.set_up()
+    assert len(installed) == 1 and not leftover.exists()  # an unfinished .venv is started afresh
+
+    leftover.touch()
+    make.set_up()
+    assert len(installed) == 1  # nothing changed, nothing to do
+
+    make.REQUIREMENTS.write_text("scipy")
+    make.set_up()
+    assert len(installed) == 2 and leftover.exists()  # a finished .venv is brought up to date in place
+
+    make.REQUIREMENTS.write_text("fails")
+    with pytest.raises(make.Failure):
+        make.set_up()
+    assert not make.STAMP.exists()  # no longer to be trusted
+
+
+def write_notebook(folder, *sources):
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    cells[0].metadata.tags = ["parameters"]
+    path = folder / "notebooks" / "01_try.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"language_info": {"name": "python"}}), path)
+    return path.relative_to(folder)
+
+
+@pytest.mark.slow
+def test_notebooks_run_whole_or_fail_in_one_line(checkout, monkeypatch):
+    monkeypatch.setattr(make, "venv_python", lambda: sys.executable)
+    notebook = write_notebook(checkout, "epochs, name = 1, 'a'", "assert epochs != 13, 'bad\\nnumber'", "name")
+    target = notebook.relative_to("notebooks")
+
+    make.execute(notebook, target, {"epochs": 3, "name": "7"})
+    assert [path.name for path in checkout.glob("*.ipynb")] == ["01_try.ipynb"]
+    result = nbformat.read(checkout / target, as_version=4).cells[-1].outputs[0]
+    assert result.data["text/plain"] == "'7'"  # text stays text
+
+    with pytest.raises(make.Failure) as caught:
+        make.execute(notebook, target, {"epochs": 13})
+    (line,) = str(caught.value).splitlines()
+    assert "01_try.ipynb: cell [3]: AssertionError: bad number" in line and "01_try.failed.ipynb" in line
+    assert [path.name for path in checkout.glob("*.ipynb")] == ["01_try.failed.ipynb"]
+
+
+def test_a_broken_kernel_is_told_in_one_line(checkout, monkeypatch):
+    monkeypatch.setattr(make, "venv_python", lambda: sys.executable)
+    (checkout / "notebooks" / "01_try.ipynb").write_text("{}")
+    with pytest.raises(make.Failure) as caught:
+        make.execute(make.notebooks()[0], make.Path("out.ipynb"), {})
+    assert "\n" not in str(caught.value)
+
+
+def test_parameters_are_the_literals_of_the_tagged_cell(checkout):
+    notebook = write_notebook(checkout, "# sizes\npreset = 'toy'\nepochs = None\n", "other = 1")
+    assert make.parameters(notebook) == {"preset": "toy", "epochs": None}
+
+
+def test_the_environment_leads_nowhere_else(monkeypatch):
+    for name in make.UNWANTED:
+        monkeypatch.setenv(name, "elsewhere")
+    assert not make.UNWANTED & set(make.environment())
+    assert make.environment(SIAMMAE_HOME="here")["SIAMMAE_HOME"] == "here"
+
+
+def test_summary_shows_the_table_and_needs_it(checkout, capsys):
+    with pytest.raises(make.Failure, match="metrics.json was not written"):
+        make.summary(make.Path("out"), {})
+    (checkout / "out").mkdir()
+    rows = '{"table": [{"system": "A", "J&F": 61.26}, {"system": "longer", "J&F": null}]}'
+    (checkout / "out" / "metrics.json").write_text(rows)
+    make.summary(make.Path("out"), {"set-up": 2.0, "notebook": 3.0})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:4] == ["system  J&F", "A       61.3", "longer"]
+    assert lines[-1].split() == ["5", "s", "total"]
+
+
+@pytest.mark.parametrize("arguments", [["demo", "--epochs", "many"], ["dem"], []])
+def test_wrong_arguments_are_refused(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["make.py", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        make.main()
+    assert caught.value.code == 2 and "usage:" in capsys.readouterr().err
+
+
+def test_failures_are_one_line_and_status_1(checkout, monkeypatch, capsys):
+    make.REQUIREMENTS.unlink(missing_ok=True)
+    monkeypatch.setattr(sys, "argv", ["make.py", "test"])
+    assert make.main() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and "requirements.txt" in line
