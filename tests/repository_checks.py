@@ -21,6 +21,7 @@ ALLOWED = {
     "errors": (),
     "runtime": ("errors",),
     "config": ("errors",),
+    "colab": (),
     "tokens": ("errors", "tokens"),
     "models": ("errors", "tokens", "models"),
     "data": ("errors", "runtime"),
