@@ -64,7 +64,7 @@ def _scored_paths(sequence: DavisSequence, folder: Path, max_frames: int | None)
     paths = sequence.mask_paths[:max_frames]
     if len(paths) < 3:
         raise UserError(
-            f"{sequence.name}: {len(paths)} frames; at least 3 are needed, the first and last do not count"
+            f"{sequence.name}: {len(paths)} frames; at least 3 are needed, first and last do not count"
         )
     return [folder / path.name for path in paths[metrics.SCORED]]
 

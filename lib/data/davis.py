@@ -197,6 +197,8 @@ def _find_year(root: Path, year: int | None) -> int:
 
 
 def _stacked(paths: tuple[Path, ...], read) -> np.ndarray:
+    if not paths:
+        raise UserError("max_frames leaves no frame; give 1 or more")
     images = [read(path) for path in paths]
     for path, image in zip(paths, images, strict=True):
         if image.shape != images[0].shape:

@@ -1,10 +1,10 @@
 """Label propagation: the first frame's labels, carried through a video by the similarity of frozen features.
 
-Videowalk (Jabri et al. 2020) introduced the procedure; DINO (Caron et al. 2021), SiamMAE (Gupta et al. 2023),
-CropMAE and RSP vary it. One engine serves all; a `Protocol` states every choice. For each frame: context =
-frame 0 and the last `queue` frames with their *predicted, soft* labels; score = cosine of two cells' features;
-cells outside the neighbourhood are forbidden; the `top_k` best cells over the whole context, weighted by
-softmax(score / temperature), average their labels into the new one.
+Videowalk (Jabri et al. 2020) introduced the procedure; DINO (Caron et al. 2021), SiamMAE (Gupta et al.
+2023), CropMAE and RSP vary it. One engine serves all; a `Protocol` states every choice. For each frame:
+context = frame 0 and the last `queue` frames with their *predicted, soft* labels; score = cosine of two
+cells' features; cells outside the neighbourhood are forbidden; the `top_k` best cells over the whole
+context, weighted by softmax(score / temperature), average their labels into the new one.
 
 Shape letters: `T` frames, `B` batch, `D` feature width, `h w` feature grid (cells), `H W` pixels, `K` label
 channels (background first, then the objects), `P` patch side.
