@@ -1,8 +1,9 @@
 """How a puppet is built and how it acts: a skeleton of 15 joints and one pose function per named action.
 
-Joints are in JHMDB's order (JOINTS). Lengths are in puppet units (the whole figure is about 110 units tall); the
-origin of a puppet is its pelvis, x to the right and y down, and right (R) is the puppet's own right, so it lies at
-smaller x. Angles are radians; a limb at angle 0 hangs down and turns outward with positive angles. `T` frames.
+Joints are in JHMDB's order (JOINTS). Lengths are in puppet units (the whole figure is about 110 units tall);
+the origin of a puppet is its pelvis, x to the right and y down, and right (R) is the puppet's own right, so
+it lies at smaller x. Angles are radians; a limb at angle 0 hangs down and turns outward with positive angles.
+`T` frames.
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +23,8 @@ TORSO, SHOULDER, HIP, ARM, FOREARM, THIGH, SHIN, HEAD = 33.0, 12.5, 7.0, 15.5, 1
 
 @dataclass(frozen=True)
 class Pose:
-    """Arrays (T,): root position in puppet units, whole-body turn, torso lean, head tilt, two angles a limb."""
+    """Arrays (T,): root position in puppet units, whole-body turn, torso lean, head tilt, two angles a
+    limb."""
 
     x: np.ndarray
     y: np.ndarray
@@ -53,7 +55,8 @@ def _idle(t: np.ndarray, rng: np.random.Generator) -> Pose:
 
 
 def act(action: str, seconds: np.ndarray, rng: np.random.Generator, speed: float = 1.0) -> Pose:
-    """The pose over time of one performance of `action` (one of ACTIONS); phase, rate and extent vary with `rng`.
+    """The pose over time of one performance of `action` (one of ACTIONS); phase, rate and extent vary with
+    `rng`.
 
     `seconds` (T,) are the frames' times; `speed` multiplies the action's rate.
     """
@@ -73,13 +76,14 @@ def act(action: str, seconds: np.ndarray, rng: np.random.Generator, speed: float
         forward = np.maximum(np.cos(s * 0.95), 0), np.maximum(-np.cos(s * 0.95), 0)
         return replace(
             pose, x=way * 34 * (t - t.mean()), y=-2.5 * np.abs(np.cos(s * 0.95)), lean=pose.lean + 0.08 * way,
-            leg_r=0.5 * stride, leg_l=0.5 * stride, knee_r=way * 0.8 * forward[0], knee_l=-way * 0.8 * forward[1],
+            leg_r=0.5 * stride, leg_l=0.5 * stride,
+            knee_r=way * 0.8 * forward[0], knee_l=-way * 0.8 * forward[1],
             arm_r=-0.55 * stride, arm_l=-0.55 * stride, elbow_r=0.3 + 0 * t, elbow_l=0.3 + 0 * t,
         )  # fmt: skip
     if action == "kicking someone's ball":
         swing = np.maximum(np.sin(s * 0.7), -0.4)
         return replace(
-            pose, lean=0.22 * swing, leg_r=0.15 + 1.15 * swing, knee_r=-0.5 + 0.5 * np.maximum(swing, 0) * 1.5,
+            pose, lean=0.22 * swing, leg_r=0.15 + 1.15 * swing, knee_r=-0.5 + 0.75 * np.maximum(swing, 0),
             arm_l=0.7 + 0.7 * swing, arm_r=0.9 - 0.5 * swing,
         )  # fmt: skip
     if action == "bowing":
@@ -89,10 +93,10 @@ def act(action: str, seconds: np.ndarray, rng: np.random.Generator, speed: float
             arm_r=0.3 + 0.9 * bend, elbow_r=0.2 - 1.5 * bend, arm_l=0.3 + 1.1 * bend,
         )  # fmt: skip
     way = rng.choice([-1, 1])
-    roll = s * 0.34 * way
     return replace(
-        pose, x=way * 26 * (t - t.mean()), y=-4 + 0 * t, turn=roll, arm_r=2.45 + 0.1 * np.sin(s), arm_l=2.45 - 0.1 * np.sin(s),
-        elbow_r=0.1 + 0 * t, elbow_l=0.1 + 0 * t, leg_r=0.5 + 0.2 * np.sin(s * 0.7), leg_l=0.5 - 0.2 * np.sin(s * 0.7),
+        pose, x=way * 26 * (t - t.mean()), y=-4 + 0 * t, turn=s * 0.34 * way,
+        arm_r=2.45 + 0.1 * np.sin(s), arm_l=2.45 - 0.1 * np.sin(s), elbow_r=0.1 + 0 * t, elbow_l=0.1 + 0 * t,
+        leg_r=0.5 + 0.2 * np.sin(s * 0.7), leg_l=0.5 - 0.2 * np.sin(s * 0.7),
     )  # fmt: skip
 
 
@@ -118,9 +122,9 @@ def apply(maps: np.ndarray, points: np.ndarray) -> np.ndarray:
 def skeleton(pose: Pose) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Where the parts of a posed puppet are.
 
-    Returns (frames, joints): `frames` maps part name ("torso", "head", "R upper arm", ...) to (T,2,3) maps from the
-    part's own coordinates (its joint at the origin, the limb along +y) to puppet units; `joints` is (T,15,2) in JOINTS'
-    order, each the centre or end of the part it names.
+    Returns (frames, joints): `frames` maps part name ("torso", "head", "R upper arm", ...) to (T,2,3) maps
+    from the part's own coordinates (its joint at the origin, the limb along +y) to puppet units; `joints` is
+    (T,15,2) in JOINTS' order, each the centre or end of the part it names.
     """
     still = np.zeros_like(pose.x)
     root = affine(pose.x, pose.y, pose.turn)
@@ -133,9 +137,7 @@ def skeleton(pose: Pose) -> tuple[dict[str, np.ndarray], np.ndarray]:
         "face": apply(neck, np.array([0, -HEAD])),
     }
     for side, sign in (("R", -1), ("L", 1)):
-        arm, elbow, leg, knee = (
-            getattr(pose, f"{name}_{side.lower()}") for name in ("arm", "elbow", "leg", "knee")
-        )
+        arm, elbow, leg, knee = (getattr(pose, f"{name}_{side.lower()}") for name in ("arm", "elbow", "leg", "knee"))
         upper = compose(torso, affine(still + sign * SHOULDER, still - TORSO + 5, -sign * arm))
         lower = compose(upper, affine(still, still + ARM, -sign * elbow))
         thigh = compose(root, affine(still + sign * HIP, still + 1, -sign * leg))

@@ -1,7 +1,7 @@
 """The cast: props and puppets, each a list of flat textured parts with a map to the picture for every frame.
 
-A part has its own coordinates (pixels at camera zoom 1, y down). Its map is the only geometry: pixels, masks, joints
-and optical flow all follow from it. `T` frames, `H W` pixels.
+A part has its own coordinates (pixels at camera zoom 1, y down). Its map is the only geometry: pixels, masks,
+joints and optical flow all follow from it. `T` frames, `H W` pixels.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ PROP_SHAPES = ("ball", "box", "star", "flower", "kite")
 
 @dataclass(frozen=True)
 class Setting:
-    """What all members of a clip's cast share: picture size, camera (T,2,3), times (T,), palette, difficulty."""
+    """What all members of a clip's cast share: picture size, camera (T,2,3), times (T,), palette,
+    difficulty."""
 
     height: int
     width: int
@@ -60,9 +61,7 @@ def _tones(rng: np.random.Generator, setting: Setting) -> list[np.ndarray]:
 
 
 def _part(name, number, shape, half, centre, picture, maps) -> Part:
-    return Part(
-        name, number, shape, half, centre, Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)), maps
-    )
+    return Part(name, number, shape, half, centre, Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)), maps)
 
 
 def _texture_size(half: tuple[float, float]) -> tuple[int, int]:
@@ -71,7 +70,8 @@ def _texture_size(half: tuple[float, float]) -> tuple[int, int]:
 
 
 def prop(rng: np.random.Generator, setting: Setting, number: int, path: str, radius: float) -> list[Part]:
-    """A patterned toy of about `radius` pixels with object id `number` on its way (`path`): drift, hop, leave or return."""
+    """A patterned toy of about `radius` pixels with object id `number` on its way (`path`): drift, hop, leave
+    or return."""
     shape = str(rng.choice(PROP_SHAPES))
     half = (radius, radius * rng.uniform(0.75, 1.0)) if shape == "box" else (radius, radius)
     period = max(4.0, radius * rng.uniform(0.45, 0.8)) * TEXELS
@@ -100,16 +100,15 @@ def _course(rng, setting: Setting, t: np.ndarray, path: str, radius: float) -> t
         x = x + way * distance * np.clip(since / (0.66 * since[-1]), 0, 1)
     if path == "return":  # in from one side, and out again
         side = rng.choice([-0.12, 1.12])
-        x = width * (
-            side + np.sign(0.5 - side) * 0.63 * (0.5 - 0.5 * np.cos(2 * np.pi * (0.3 * t + rng.random())))
-        )
+        x = width * (side + np.sign(0.5 - side) * 0.63 * (0.5 - 0.5 * np.cos(2 * np.pi * (0.3 * t + rng.random()))))
     return x, y
 
 
 def puppet(
     rng: np.random.Generator, setting: Setting, number: int, action: str, x: float, unit: float
 ) -> tuple[list[Part], np.ndarray]:
-    """A puppet with object id `number` that stands about `x` and acts; `unit` is the pixels of one puppet unit.
+    """A puppet with object id `number` that stands about `x` and acts; `unit` is the pixels of one puppet
+    unit.
 
     Returns its parts in painting order and its joints (T,15,2) in pixels of the picture.
     """
@@ -119,9 +118,7 @@ def puppet(
     turning = action == "cartwheeling"  # its centre rolls higher
     ground = (0.82 if turning else 0.9) * setting.height - (42.5 if turning else 37) * unit
     grow = np.exp(wave(rng, seconds, 0.08))
-    place = compose(
-        setting.camera, affine(x + wave(rng, seconds, 0.04 * setting.width), still + ground, still, grow)
-    )
+    place = compose(setting.camera, affine(x + wave(rng, seconds, 0.04 * setting.width), still + ground, still, grow))
     frames = {name: compose(place, frame * np.array([1, 1, unit])) for name, frame in frames.items()}
     return _puppet_parts(rng, setting, number, unit, frames), actions.apply(place[:, None], joints * unit)
 
@@ -148,15 +145,13 @@ def _puppet_parts(rng, setting: Setting, number, unit, frames) -> list[Part]:
             picture = textures.dip(picture, end, (2 * half[1] + MARGIN - 2.1 * radius * unit) * TEXELS)
         return _part(name, number, "capsule", half, (0.0, length / 2 * unit), picture, frames[name])
 
-    def limbs(
-        side: str, upper: str, lower: str, piece: str, lengths, radius: float, end: np.ndarray
-    ) -> list[Part]:
-        return [limb(f"{side} {upper}", piece, lengths[0], radius, None),
-                limb(f"{side} {lower}", piece, lengths[1], radius * 0.94, end)]  # fmt: skip
+    def limbs(side: str, upper: str, lower: str, piece: str, lengths, radius: float, end: np.ndarray) -> list[Part]:
+        return [
+            limb(f"{side} {upper}", piece, lengths[0], radius, None),
+            limb(f"{side} {lower}", piece, lengths[1], radius * 0.94, end),
+        ]
 
-    arms = {
-        s: limbs(s, "upper arm", "forearm", "sleeve", (actions.ARM, actions.FOREARM), 5.6, skin) for s in "RL"
-    }
+    arms = {s: limbs(s, "upper arm", "forearm", "sleeve", (actions.ARM, actions.FOREARM), 5.6, skin) for s in "RL"}
     shoe = 0.6 * palette[0] + 0.4 * palette[2 + rng.integers(0, 4)]
     legs = {s: limbs(s, "thigh", "shin", "trouser", (actions.THIGH, actions.SHIN), 6.4, shoe) for s in "RL"}
     half = (15.5 * unit, (actions.TORSO / 2 + 5) * unit)
@@ -179,9 +174,7 @@ def _head(rng, number, palette, skin, hair, unit, frames) -> list[Part]:
     radius = 14.5 * unit
     side = _texture_size((radius, radius))[0]
     picture = textures.face(rng, skin, hair, palette[0], palette[2], side)
-    parts = [
-        _part("head", number, "ball", (radius, radius), (0.0, -actions.HEAD * unit), picture, frames["head"])
-    ]
+    parts = [_part("head", number, "ball", (radius, radius), (0.0, -actions.HEAD * unit), picture, frames["head"])]
     if rng.random() < 0.7:
         half = (10.5 * unit, 9.5 * unit)
         tones = [palette[2 + i] for i in rng.permutation(4)[:2]]
@@ -192,7 +185,5 @@ def _head(rng, number, palette, skin, hair, unit, frames) -> list[Part]:
             *_texture_size(half),
             6 * unit * TEXELS,
         )
-        parts.append(
-            _part("hat", number, "cone", half, (0.0, -(actions.HEAD + 18.5) * unit), picture, frames["head"])
-        )
+        parts.append(_part("hat", number, "cone", half, (0.0, -(actions.HEAD + 18.5) * unit), picture, frames["head"]))
     return parts

@@ -1,7 +1,9 @@
-"""Which clips a toy world holds, what they are called, and the lists that name them, as in the real data sets.
+"""Which clips a toy world holds, what they are called, and the lists that name them, as in the real data
+sets.
 
-Nothing is rendered here. Formats follow the published copies: Kinetics-400 (class folders, annotation tables),
-DAVIS-2017, JHMDB, VIP (VIP_Fine), UCF101 (three splits by group) and Something-Something v2 (four JSON files).
+Nothing is rendered here. Formats follow the published copies: Kinetics-400 (class folders, annotation
+tables), DAVIS-2017, JHMDB, VIP (VIP_Fine), UCF101 (three splits by group) and Something-Something v2 (four
+JSON files).
 """
 
 import csv
@@ -19,12 +21,13 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 SSV2_TEMPLATES = {
     "jumping jacks": ("Making [something] jump", "puppet"),
     "waving hand": ("Pretending to greet [someone] with [something]", "public", "hand"),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """One clip to be made: its place in the world, its name, what happens and what is wrong with it on purpose."""
+    """One clip to be made: its place in the world, its name, what happens and what is wrong with it on
+    purpose."""
 
     dataset: str
     index: int
@@ -40,6 +43,7 @@ class ClipPlan:
     """0: the options' width."""
 
     def rng(self, seed: int) -> np.random.Generator:
+        """The random stream of this clip in the world of this seed."""
         return np.random.default_rng([seed, DATASETS.index(self.dataset), self.index])
 
 
@@ -56,9 +60,7 @@ def plan(options: ToyWorldOptions) -> list[ClipPlan]:
 
 def _plan_kinetics(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
     good = options.kinetics_frames
-    kinds = [("val", good, 30, "")] * options.kinetics_val + [
-        ("train", good, 30, "")
-    ] * options.kinetics_train
+    kinds = [("val", good, 30, "")] * options.kinetics_val + [("train", good, 30, "")] * options.kinetics_train
     kinds += [("train", good, 30, "broken"), ("train", 30, 30, ""), ("train", good * 25 // 30, 25, "")]
     clips = []
     for i, (split, frames, fps, fault) in enumerate(kinds):
@@ -81,16 +83,22 @@ def _plan_davis(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
 
 
 def _plan_small(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
-    """Two classes of `small_clips` clips each; VIP has videos instead; SSv2 has train, validation and test items."""
+    """Two classes of `small_clips` clips each; VIP has videos instead; SSv2 has train, validation and test
+    items."""
     actions, clips = list(SSV2_TEMPLATES), []
     if dataset == "vip":
-        return [ClipPlan(dataset, i, "val", f"videos{i + 1}", ACTIONS[i % len(ACTIONS)], options.small_frames)
-                for i in range(options.small_clips)]  # fmt: skip
+        return [
+            ClipPlan(dataset, i, "val", f"videos{i + 1}", ACTIONS[i % len(ACTIONS)], options.small_frames)
+            for i in range(options.small_clips)
+        ]
     for i in range(2 * options.small_clips):
         action, take = actions[i % 2], i // 2
         class_name = action.split()[0]
-        name = {"jhmdb": f"Puppet_theatre_{class_name}_f_cm_np1_fr_med_{take}",
-                "ucf101": f"v_{action.title().replace(' ', '')}_g{take + 1:02d}_c01", "ssv2": str(100001 + i)}[dataset]  # fmt: skip
+        name = {
+            "jhmdb": f"Puppet_theatre_{class_name}_f_cm_np1_fr_med_{take}",
+            "ucf101": f"v_{action.title().replace(' ', '')}_g{take + 1:02d}_c01",
+            "ssv2": str(100001 + i),
+        }[dataset]
         split = "" if dataset != "ssv2" else "train" if take < options.small_clips - 1 else "validation"
         clips.append(
             ClipPlan(
@@ -105,17 +113,21 @@ def _plan_small(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
         )
     if dataset == "ssv2":
         clips.append(
-            ClipPlan(
-                dataset, len(clips), "test", str(100001 + len(clips)), actions[0], options.small_frames, 12
-            )
+            ClipPlan(dataset, len(clips), "test", str(100001 + len(clips)), actions[0], options.small_frames, 12)
         )
     return clips
 
 
 def write_lists(base: Path, dataset: str, clips: list[ClipPlan]) -> None:
     """The annotation and split lists of one data set, under `base`. Every list ends with a newline."""
-    writers = {"kinetics400": _lists_kinetics, "davis2017": _lists_davis, "jhmdb": _lists_jhmdb,
-               "vip": _lists_vip, "ucf101": _lists_ucf101, "ssv2": _lists_ssv2}  # fmt: skip
+    writers = {
+        "kinetics400": _lists_kinetics,
+        "davis2017": _lists_davis,
+        "jhmdb": _lists_jhmdb,
+        "vip": _lists_vip,
+        "ucf101": _lists_ucf101,
+        "ssv2": _lists_ssv2,
+    }
     for name, lines in writers[dataset](clips).items():
         path = base / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,10 +148,7 @@ def _lists_kinetics(clips: list[ClipPlan]) -> dict[str, list[str]]:
 
 
 def _lists_davis(clips: list[ClipPlan]) -> dict[str, list[str]]:
-    return {
-        f"ImageSets/2017/{split}.txt": [c.name for c in clips if c.split == split]
-        for split in ("train", "val")
-    }
+    return {f"ImageSets/2017/{split}.txt": [c.name for c in clips if c.split == split] for split in ("train", "val")}
 
 
 def _lists_jhmdb(clips: list[ClipPlan]) -> dict[str, list[str]]:
@@ -167,9 +176,7 @@ def _lists_ucf101(clips: list[ClipPlan]) -> dict[str, list[str]]:
     for k in range(3):
         test = groups[k % len(groups)]
         is_test = {name: name.split("_")[2] == test for name in paths}
-        train = [
-            f"{p} {classes.index(p.split('/')[0]) + 1}" for name, p in paths.items() if not is_test[name]
-        ]
+        train = [f"{p} {classes.index(p.split('/')[0]) + 1}" for name, p in paths.items() if not is_test[name]]
         lists[f"ucfTrainTestlist/trainlist{k + 1:02d}.txt"] = train
         lists[f"ucfTrainTestlist/testlist{k + 1:02d}.txt"] = [p for name, p in paths.items() if is_test[name]]
     return lists
@@ -184,10 +191,10 @@ def _lists_ssv2(clips: list[ClipPlan]) -> dict[str, list[str]]:
         return {"id": clip.name, "label": label.lower(), "template": template, "placeholders": fillers}
 
     plain = sorted(template.replace("[", "").replace("]", "") for template, *_ in SSV2_TEMPLATES.values())
-    contents = {"labels": {name: str(i) for i, name in enumerate(plain)},
-                "train": [item(c) for c in clips if c.split == "train"],
-                "validation": [item(c) for c in clips if c.split == "validation"],
-                "test": [{"id": c.name} for c in clips if c.split == "test"]}  # fmt: skip
-    return {
-        f"something-something-v2-{name}.json": [json.dumps(content)] for name, content in contents.items()
+    contents = {
+        "labels": {name: str(i) for i, name in enumerate(plain)},
+        "train": [item(c) for c in clips if c.split == "train"],
+        "validation": [item(c) for c in clips if c.split == "validation"],
+        "test": [{"id": c.name} for c in clips if c.split == "test"],
     }
+    return {f"something-something-v2-{name}.json": [json.dumps(content)] for name, content in contents.items()}

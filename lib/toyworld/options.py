@@ -9,7 +9,8 @@ DATASETS = ("kinetics400", "davis2017", "jhmdb", "vip", "ucf101", "ssv2")
 
 @dataclass(frozen=True)
 class ToyWorldOptions:
-    """Counts, sizes and difficulty of a toy world. Two worlds with equal options are equal, byte for byte of frames.
+    """Counts, sizes and difficulty of a toy world. Two worlds with equal options are equal, byte for byte of
+    frames.
 
     Raises UserError for a value outside its range or an unknown data set.
     """
@@ -45,8 +46,18 @@ class ToyWorldOptions:
                 raise UserError(
                     f"{name} {getattr(self, name)}: H.264 needs an even size, the puppets at least 48 pixels"
                 )
-        least = {"objects": 1, "kinetics_train": 0, "kinetics_val": 0, "kinetics_frames": 60, "davis_train": 0,
-                 "davis_val": 1, "davis_frames": 30, "small_clips": 2, "small_frames": 25, "seed": 0}  # fmt: skip
+        least = {
+            "objects": 1,
+            "kinetics_train": 0,
+            "kinetics_val": 0,
+            "kinetics_frames": 60,
+            "davis_train": 0,
+            "davis_val": 1,
+            "davis_frames": 30,
+            "small_clips": 2,
+            "small_frames": 25,
+            "seed": 0,
+        }
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise UserError(f"{name} {getattr(self, name)} is too small: use {value} or more")

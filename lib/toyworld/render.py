@@ -1,9 +1,10 @@
 """Pixels and truth of one frame of a Scene.
 
-Painting: for each part, far to near, its box of pixels is mapped to the part's own coordinates by the inverse affine
-map; a signed distance there (pixels, negative inside) gives coverage and a drawn outline, the texture the colour.
-Truth: the topmost part at each pixel centre, where that same surface point lies in the next frame, and whether any
-part nearer to the viewer covers it there. `T` frames, `H W` pixels, flow is (x, y) in pixels.
+Painting: for each part, far to near, its box of pixels is mapped to the part's own coordinates by the inverse
+affine map; a signed distance there (pixels, negative inside) gives coverage and a drawn outline, the texture
+the colour. Truth: the topmost part at each pixel centre, where that same surface point lies in the next
+frame, and whether any part nearer to the viewer covers it there. `T` frames, `H W` pixels, flow is (x, y) in
+pixels.
 """
 
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ OUTLINE = 1.3  # pixels of dark line inside every part's edge
 
 
 def signed_distance(shape: str, u: np.ndarray, v: np.ndarray, size: tuple[float, float]) -> np.ndarray:
-    """Distance (pixels at zoom 1, negative inside) to the edge of a shape with half extents `size`, at (u, v) from
-    its centre. Exact for ball, capsule and boxes; a close bound for the others."""
+    """Distance (pixels at zoom 1, negative inside) to the edge of a shape with half extents `size`, at (u, v)
+    from its centre. Exact for ball, capsule and boxes; a close bound for the others."""
     rx, ry = size
     if shape == "ball":
         return np.hypot(u, v) - rx
@@ -48,7 +49,8 @@ def inverse(maps: np.ndarray) -> np.ndarray:
 
 
 def _box(part: Part, t: int, height: int, width: int) -> tuple[int, int, int, int] | None:
-    """The pixels (x0, y0, x1, y1; ends excluded) that a part may touch, None when it lies outside the picture."""
+    """The pixels (x0, y0, x1, y1; ends excluded) that a part may touch, None when it lies outside the
+    picture."""
     m = part.maps[t]
     centre = apply(m, np.asarray(part.centre))
     reach = np.abs(m[:, :2]) @ (np.asarray(part.size) + 1.5)
@@ -68,18 +70,15 @@ def _zoom(maps: np.ndarray) -> float:
     return float(np.hypot(maps[0, 0], maps[1, 0]))
 
 
-def _sample(
-    picture: Image.Image, back: np.ndarray, corner: tuple[float, float], texels: float, box
-) -> np.ndarray:
-    """(h,w,3) uint8: bilinear texture lookup over a box of pixels; `corner` is the texture's corner in own coordinates."""
+def _sample(picture: Image.Image, back: np.ndarray, corner: tuple[float, float], texels: float, box) -> np.ndarray:
+    """(h,w,3) uint8: bilinear texture lookup over a box of pixels; `corner` is the texture's corner in own
+    coordinates."""
     x0, y0, x1, y1 = box
     a, b = back[:, :2].T * texels
     start = (back[:, 2] - corner) * texels + a * x0 + b * y0
     shift = start - 0.5 * a - 0.5 * b  # Pillow puts pixel centres at one half
     data = (a[0], b[0], shift[0], a[1], b[1], shift[1])
-    return np.asarray(
-        picture.transform((x1 - x0, y1 - y0), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
-    )
+    return np.asarray(picture.transform((x1 - x0, y1 - y0), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR))
 
 
 def _backdrop(scene: Scene, t: int) -> np.ndarray:
@@ -117,16 +116,15 @@ def _lit(scene: Scene, t: int, frame: np.ndarray) -> np.ndarray:
     cx, cy, radius, strength = light.spot[t].astype(np.float32)
     spot = np.exp(-(((y - cy) / radius) ** 2))[:, None] * np.exp(-(((x - cx) / radius) ** 2))[None]
     place, half, dark = light.shadow[t].astype(np.float32)
-    across = (x - scene.width / 2)[None] * np.float32(0.85) + (y - scene.height / 2)[:, None] * np.float32(
-        0.5
-    )
+    across = (x - scene.width / 2)[None] * np.float32(0.85) + (y - scene.height / 2)[:, None] * np.float32(0.5)
     field = (1 - 0.3 * strength + strength * spot) * (1 - dark * np.exp(-(((across - place) / half) ** 2)))
     lit = tone[frame.astype(np.uint8)] * field[..., None] * light.gain[t].astype(np.float32)
     return np.clip(lit, 0, 255).astype(np.uint8)
 
 
 def part_map(scene: Scene, t: int) -> np.ndarray:
-    """(H,W) int16: the index into scene.parts of the topmost part at each pixel centre, -1 for the backdrop."""
+    """(H,W) int16: the index into scene.parts of the topmost part at each pixel centre, -1 for the
+    backdrop."""
     top = np.full((scene.height, scene.width), -1, np.int16)
     for index, part in enumerate(scene.parts):
         box = _box(part, t, scene.height, scene.width)
@@ -146,18 +144,17 @@ def object_map(scene: Scene, parts: np.ndarray) -> np.ndarray:
 
 
 def local_coordinates(scene: Scene, t: int, parts: np.ndarray) -> np.ndarray:
-    """(H,W,2) float32: each pixel's place in the own coordinates (pixels at zoom 1) of its part or the stage."""
+    """(H,W,2) float32: each pixel's place in the own coordinates (pixels at zoom 1) of its part or the
+    stage."""
     back = inverse(np.stack([part.maps[t] for part in scene.parts] + [scene.camera[t]]))[parts]
     y, x = np.mgrid[0 : scene.height, 0 : scene.width].astype(np.float64)
     return (back[..., 0] * x[..., None] + back[..., 1] * y[..., None] + back[..., 2]).astype(np.float32)
 
 
-def flow_truth(
-    scene: Scene, t: int, parts: np.ndarray, later: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def flow_truth(scene: Scene, t: int, parts: np.ndarray, later: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Where the surface seen at each pixel of frame `t` is in frame `later` (default: the next).
 
-    Returns flow (H,W,2) float32 and visible (H,W) bool: inside the picture there, and behind no nearer part.
+    Returns flow (H,W,2) float32 and visible (H,W) bool: on a pixel there, and behind no nearer part.
     """
     later = t + 1 if later is None else later
     now = np.stack([part.maps[t] for part in scene.parts] + [scene.camera[t]])
@@ -165,7 +162,7 @@ def flow_truth(
     move = compose(then, inverse(now))[parts]  # (H,W,2,3)
     y, x = np.mgrid[0 : scene.height, 0 : scene.width].astype(np.float64)
     target = move[..., 0] * x[..., None] + move[..., 1] * y[..., None] + move[..., 2]
-    visible = ((target >= 0) & (target <= (scene.width - 1, scene.height - 1))).all(-1)
+    visible = ((target > -0.5) & (target < (scene.width - 0.5, scene.height - 0.5))).all(-1)
     for index, part in enumerate(scene.parts):
         box = _box(part, later, scene.height, scene.width)
         if box is None:
@@ -209,8 +206,8 @@ def render_clip(
 ) -> Clip:
     """Invent and render one clip with all its truth, without touching the disk.
 
-    `rng` is a generator or a seed; `action` is drawn when None; `light=False` renders painted colours without any
-    change of light; `scene_choices` go to scene.build_scene (objects, puppets, leaves, tiny, size).
+    `rng` is a generator or a seed; `action` is drawn when None; `light=False` renders painted colours without
+    any change of light; `scene_choices` go to scene.build_scene (objects, puppets, leaves, tiny, size).
     """
     rng = np.random.default_rng(rng)
     action = action or str(rng.choice(ACTIONS))

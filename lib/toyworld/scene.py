@@ -1,8 +1,9 @@
-"""What is in a clip and how it moves: a backdrop, a camera, light, puppets and props, all as arrays over time.
+"""What is in a clip and how it moves: a backdrop, a camera, light, puppets and props, all as arrays over
+time.
 
-Every visible surface is a flat part with its own coordinates (pixels at camera zoom 1, y down) and an affine map to
-the picture for each frame. That map is the only geometry: pixels, masks, joints and optical flow all follow from it.
-Pixel centres lie at integer coordinates. `T` frames, `H W` pixels.
+Every visible surface is a flat part with its own coordinates (pixels at camera zoom 1, y down) and an affine
+map to the picture for each frame. That map is the only geometry: pixels, masks, joints and optical flow all
+follow from it. Pixel centres lie at integer coordinates. `T` frames, `H W` pixels.
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +23,8 @@ STAGE = 1.5  # the stage is this much larger than the picture, so that the camer
 
 @dataclass
 class Light:
-    """What a frame's colours go through: gamma and three gains (T,3), then a soft spot and a soft band of shadow."""
+    """What a frame's colours go through: gamma and three gains (T,3), then a soft spot and a soft band of
+    shadow."""
 
     gamma: np.ndarray
     gain: np.ndarray
@@ -51,10 +53,12 @@ class Scene:
 
     @property
     def length(self) -> int:
+        """Number of frames T."""
         return len(self.camera)
 
     @property
     def object_count(self) -> int:
+        """Number of objects n; their ids are 1..n."""
         return max((part.object_id for part in self.parts), default=0)
 
 
@@ -72,9 +76,10 @@ def build_scene(
 ) -> Scene:
     """Invent a clip in which the first puppet performs `action` (one of actions.ACTIONS).
 
-    `seconds` (T,) are the frames' times; `size` (H,W) replaces the options' size; `objects` and `puppets` fix how many
-    objects there are and how many of them are puppets (drawn when None); with `leaves` the last prop leaves the picture;
-    with `tiny` one prop is smaller than a patch of 16 pixels. Raises UserError for an unknown action.
+    `seconds` (T,) are the frames' times; `size` (H,W) replaces the options' size; `objects` and `puppets` fix
+    how many objects there are and how many of them are puppets (drawn when None); with `leaves` the last prop
+    leaves the picture; with `tiny` one prop is smaller than a patch of 16 pixels. Raises UserError for an
+    unknown action.
     """
     if action not in actions.ACTIONS:
         raise unknown("action", action, actions.ACTIONS)
@@ -87,9 +92,7 @@ def build_scene(
     light = _light(rng, options.difficulty, seconds, height, width)
     scene = Scene(height, width, Image.fromarray(stage), camera, light, action=action)
     setting = Setting(height, width, camera, seconds, palette, options.difficulty)
-    roles = _puppet_roles(rng, setting, actors, action) + _prop_roles(
-        rng, setting, count - actors, leaves, tiny
-    )
+    roles = _puppet_roles(rng, setting, actors, action) + _prop_roles(rng, setting, count - actors, leaves, tiny)
     for number, role in enumerate(rng.permutation(len(roles)), start=1):
         if role < actors:
             parts, joints = cast.puppet(rng, setting, number, *roles[role])
@@ -105,8 +108,14 @@ def _puppet_roles(rng, setting: Setting, count: int, action: str) -> list[tuple[
     """(action, x, unit) of each puppet: the first performs the clip's action, the others any."""
     unit = setting.height / 144 * rng.uniform(0.78, 1.0) * (1 if count == 1 else 0.9)
     places = (0.22 + 0.56 * (rng.permutation(count) + 0.5) / max(count, 1)) * setting.width
-    return [(action if i == 0 else str(rng.choice(actions.ACTIONS)), place + rng.uniform(-0.04, 0.04) * setting.width,
-             unit * 0.92**i) for i, place in enumerate(places)]  # fmt: skip
+    return [
+        (
+            action if i == 0 else str(rng.choice(actions.ACTIONS)),
+            place + rng.uniform(-0.04, 0.04) * setting.width,
+            unit * 0.92**i,
+        )
+        for i, place in enumerate(places)
+    ]
 
 
 def _prop_roles(rng, setting: Setting, count: int, leaves: bool, tiny: bool) -> list[tuple[str, float]]:
@@ -132,21 +141,32 @@ def _camera(rng, difficulty, seconds, height, width) -> np.ndarray:
     )
     reach = 0.03 + 0.10 * difficulty
     move = affine(
-        wave(rng, seconds, reach * width, 0.15, 0.45), wave(rng, seconds, 0.5 * reach * height),
-        wave(rng, seconds, 0.01 + 0.05 * difficulty), np.exp(wave(rng, seconds, 0.03 + 0.10 * difficulty) + 0.06),
-    )  # fmt: skip
+        wave(rng, seconds, reach * width, 0.15, 0.45),
+        wave(rng, seconds, 0.5 * reach * height),
+        wave(rng, seconds, 0.01 + 0.05 * difficulty),
+        np.exp(wave(rng, seconds, 0.03 + 0.10 * difficulty) + 0.06),
+    )
     return compose(compose(centre, move), affine(-centre[:, 0, 2], -centre[:, 1, 2], np.zeros(len(seconds))))
 
 
 def _light(rng, difficulty, seconds, height, width) -> Light:
     gain = 0.98 + wave(rng, seconds, 0.08 + 0.26 * difficulty)
     tint = np.stack([wave(rng, seconds, 0.02 + 0.10 * difficulty) for _ in range(3)], -1)
-    spot = [width * (0.5 + wave(rng, seconds, 0.45)), height * (0.45 + wave(rng, seconds, 0.35)),
-            np.full(len(seconds), rng.uniform(0.28, 0.45) * height), np.full(len(seconds), 0.15 + 0.5 * difficulty)]  # fmt: skip
+    spot = [
+        width * (0.5 + wave(rng, seconds, 0.45)),
+        height * (0.45 + wave(rng, seconds, 0.35)),
+        np.full(len(seconds), rng.uniform(0.28, 0.45) * height),
+        np.full(len(seconds), 0.15 + 0.5 * difficulty),
+    ]
     across = np.hypot(height, width)
-    shadow = [across * wave(rng, seconds, 0.5), np.full(len(seconds), across * rng.uniform(0.08, 0.14)),
-              np.full(len(seconds), 0.12 + 0.4 * difficulty)]  # fmt: skip
+    shadow = [
+        across * wave(rng, seconds, 0.5),
+        np.full(len(seconds), across * rng.uniform(0.08, 0.14)),
+        np.full(len(seconds), 0.12 + 0.4 * difficulty),
+    ]
     return Light(
         np.exp(wave(rng, seconds, 0.08 + 0.3 * difficulty)),
-        np.clip(gain[:, None] + tint, 0.45, 1.4), np.stack(spot, -1), np.stack(shadow, -1),
-    )  # fmt: skip
+        np.clip(gain[:, None] + tint, 0.45, 1.4),
+        np.stack(spot, -1),
+        np.stack(shadow, -1),
+    )

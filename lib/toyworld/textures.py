@@ -1,7 +1,7 @@
 """What the puppet theatre is painted with: palettes, patterns, faces and backdrops.
 
-Every picture is float32 RGB in 0..255 with soft edges about one pixel wide, so that bilinear sampling at about one
-texel a pixel neither flickers nor aliases. `H W` are the picture's rows and columns, `C` = 3.
+Every picture is float32 RGB in 0..255 with soft edges about one pixel wide, so that bilinear sampling at
+about one texel a pixel neither flickers nor aliases. `H W` are the picture's rows and columns, `C` = 3.
 """
 
 import numpy as np
@@ -33,9 +33,7 @@ def soft_step(value: np.ndarray, softness: float) -> np.ndarray:
 
 def smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float) -> np.ndarray:
     """(H,W) float32 noise, about unit variance, that varies over `cell` pixels."""
-    grid = rng.standard_normal((max(2, int(height / cell) + 2), max(2, int(width / cell) + 2))).astype(
-        np.float32
-    )
+    grid = rng.standard_normal((max(2, int(height / cell) + 2), max(2, int(width / cell) + 2))).astype(np.float32)
     noise = np.asarray(Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC))
     return noise / max(float(noise.std()), 1e-6)
 
@@ -48,7 +46,8 @@ def mix(below: np.ndarray, above: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 def pattern(
     rng: np.random.Generator, kind: str, colours: list[np.ndarray], height: int, width: int, period: float
 ) -> np.ndarray:
-    """(H,W,3) float32: a repeating pattern of `colours` (ground and figure, each one colour, a row or a picture), turned at random.
+    """(H,W,3) float32: a repeating pattern of `colours` (ground and figure, each one colour, a row or a
+    picture), turned at random.
 
     `period` is in texels. Grain and a slow shade are added so that no two places look quite alike.
     """
@@ -70,11 +69,7 @@ def pattern(
     }[kind]()
     alpha = soft_step(value, 0.55 if kind == "plaid" else min(1.0, 2 * np.pi / period))
     picture = mix(np.broadcast_to(ground, (height, width, 3)), figure, alpha)
-    grain = (
-        1
-        + 0.05 * smooth_noise(rng, height, width, 2.5)
-        + 0.06 * smooth_noise(rng, height, width, period * 1.5)
-    )
+    grain = 1 + 0.05 * smooth_noise(rng, height, width, 2.5) + 0.06 * smooth_noise(rng, height, width, period * 1.5)
     return np.clip(picture * grain[..., None], 0, 255).astype(np.float32)
 
 
@@ -95,7 +90,8 @@ def face(
     blush: np.ndarray,
     side: int,
 ) -> np.ndarray:
-    """(side,side,3) float32: a painted head seen from the front, with eyes, cheeks, mouth and a fringe of hair."""
+    """(side,side,3) float32: a painted head seen from the front, with eyes, cheeks, mouth and a fringe of
+    hair."""
     picture = np.broadcast_to(skin, (side, side, 3)).astype(np.float32)
     r, c = side / 2 * 0.86, side / 2
     for sign in (-1, 1):
@@ -113,17 +109,15 @@ def face(
 
 
 def dip(picture: np.ndarray, tone: np.ndarray, below: float) -> np.ndarray:
-    """Paint the rows from `below` on in one tone: a hand at the end of a sleeve, a shoe at the end of a leg."""
+    """Paint the rows from `below` on in one tone: a hand at the end of a sleeve, a shoe at the end of a
+    leg."""
     rows = np.arange(picture.shape[0], dtype=np.float32)[:, None]
-    return mix(picture, tone, np.broadcast_to(soft_step(rows - below, 1.0), picture.shape[:2])).astype(
-        np.float32
-    )
+    return mix(picture, tone, np.broadcast_to(soft_step(rows - below, 1.0), picture.shape[:2])).astype(np.float32)
 
 
-def backdrop(
-    rng: np.random.Generator, kind: str, palette: list[np.ndarray], height: int, width: int
-) -> np.ndarray:
-    """(H,W,3) uint8: a painted stage, scenery (`kind`, one of BACKDROPS) between curtains, above floor boards."""
+def backdrop(rng: np.random.Generator, kind: str, palette: list[np.ndarray], height: int, width: int) -> np.ndarray:
+    """(H,W,3) uint8: a painted stage, scenery (`kind`, one of BACKDROPS) between curtains, above floor
+    boards."""
     ink, paper, *tones = palette
     tones = [tones[i] for i in rng.permutation(len(tones))]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / height
@@ -134,16 +128,10 @@ def backdrop(
         np.clip(y / floor, 0, 1),
     )
     sky = mix(sky, paper, 0.55 * soft_step(smooth_noise(rng, height, width, height / 9) - 0.9, 0.25))
-    picture = {"hills": _hills, "city": _city, "sea": _sea, "garlands": _garlands}[kind](
-        rng, sky, tones, paper, x, y
-    )
+    picture = {"hills": _hills, "city": _city, "sea": _sea, "garlands": _garlands}[kind](rng, sky, tones, paper, x, y)
     picture = _floor(rng, picture, 0.55 * tones[1] + 0.35 * ink, x, y, floor)
     picture = _curtains(rng, picture, tones[2], 0.7 * tones[1] + 0.3 * paper, x, y)
-    grain = (
-        1
-        + 0.035 * smooth_noise(rng, height, width, 1.5)
-        + 0.05 * smooth_noise(rng, height, width, height / 12)
-    )
+    grain = 1 + 0.035 * smooth_noise(rng, height, width, 1.5) + 0.05 * smooth_noise(rng, height, width, height / 12)
     return np.clip(picture * grain[..., None], 0, 255).astype(np.uint8)
 
 
@@ -155,11 +143,7 @@ def _hills(rng, picture, tones, paper, x, y):
         0.6 * tones[1] + 0.4 * paper,
     )
     for level, tone in zip((0.42, 0.52, 0.62), (tones[3], tones[0], tones[2]), strict=True):
-        ridge = (
-            level
-            + 0.05 * np.sin(x * rng.uniform(4, 8) + rng.uniform(0, 6))
-            + 0.02 * np.sin(x * 17 + level * 50)
-        )
+        ridge = level + 0.05 * np.sin(x * rng.uniform(4, 8) + rng.uniform(0, 6)) + 0.02 * np.sin(x * 17 + level * 50)
         hill = pattern(
             rng,
             rng.choice(["stripes", "dots", "blobs"]),
@@ -176,9 +160,7 @@ def _city(rng, picture, tones, paper, x, y):
         edges = np.cumsum(rng.uniform(0.1, 0.22, 20)) - 0.05
         house = np.searchsorted(edges, x[0])
         tops = rng.uniform(0.22, 0.45, 21)[house] + 0.12 * depth
-        shade = np.stack(tones)[rng.integers(0, 4, 21)[house]] * (0.62 + 0.3 * depth) + paper * (
-            0.3 - 0.22 * depth
-        )
+        shade = np.stack(tones)[rng.integers(0, 4, 21)[house]] * (0.62 + 0.3 * depth) + paper * (0.3 - 0.22 * depth)
         bricks = pattern(
             rng, rng.choice(["checks", "stripes", "plaid"]), [shade * 0.86, shade * 1.06], *y.shape, period=13
         )

@@ -1,6 +1,7 @@
 """One clip to disk, in the file formats of the real data set it stands for.
 
-What a clip holds depends on the world's seed, the data set and the clip's number alone. `T` frames, `H W` pixels.
+What a clip holds depends on the world's seed, the data set and the clip's number alone. `T` frames, `H W`
+pixels.
 """
 
 from collections.abc import Callable
@@ -20,14 +21,23 @@ from lib.toyworld.render import flow_truth, object_map, part_map, render_frame
 from lib.toyworld.scene import Scene, build_scene
 
 TRIES = 200
+# Equal frames must give equal files on any machine: x264's macroblock tree reads memory nobody has written, and its
+# fastest routines differ from one processor to another.
+X264 = {"preset": "veryfast", "crf": "18", "g": "24", "mbtree": "0", "x264-params": "cpu-independent=1"}
 # VIP's part ids used here (of its 20), deliberately not consecutive; props are background there.
 VIP_CLASSES = {"hat": 1, "torso": 5, "head": 13, "L arm": 14, "R arm": 15, "L leg": 16, "R leg": 17}
 
 
 def write_clip(root: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     """Render one clip and write its files under `root`/{data set}."""
-    writers = {"kinetics400": _write_kinetics, "davis2017": _write_davis, "jhmdb": _write_jhmdb,
-               "vip": _write_vip, "ucf101": _write_ucf101, "ssv2": _write_ssv2}  # fmt: skip
+    writers = {
+        "kinetics400": _write_kinetics,
+        "davis2017": _write_davis,
+        "jhmdb": _write_jhmdb,
+        "vip": _write_vip,
+        "ucf101": _write_ucf101,
+        "ssv2": _write_ssv2,
+    }
     base = root / clip.dataset
     writers[clip.dataset](base / "VIP_Fine" if clip.dataset == "vip" else base, clip, options)
 
@@ -39,15 +49,18 @@ def _scene(
     stretch: float = 1.0,
     **choices,
 ) -> Scene:
-    """The first scene of the clip's random stream that `fits`; `stretch` slows the clock (seconds between frames)."""
+    """The first scene of the clip's random stream that `fits`; `stretch` slows the clock (seconds between
+    frames)."""
     rng, seconds = clip.rng(options.seed), np.arange(clip.frames) / clip.fps * stretch
     size = (options.height, clip.width or options.width)
     for _ in range(TRIES):
         scene = build_scene(rng, options, action=clip.action, seconds=seconds, size=size, **choices)
         if fits is None or fits(scene):
             return scene
-    raise UserError(f"no scene of {clip.dataset} {clip.name} shows all it must in {TRIES} tries: choose a larger picture "
-                    "or fewer objects")  # fmt: skip
+    raise UserError(
+        f"no scene of {clip.dataset} {clip.name} shows all it must in {TRIES} tries: choose a larger picture "
+        "or fewer objects"
+    )
 
 
 def _shown(scene: Scene, t: int) -> np.ndarray:
@@ -55,9 +68,7 @@ def _shown(scene: Scene, t: int) -> np.ndarray:
     return np.bincount(object_map(scene, part_map(scene, t)).ravel(), minlength=scene.object_count + 1)[1:]
 
 
-def _encode(
-    path: Path, scene: Scene, fps: int, codec: str, container: str, options: dict, **settings
-) -> None:
+def _encode(path: Path, scene: Scene, fps: int, codec: str, container: str, options: dict, **settings) -> None:
     """Encode all frames of a scene, single-threaded so that equal scenes give equal files."""
     with av.open(str(path), "w", format=container) as out:
         stream = out.add_stream(codec, rate=Fraction(fps), options=options)
@@ -73,37 +84,25 @@ def _encode(
 def _write_kinetics(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     path = base / clip.split / folder_name(clip.action) / f"{clip.name}.mp4"
     path.parent.mkdir(parents=True, exist_ok=True)
-    _encode(
-        path,
-        _scene(clip, options),
-        clip.fps,
-        "libx264",
-        "mp4",
-        {"preset": "veryfast", "crf": "18", "g": "24"},
-    )
+    _encode(path, _scene(clip, options), clip.fps, "libx264", "mp4", X264)
     if clip.fault == "broken":  # the index (moov atom) is written last: without it nothing can be decoded
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def _write_davis(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
-    """1 to `objects` objects by turns, all in frame 0. In sequence 0 one leaves for good, in sequence 1 one is smaller
-    than a patch of 16 pixels (where there are at least two objects)."""
+    """1 to `objects` objects by turns, all in frame 0. In sequence 0 one leaves for good, in sequence 1 one
+    is smaller than a patch of 16 pixels (where there are at least two objects)."""
     objects = 1 + (clip.index + 2) % options.objects
     leaves, tiny = clip.index == 0 and objects > 1, clip.index == 1 and objects > 1
 
     def fits(scene: Scene) -> bool:
         first, last = _shown(scene, 0), _shown(scene, scene.length - 1)
-        return (
-            first.min() >= (20 if tiny else 60)
-            and (first.min() < 120 if tiny else True)
-            and (last.min() == 0 or not leaves)
-        )
+        large_enough = first.min() >= (20 if tiny else 60 * (options.height / 144) ** 2)
+        return large_enough and (last.min() == 0 or not leaves)
 
     puppets = 1 if tiny or leaves or objects == 1 else None
     scene = _scene(clip, options, fits, objects=objects, leaves=leaves, tiny=tiny, puppets=puppets)
-    images, masks, flows = (
-        base / kind / "480p" / clip.name for kind in ("JPEGImages", "Annotations", "Flow")
-    )
+    images, masks, flows = (base / kind / "480p" / clip.name for kind in ("JPEGImages", "Annotations", "Flow"))
     for folder in (images, masks, flows):
         folder.mkdir(parents=True, exist_ok=True)
     for t in range(scene.length):
@@ -153,8 +152,14 @@ def vip_class(part_name: str) -> int:
 def _write_vip(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     """Annotated frames only, 25 source frames apart; hats (class 1) are put on late in the first video."""
     late = clip.index == 0
-    scene = _scene(clip, options, (lambda scene: "hat" in {p.name for p in scene.parts}) if late else None,
-                   stretch=3.0, objects=3, puppets=2)  # fmt: skip
+    scene = _scene(
+        clip,
+        options,
+        (lambda scene: "hat" in {p.name for p in scene.parts}) if late else None,
+        stretch=3.0,
+        objects=3,
+        puppets=2,
+    )
     kinds = ("Category_ids", "Human_ids", "Instance_ids")
     folders = [base / "Images" / clip.name, *(base / "Annotations" / kind / clip.name for kind in kinds)]
     for folder in folders:
@@ -186,8 +191,18 @@ def _hats_late(scene: Scene) -> None:
 def _write_ucf101(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     path = base / "UCF-101" / clip.name.split("_")[1] / f"{clip.name}.avi"
     path.parent.mkdir(parents=True, exist_ok=True)
-    _encode(path, _scene(clip, options), clip.fps, "mpeg4", "avi", {"qscale": "3"}, max_b_frames=2, gop_size=12,
-           bit_rate=1_500_000, codec_tag="XVID")  # fmt: skip
+    _encode(
+        path,
+        _scene(clip, options),
+        clip.fps,
+        "mpeg4",
+        "avi",
+        {"qscale": "3"},
+        max_b_frames=2,
+        gop_size=12,
+        bit_rate=1_500_000,
+        codec_tag="XVID",
+    )
 
 
 def _write_ssv2(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
