@@ -2,12 +2,14 @@
 
 python3 make.py demo    make the toy world, run all notebooks, print the scores
 python3 make.py test    run the unit tests, then every notebook as a test
+python3 make.py seeds   pre-train and score with several seeds, write figures/seeds.csv
 python3 make.py lab     open the notebooks in JupyterLab
 python3 make.py pins    write environment.yml from requirements.txt
 """
 
 import argparse
 import ast
+import csv
 import hashlib
 import json
 import os
@@ -147,7 +149,7 @@ def relay_progress(process: subprocess.Popen) -> str:
     return line.strip() or last
 
 
-def execute(notebook: Path, target: Path, options: dict[str, object]) -> None:
+def execute(notebook: Path, target: Path, options: dict[str, object], **extra: str) -> None:
     """Run one notebook headless into `target`, which appears only when every cell succeeded."""
     partial, failed = target.with_suffix(".partial.ipynb"), target.with_suffix(".failed.ipynb")
     for old in (target, failed):
@@ -156,7 +158,8 @@ def execute(notebook: Path, target: Path, options: dict[str, object]) -> None:
     command += ["--progress-bar", "--no-log-output"]
     for name, value in options.items():
         command += ["-r" if isinstance(value, str) else "-p", name, str(value)]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
+    variables = environment(**extra)
+    process = subprocess.Popen(command, cwd=ROOT, env=variables, stderr=subprocess.PIPE, text=True)
     last = relay_progress(process)
     if process.wait() == 0:
         os.replace(ROOT / partial, ROOT / target)
@@ -199,7 +202,7 @@ def demo(args: argparse.Namespace) -> None:
     defaults = {name: value for notebook in notebooks() for name, value in parameters(notebook).items()}
     if "data_root" not in given:
         timed(stages, "toy world", make_toy_world, ROOT / defaults["data_root"])
-    out_dir = Path(given.get("out_dir", defaults["out_dir"]))
+    out_dir = Path(given.get("out_dir") or f"runs/{defaults['preset']}")
     (ROOT / out_dir / "notebooks").mkdir(parents=True, exist_ok=True)
     (ROOT / out_dir / "metrics.json").unlink(missing_ok=True)
     for notebook in notebooks():
@@ -255,11 +258,43 @@ def test_notebooks(pytest: Callable[..., None]) -> None:
         pytest("notebooks failed", *NBVAL, *notebooks(), SIAMMAE_HOME=home)
 
 
+def seeds(args: argparse.Namespace) -> None:
+    """Pre-train and score with several seeds on the toy world, write figures/seeds.csv (about five minutes a seed)."""
+    set_up()
+    data, stages, rows = ROOT / "data" / "toy", {}, []
+    make_toy_world(data)
+    for seed in range(args.count):
+        home = Path("runs", "seeds", str(seed))  # figures and checkpoints of a seed stay there
+        (ROOT / home / "notebooks").mkdir(parents=True, exist_ok=True)
+        options = {"seed": seed, "data_root": str(data), "out_dir": "results"}
+        metrics = ROOT / home / "results" / "metrics.json"
+        for notebook in notebooks():
+            if notebook.name[:2] in SEEDED and not metrics.is_file():
+                target = home / "notebooks" / notebook.name
+                timed(stages, f"{notebook}, seed {seed}", execute_at, notebook, target, options, ROOT / home)
+        table = json.loads(metrics.read_text(encoding="utf-8"))["table"]
+        rows += [{"seed": seed, **row} for row in table]
+    partial = ROOT / "figures" / ".seeds.partial.csv"
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, ROOT / "figures" / "seeds.csv")
+    print("wrote figures/seeds.csv")
+
+
+def execute_at(notebook: Path, target: Path, options: dict[str, object], home: Path) -> None:
+    """`execute` with relative result and figure paths starting at `home`."""
+    execute(notebook, target, options, SIAMMAE_HOME=str(home))
+
+
 def lab(_: argparse.Namespace) -> None:
     """Open the notebooks in JupyterLab."""
     set_up()
     run(["-m", "jupyter", "lab", "notebooks"], "JupyterLab ended with an error: see above")
 
+
+SEEDED = {"02", "03", "06"}  # the notebooks that train and score
 
 # Options that reach the notebooks as the parameters of the same name.
 OPTIONS = {
@@ -279,10 +314,11 @@ def main() -> int:
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (demo, test, lab, pins):
+    for command in (demo, test, seeds, lab, pins):
         commands.add_parser(command.__name__, help=command.__doc__).set_defaults(run=command)
     for name, (kind, text) in OPTIONS.items():
         commands.choices["demo"].add_argument("--" + name.replace("_", "-"), type=kind, help=text)
+    commands.choices["seeds"].add_argument("--count", type=int, default=3, help="how many seeds, from 0 (default: 3)")
     commands.choices["test"].add_argument("--fast", action="store_true", help="unit tests only")
     args = parser.parse_args()
     try:

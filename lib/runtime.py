@@ -15,7 +15,33 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from lib.errors import UserError
+
 REPO_ROOT = Path(__file__).resolve().parent.parent
+
+
+def home() -> Path:
+    """Where relative data, result and figure paths start: the repository, or the folder SIAMMAE_HOME names."""
+    return Path(os.environ.get("SIAMMAE_HOME") or REPO_ROOT)
+
+
+def resolve(path: str | Path) -> Path:
+    """An absolute path as it is; a relative one from `home()`, wherever the notebook or command was started."""
+    return home() / Path(path).expanduser()
+
+
+def dataset_root(data_root: str | Path, names: Iterable[str]) -> Path:
+    """The data set's folder: the first of `names` inside `data_root`, or `data_root` itself when it is the set's own.
+
+    Raises UserError when there is no such folder or it is empty, telling what is there instead.
+    """
+    root = resolve(data_root)
+    names = list(names)
+    if not root.is_dir():
+        raise UserError(f"data_root {data_root} is no folder: give the folder that holds {' or '.join(names)}")
+    if not any(root.iterdir()):
+        raise UserError(f"data_root {data_root} is empty: put {' or '.join(names)} there, or make the toy world")
+    return next((root / name for name in names if (root / name).is_dir()), root)
 
 
 def seed_everything(seed: int) -> None:
@@ -39,9 +65,8 @@ def progress(iterable: Iterable, desc: str, total: int | None = None, initial: i
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Write to the yielded temporary path; on success it is moved to `path`, on any failure it is removed.
 
-    The temporary name keeps the suffix, because savers choose the format by it, and lies in the same folder, because
-    a move across file systems is not atomic. Works for a file or a folder (create it yourself); an existing folder is
-    not replaced.
+    The temporary name keeps the suffix, by which savers choose the format, and lies in the same folder, because a move
+    across file systems is not atomic. Works for a file or a folder (create it yourself); an existing folder stays.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +100,8 @@ def hardware() -> str:
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        lines = cpuinfo.read_text().splitlines()
+        names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
         name = names[0] if names else name
     return f"{name}, {os.cpu_count()} cores"
 

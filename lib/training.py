@@ -240,7 +240,8 @@ def load_checkpoint(path: str | Path) -> dict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"{path} is no readable checkpoint ({type(error).__name__}): delete it to start over") from error
+        kind = type(error).__name__
+        raise UserError(f"{path} is no readable checkpoint ({kind}): delete it to start over") from error
     if not isinstance(state, dict) or not {"model", "architecture", "step"} <= state.keys():
         raise UserError(f"{path} is no checkpoint of this project: it lacks model, architecture or step")
     return state

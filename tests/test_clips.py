@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 
 from data_scripts import prepare_kinetics
 from lib.data import clips
-from lib.data.clips import FramePairs, StepBatches, collate_pairs, draw_crop, draw_pair, normalize_frames
+from lib.data.clips import FramePairs, StepBatches, collate_pairs, draw_crop, draw_pair
 from lib.data.kinetics import Clip, list_kinetics, probe_all, read_manifest, scan_videos, write_manifest
 from lib.data.video import VideoInfo, read_frames
 from lib.errors import UserError
@@ -458,17 +458,6 @@ def test_accelerate_can_split_the_batches_among_processes():
     whole = list(StepBatches(10, 4, steps=6))
     parts = [list(BatchSamplerShard(StepBatches(10, 4, steps=6), 2, rank)) for rank in (0, 1)]
     assert [batch for both in zip(*parts, strict=True) for batch in both] == whole
-
-
-def test_normalised_frames():
-    frames = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    frames[1] = 255
-    result = normalize_frames(frames)
-    assert result.dtype == torch.float32
-    torch.testing.assert_close(
-        result[0, :, 0, 0], -torch.tensor([0.485 / 0.229, 0.456 / 0.224, 0.406 / 0.225])
-    )
-    torch.testing.assert_close(result[1, 2], torch.full((4, 4), (1 - 0.406) / 0.225))
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real Kinetics clips: set SIAMMAE_REAL_DATA")

@@ -18,24 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset, Sampler
 
-from lib.data.kinetics import PAPER_FPS, Clip, list_kinetics, scan_videos
+from lib.data.kinetics import PAPER_FPS, Clip
 from lib.data.video import read_frames
 from lib.errors import UserError
 from lib.runtime import atomic_path
-
-__all__ = [  # the way from a folder to batches, in order
-    "list_kinetics",
-    "scan_videos",
-    "FramePairs",
-    "StepBatches",
-    "collate_pairs",
-    "normalize_frames",
-    "draw_pair",
-    "draw_crop",
-    "cached_frames",
-]
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def draw_pair(
@@ -183,12 +169,6 @@ def cached_frames(clip: Clip, frame_size: int | None, folder: Path) -> np.ndarra
 def collate_pairs(samples: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """B samples of R pairs -> {"past", "future"}: uint8 (B * R, 3, S, S) each, one clip's pairs in a row."""
     return {name: torch.cat([sample[name] for sample in samples]) for name in ("past", "future")}
-
-
-def normalize_frames(frames: torch.Tensor) -> torch.Tensor:
-    """uint8 (..., 3, H, W) -> float32: less ImageNet's mean, over its deviation; stays on its device."""
-    mean, std = (torch.tensor(x, device=frames.device).view(3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD))
-    return (frames.float() / 255 - mean) / std
 
 
 class StepBatches(Sampler[list[int]]):

@@ -67,7 +67,7 @@ class ViTEncoder(nn.Module):
         initialize(self)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Patch tokens with their positions: float (B, 3, H, W) -> (B, N, D). UserError unless H, W are whole patches."""
+        """Patch tokens with their positions: float (B, 3, H, W) -> (B, N, D). UserError for a part of a patch."""
         grid = grid_of(*images.shape[-2:], self.patch_size)
         positions = resize_positions(self.pos_embed[0, 1:], self.grid, grid)
         return self.patch_embed(images) + positions

@@ -95,3 +95,25 @@ def resize_positions(positions: Tensor, old_grid: tuple[int, int], new_grid: tup
     table = rearrange(positions, "(h w) d -> 1 d h w", h=old_grid[0])
     table = F.interpolate(table, size=new_grid, mode="bicubic", align_corners=False)
     return rearrange(table, "1 d h w -> (h w) d")
+
+
+def paint_prediction(images: Tensor, prediction: Tensor, hidden: Tensor, patch_size: int, norm_pix: bool) -> Tensor:
+    """A viewable reconstruction: predicted pixels where hidden, true pixels elsewhere.
+
+    images float (B, C, H, W), prediction (B, N, P*P*C), hidden bool (B, N) -> (B, C, H, W). With `norm_pix` the model
+    predicts each patch up to its mean and contrast; those are taken from the true patch, which flatters the picture
+    (every method's alike): say so beside it.
+    """
+    grid = grid_of(*images.shape[-2:], patch_size)
+    patches = patchify(images, patch_size)
+    if norm_pix:
+        mean, std = patch_statistics(patches)
+        prediction = prediction * std + mean
+    return unpatchify(torch.where(hidden.unsqueeze(-1), prediction, patches), patch_size, grid)
+
+
+def paint_mask(images: Tensor, hidden: Tensor, patch_size: int, grey: float = 0.0) -> Tensor:
+    """The images with their hidden patches grey: float (B, C, H, W), hidden bool (B, N) -> (B, C, H, W)."""
+    grid = grid_of(*images.shape[-2:], patch_size)
+    patches = patchify(images, patch_size)
+    return unpatchify(patches.masked_fill(hidden.unsqueeze(-1), grey), patch_size, grid)

@@ -1,0 +1,180 @@
+"""Ink: every figure of the notebooks is drawn here, shown as PNG and saved to `figures/`.
+
+Shapes: `B` batch, `T` frames, `H W` pixels. Images are float RGB in 0..1 unless said otherwise.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from torch import Tensor
+
+from lib.runtime import atomic_path, home
+from lib.tokens.patches import denormalize_images
+
+BLUE, ORANGE, GREEN, RED, INK = "#3b6ea8", "#dd8452", "#55a868", "#c44e52", "#30343b"
+OBJECT_COLORS = np.array([[0, 0, 0], [221, 60, 60], [60, 160, 75], [240, 180, 30], [60, 90, 210], [170, 70, 180],
+                          [40, 180, 190], [240, 120, 40], [150, 110, 70]]) / 255  # fmt: skip
+
+
+def use_style() -> None:
+    """One look for all figures; 110 dots per inch keeps committed notebooks small."""
+    sns.set_theme(style="whitegrid", context="notebook", font_scale=0.9)
+    plt.rcParams.update({"figure.dpi": 110, "savefig.dpi": 110, "figure.constrained_layout.use": True})
+
+
+def finish(figure: Figure, name: str, numbers: pd.DataFrame | None = None) -> None:
+    """Save the figure as figures/<name>.png, the numbers behind it as .csv beside it, and show it."""
+    folder = home() / "figures"
+    with atomic_path(folder / f"{name}.png") as temporary:
+        figure.savefig(temporary, bbox_inches="tight", metadata={"Software": None})
+    if numbers is not None:
+        with atomic_path(folder / f"{name}.csv") as temporary:
+            numbers.to_csv(temporary, index=False, float_format="%.6g")
+    plt.show()
+    plt.close(figure)
+
+
+def to_picture(image: Tensor | np.ndarray) -> np.ndarray:
+    """One image as matplotlib wants it: (H, W, 3) in 0..1 or uint8.
+
+    Takes a normalised float tensor (3, H, W), a uint8 tensor (3, H, W), or an array (H, W, 3), which stays.
+    """
+    if isinstance(image, np.ndarray):
+        return image
+    if image.is_floating_point():
+        image = denormalize_images(image)
+    return image.detach().cpu().permute(1, 2, 0).numpy()
+
+
+def image_grid(rows: dict[str, Sequence], titles: Sequence[str] = (), width: float = 10.0) -> Figure:
+    """Labelled rows of images, all of one size; `titles` above the columns. Entries that are None stay empty."""
+    columns = max(len(images) for images in rows.values())
+    first = to_picture(next(image for image in next(iter(rows.values())) if image is not None))
+    height = width / columns * first.shape[0] / first.shape[1] * len(rows) + 0.35
+    figure, axes = plt.subplots(len(rows), columns, figsize=(width, height), squeeze=False)
+    for line, (label, images) in zip(axes, rows.items(), strict=True):
+        for axis, image in zip(line, [*images, *[None] * (columns - len(images))], strict=True):
+            axis.set(xticks=[], yticks=[])
+            if image is None:
+                axis.axis("off")
+            else:
+                axis.imshow(to_picture(image), interpolation="nearest")
+        line[0].set_ylabel(label, fontsize=9)
+    for axis, title in zip(axes[0], titles, strict=False):
+        axis.set_title(title, fontsize=9)
+    return figure
+
+
+def overlay(frame: np.ndarray, ids: np.ndarray, strength: float = 0.55) -> np.ndarray:
+    """A frame (H, W, 3) uint8 with object ids (H, W) in colour over it -> (H, W, 3) float in 0..1."""
+    picture = frame.astype(float) / 255
+    color = OBJECT_COLORS[(ids.astype(int) - 1) % (len(OBJECT_COLORS) - 1) + 1]
+    return np.where(ids[..., None] > 0, (1 - strength) * picture + strength * color, picture)
+
+
+def loss_curve(curves: dict[str, list[dict]], window: int = 20) -> tuple[Figure, pd.DataFrame]:
+    """Training losses against the step: every step faint, a running mean strong. Returns the numbers, too."""
+    figure, axis = plt.subplots(figsize=(7, 3.2))
+    numbers = []
+    for (name, records), color in zip(curves.items(), (BLUE, ORANGE, GREEN, RED), strict=False):
+        frame = pd.DataFrame(records)[["step", "loss"]].assign(system=name)
+        smooth = frame["loss"].rolling(window, min_periods=1).mean()
+        axis.plot(frame["step"], frame["loss"], color=color, alpha=0.2, linewidth=0.8)
+        axis.plot(frame["step"], smooth, color=color, label=f"{name} (mean of {window} steps)")
+        numbers.append(frame)
+    axis.set(xlabel="optimizer step", ylabel="loss: MSE on hidden patches,\nnormalised pixels", yscale="linear")
+    axis.legend()
+    return figure, pd.concat(numbers)
+
+
+def gap_histogram(histogram: pd.DataFrame) -> Figure:
+    """Bars of how many `pairs` were drawn at each `gap` (frames at 30 fps)."""
+    figure, axis = plt.subplots(figsize=(7, 2.6))
+    axis.bar(histogram["gap"], histogram["pairs"], color=BLUE, width=0.85)
+    axis.axhline(histogram["pairs"].mean(), color=INK, linestyle="--", linewidth=1, label="mean")
+    axis.set(xlabel="gap between the two frames, in frames at 30 fps", ylabel="pairs drawn")
+    axis.legend(loc="lower right")
+    return figure
+
+
+def score_bars(scores: pd.DataFrame, title: str) -> Figure:
+    """Horizontal bars of `JF_mean` (percent) for each `method`, with `spread` as error bars where it is known."""
+    figure, axis = plt.subplots(figsize=(7.5, 0.42 * len(scores) + 1.1))
+    colors = [ORANGE if method.startswith("SiamMAE") else BLUE for method in scores["method"]]
+    axis.barh(scores["method"], scores["JF_mean"], xerr=scores.get("spread"), color=colors, height=0.65, capsize=3)
+    offset = scores.get("spread", pd.Series(0.0, index=scores.index)).fillna(0)
+    for place, (value, extra) in enumerate(zip(scores["JF_mean"], offset, strict=True)):
+        axis.text(value + extra + 0.6, place, f"{value:.1f}", va="center", fontsize=9)
+    axis.invert_yaxis()
+    axis.set(xlabel="J&F (percent, higher is better)", title=title, xlim=(0, scores["JF_mean"].max() * 1.18))
+    axis.grid(axis="y", visible=False)
+    return figure
+
+
+def method_figure(past: Tensor, masked: Tensor, prediction: Tensor, future: Tensor, mask_ratio: float) -> Figure:
+    """Figure 1: SiamMAE in one picture, with a real pair. Images float normalised (3, H, W)."""
+    figure, axis = plt.subplots(figsize=(11, 4.6), layout=None)
+    axis.set(xlim=(0, 110), ylim=(0, 46))
+    axis.axis("off")
+    _picture(axis, past, (2, 26), "past frame\nall patches visible")
+    _picture(axis, masked, (2, 3), f"future frame\n{mask_ratio:.0%} of patches hidden")
+    _box(axis, (25, 28), (17, 12), "ViT encoder", BLUE)
+    _box(axis, (25, 5), (17, 12), "ViT encoder\n(visible patches\nonly)", BLUE)
+    axis.annotate("", (33.5, 27.6), (33.5, 17.4), arrowprops={"arrowstyle": "<->", "color": INK, "linestyle": "--"})
+    axis.text(34.5, 22.5, "same\nweights", va="center", fontsize=9, color=INK)
+    _box(axis, (50, 5), (13, 12), "+ mask tokens\n+ positions", "#8c8c8c")
+    _box(axis, (70, 28), (19, 12), "cross-attention:\nwhere was this\nin the past?", ORANGE)
+    _box(axis, (70, 5), (19, 12), "self-attention\nand MLP", ORANGE)
+    axis.text(79.5, 42.5, "decoder block, repeated", ha="center", fontsize=10, color=INK)
+    for start, end in [((18.5, 34), (25, 34)), ((18.5, 11), (25, 11)), ((42, 11), (50, 11))]:
+        _arrow(axis, start, end)
+    _arrow(axis, (42, 34), (70, 34), "keys and values")
+    _arrow(axis, (63, 13), (70, 30), "queries")
+    _arrow(axis, (79.5, 28), (79.5, 17))
+    _picture(axis, prediction, (93, 3), "prediction of the\nhidden patches")
+    _picture(axis, future, (93, 26), "true future frame")
+    _arrow(axis, (89, 11), (92.5, 11))
+    axis.annotate("", (100.5, 25.6), (100.5, 21.5), arrowprops={"arrowstyle": "<->", "color": RED})
+    axis.text(101.5, 23.6, "loss", color=RED, fontsize=9, va="center")
+    figure.subplots_adjust(0, 0, 1, 1)
+    return figure
+
+
+def _picture(axis: Axes, image: Tensor, corner: tuple[float, float], label: str) -> None:
+    x, y = corner
+    extent = (x, x + 16, y, y + 15)
+    axis.imshow(to_picture(image), extent=extent, aspect="auto", zorder=2, interpolation="nearest")
+    axis.text(x + 8, y + 15.6, label, ha="center", va="bottom", fontsize=8.5, color=INK)
+
+
+def _box(axis: Axes, corner: tuple[float, float], size: tuple[float, float], label: str, color: str) -> None:
+    shape = FancyBboxPatch(corner, *size, boxstyle="round,pad=0,rounding_size=1.2", facecolor=color, edgecolor="none")
+    axis.add_patch(shape)
+    center = (corner[0] + size[0] / 2, corner[1] + size[1] / 2)
+    axis.text(*center, label, ha="center", va="center", color="white", fontsize=10, weight="bold")
+
+
+def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], label: str = "") -> None:
+    axis.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=14, color=INK, linewidth=1.4))
+    if label:
+        middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+        axis.text(middle[0], middle[1] + 1.2, label, ha="center", fontsize=9, color=INK)
+
+
+def table(rows: list[dict] | pd.DataFrame, decimals: int = 1):
+    """A table for display in a notebook: no index, numbers rounded, missing values as dashes."""
+    frame = pd.DataFrame(rows)
+    style = frame.style.hide(axis="index").format(precision=decimals, na_rep="–")
+    return style.set_properties(**{"text-align": "left"})
+
+
+def read_table(path: Path) -> pd.DataFrame | None:
+    """A committed csv of measured rows, or None where it has not been measured yet."""
+    return pd.read_csv(path) if path.is_file() else None
