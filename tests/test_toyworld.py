@@ -286,6 +286,7 @@ def test_painted_colours_follow_the_flow():
 
 
 def test_visible_points_are_found_again_by_part_and_place(clips):
+    certain = 0
     for clip in clips:
         scene = clip.scene
         for t in (0, 8):
@@ -303,7 +304,9 @@ def test_visible_points_are_found_again_by_part_and_place(clips):
             low, high = minimum_filter(after, 3)[ty, tx], maximum_filter(after, 3)[ty, tx]
             assert visible[inside & (low == before) & (high == before)].mean() > 0.999
             covered = inside & ((low > before) | (high < before))
-            assert covered.sum() > 20 and not visible[covered].any()
+            assert not visible[covered].any()
+            certain += covered.sum()
+    assert certain > 500
 
 
 def test_objects_are_contiguous_and_parts_belong_to_them(clips):
