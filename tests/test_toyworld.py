@@ -30,7 +30,8 @@ from lib.toyworld.actions import ACTIONS, JOINTS, affine, apply, compose
 from lib.toyworld.cast import Part
 from lib.toyworld.layouts import folder_name, plan
 from lib.toyworld.render import flow_truth, inverse, local_coordinates, part_map, signed_distance
-from lib.toyworld.scene import build_scene
+from lib.toyworld.scene import Scene, build_scene
+from lib.toyworld.writers import _hats_late, _push_out
 
 SCRIPT = Path(__file__).resolve().parent.parent / "data_scripts" / "make_toy_world.py"
 TINY = ToyWorldOptions(
@@ -317,19 +318,41 @@ def test_objects_are_contiguous_and_parts_belong_to_them(clips):
         assert {"torso", "head", "R forearm", "L shin"} <= {part.name for part in clip.scene.parts}
 
 
-def test_joints_lie_in_their_limbs(clips):
+def joints_outside_their_limbs(scene: Scene) -> list[str]:
     homes = {"face": "head", "belly": "torso", "neck": "torso"}
-    for side in "RL":
-        homes |= {f"{side} shoulder": f"{side} upper arm", f"{side} elbow": f"{side} forearm",
-                  f"{side} wrist": f"{side} forearm", f"{side} hip": f"{side} thigh", f"{side} knee": f"{side} shin",
-                  f"{side} ankle": f"{side} shin"}  # fmt: skip
+    limbs = {"shoulder": "upper arm", "elbow": "forearm", "wrist": "forearm",
+             "hip": "thigh", "knee": "shin", "ankle": "shin"}  # fmt: skip
+    homes |= {f"{side} {joint}": f"{side} {limb}" for side in "RL" for joint, limb in limbs.items()}
+    lost = []
+    for joints, number in zip(scene.joints, scene.puppets, strict=True):
+        parts: dict[str, Part] = {p.name: p for p in scene.parts if p.object_id == number}
+        for name, home in homes.items():
+            part = parts[home]
+            u, v = (apply(inverse(part.maps), joints[:, JOINTS.index(name)]) - part.centre).T
+            if signed_distance(part.shape, u, v, part.size).max() >= 0:
+                lost.append(f"{name} of {number}")
+    return lost
+
+
+def test_joints_lie_in_their_limbs(clips):
     for clip in clips:
-        for joints, number in zip(clip.joints, clip.scene.puppets, strict=True):
-            parts: dict[str, Part] = {p.name: p for p in clip.scene.parts if p.object_id == number}
-            for name, home in homes.items():
-                part = parts[home]
-                u, v = (apply(inverse(part.maps), joints[:, JOINTS.index(name)]) - part.centre).T
-                assert signed_distance(part.shape, u, v, part.size).max() < 0, (name, home)
+        assert len(clip.scene.puppets) == len(clip.joints) >= 1
+        assert joints_outside_their_limbs(clip.scene) == []
+
+
+def test_moving_a_puppet_or_its_hat_takes_nothing_else_along():
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        scene = build_scene(rng, TINY, action="bowing", seconds=np.arange(9) / 30, puppets=1)
+        gaps = [apply(p.maps, np.array(p.centre)) for p in scene.parts if p.object_id == scene.puppets[0]]
+        _push_out(scene)
+        moved = [apply(p.maps, np.array(p.centre)) for p in scene.parts if p.object_id == scene.puppets[0]]
+        shifts = np.stack(moved) - np.stack(gaps)
+        np.testing.assert_allclose(shifts, np.broadcast_to(shifts[0, 0], shifts.shape), atol=1e-9)
+        first = scene.joints[0][0, :, 0]
+        assert (first < 0).any() or (first > scene.width - 1).any()
+        _hats_late(scene)
+        assert joints_outside_their_limbs(scene) == []
 
 
 # --- difficulty ---------------------------------------------------------------------------------------------

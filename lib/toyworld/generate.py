@@ -20,7 +20,7 @@ from lib.toyworld.layouts import ClipPlan, plan, write_lists
 from lib.toyworld.options import ToyWorldOptions
 from lib.toyworld.writers import write_clip
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 
 
 def ensure_toy_world(root: str | Path, options: ToyWorldOptions | None = None, workers: int | None = None) -> Path:

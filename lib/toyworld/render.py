@@ -7,12 +7,13 @@ frame, and whether any part nearer to the viewer covers it there. `T` frames, `H
 pixels.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from lib.toyworld.actions import ACTIONS, apply, compose
+from lib.toyworld.actions import ACTIONS, compose
 from lib.toyworld.cast import MARGIN, TEXELS, Part
 from lib.toyworld.options import ToyWorldOptions
 from lib.toyworld.scene import BACKDROP_TEXELS, Scene, build_scene
@@ -48,14 +49,22 @@ def inverse(maps: np.ndarray) -> np.ndarray:
     return np.concatenate([linear, -(linear @ maps[..., 2:])], -1)
 
 
+def _inverse(m: np.ndarray) -> np.ndarray:
+    """(2,3): the inverse of one map; in plain numbers, since it is taken for every part of every frame."""
+    (a, b, x), (c, d, y) = m.tolist()
+    k = 1 / (a * d - b * c)
+    return np.array([[d * k, -b * k, (b * y - d * x) * k], [-c * k, a * k, (c * x - a * y) * k]])
+
+
 def _box(part: Part, t: int, height: int, width: int) -> tuple[int, int, int, int] | None:
     """The pixels (x0, y0, x1, y1; ends excluded) that a part may touch, None when it lies outside the
     picture."""
-    m = part.maps[t]
-    centre = apply(m, np.asarray(part.centre))
-    reach = np.abs(m[:, :2]) @ (np.asarray(part.size) + 1.5)
-    x0, y0 = np.maximum(np.floor(centre - reach).astype(int), 0)
-    x1, y1 = np.minimum(np.ceil(centre + reach).astype(int) + 1, (width, height))
+    (a, b, x), (c, d, y) = part.maps[t].tolist()
+    (u, v), rx, ry = part.centre, part.size[0] + 1.5, part.size[1] + 1.5
+    x, y = a * u + b * v + x, c * u + d * v + y
+    reach_x, reach_y = abs(a) * rx + abs(b) * ry, abs(c) * rx + abs(d) * ry
+    x0, y0 = max(math.floor(x - reach_x), 0), max(math.floor(y - reach_y), 0)
+    x1, y1 = min(math.ceil(x + reach_x) + 1, width), min(math.ceil(y + reach_y) + 1, height)
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
@@ -82,7 +91,7 @@ def _sample(picture: Image.Image, back: np.ndarray, corner: tuple[float, float],
 
 
 def _backdrop(scene: Scene, t: int) -> np.ndarray:
-    back = inverse(scene.camera[t])
+    back = _inverse(scene.camera[t])
     half = np.array(scene.backdrop.size) / BACKDROP_TEXELS / 2
     corner = np.array([(scene.width - 1) / 2, (scene.height - 1) / 2]) - half
     return _sample(scene.backdrop, back, corner, BACKDROP_TEXELS, (0, 0, scene.width, scene.height))
@@ -96,7 +105,7 @@ def render_frame(scene: Scene, t: int, light: bool = True) -> np.ndarray:
         if box is None:
             continue
         x0, y0, x1, y1 = box
-        back, zoom = inverse(part.maps[t]), _zoom(part.maps[t])
+        back, zoom = _inverse(part.maps[t]), _zoom(part.maps[t])
         x, y = np.arange(x0, x1, dtype=np.float32)[None], np.arange(y0, y1, dtype=np.float32)[:, None]
         distance = _distance(part, back, zoom, x, y)
         corner = np.asarray(part.centre) - np.asarray(part.size) - MARGIN
@@ -132,7 +141,7 @@ def part_map(scene: Scene, t: int) -> np.ndarray:
             continue
         x0, y0, x1, y1 = box
         x, y = np.arange(x0, x1, dtype=np.float32)[None], np.arange(y0, y1, dtype=np.float32)[:, None]
-        inside = _distance(part, inverse(part.maps[t]), 1.0, x, y) < 0
+        inside = _distance(part, _inverse(part.maps[t]), 1.0, x, y) < 0
         top[y0:y1, x0:x1][inside] = index
     return top
 
@@ -170,7 +179,7 @@ def flow_truth(scene: Scene, t: int, parts: np.ndarray, later: int | None = None
         near = (target > np.array(box[:2]) - 1) & (target < np.array(box[2:]) + 1)
         rows, columns = np.nonzero(near.all(-1) & (parts < index))
         at = target[rows, columns]
-        hidden = _distance(part, inverse(part.maps[later]), 1.0, at[:, 0], at[:, 1]) < 0
+        hidden = _distance(part, _inverse(part.maps[later]), 1.0, at[:, 0], at[:, 1]) < 0
         visible[rows[hidden], columns[hidden]] = False
     return (target - np.stack([x, y], -1)).astype(np.float32), visible
 

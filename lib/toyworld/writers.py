@@ -138,7 +138,7 @@ def _push_out(scene: Scene) -> None:
     scene.joints[0][..., 0] += shift
     for part in scene.parts:
         if part.object_id == scene.puppets[0]:
-            part.maps[:, 0, 2] += shift
+            part.maps = part.maps + np.array([[0, 0, shift], [0, 0, 0]])  # anew: parts may share maps
 
 
 def vip_class(part_name: str) -> int:
@@ -185,6 +185,7 @@ def _hats_late(scene: Scene) -> None:
     """Keep hats out of the picture for the first third of the clip."""
     for part in scene.parts:
         if part.name == "hat":
+            part.maps = part.maps.copy()  # the head shares it
             part.maps[: scene.length // 3, 1, 2] -= 10 * scene.height
 
 
