@@ -7,10 +7,13 @@ Shapes: `B` batch, `H W` pixels, `P` patch side, `h w` patch grid, `N` = h*w pat
 `D` encoder width, `E` decoder width.
 """
 
+import math
+
 import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from lib.errors import UserError
 from lib.models.vit import LayerNorm, ViTEncoder, initialize
 from lib.tokens.masking import Mask, masked_mean, random_mask, restore_order
 from lib.tokens.patches import grid_of, normalize_images, normalize_patches, patchify, sincos_positions
@@ -26,6 +29,13 @@ def masked_pixel_loss(prediction: Tensor, images: Tensor, hidden: Tensor, patch_
     if norm_pix:
         target = normalize_patches(target)
     return masked_mean((prediction.float() - target).square().mean(dim=-1), hidden)
+
+
+def check_size(images: Tensor, patch_size: int, grid: tuple[int, int]) -> None:
+    """UserError unless images (B, 3, H, W) fill the decoder's patch grid (h, w), whose positions are fixed."""
+    if grid_of(*images.shape[-2:], patch_size) != grid:
+        sizes = [f"{h}x{w}" for h, w in (images.shape[-2:], [side * patch_size for side in grid])]
+        raise UserError(f"frames are {sizes[0]}, but this model predicts frames of {sizes[1]}: resize or crop them")
 
 
 class MAE(nn.Module):
@@ -61,7 +71,7 @@ class MAE(nn.Module):
         self.decoder = MAEDecoder(
             self.encoder.grid, patch_size, embed_dim, decoder_embed_dim, decoder_depth, decoder_num_heads, mlp_ratio
         )
-        self.draw_mask(1, self.encoder.grid[0] * self.encoder.grid[1], "cpu")  # an impossible ratio fails here
+        self.draw_mask(1, math.prod(self.encoder.grid), "cpu")  # an impossible ratio fails here
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """{"image": uint8 (B, 3, H, W)} -> (loss, {"loss": ...})."""
@@ -71,9 +81,12 @@ class MAE(nn.Module):
         return loss, {"loss": loss.detach()}
 
     def predict(self, images: Tensor, mask: Mask | None = None) -> tuple[Tensor, Mask]:
-        """Predicted patches (B, N, P*P*3) in the loss's target space, and the mask used (drawn when None)."""
-        h, w = grid_of(*images.shape[-2:], self.patch_size)
-        mask = mask or self.draw_mask(len(images), h * w, images.device)
+        """Predicted patches (B, N, P*P*3) in the loss's target space, and the mask used (drawn when None).
+
+        UserError when the images (B, 3, H, W) are not of the size the model was built for.
+        """
+        check_size(images, self.patch_size, self.encoder.grid)
+        mask = mask or self.draw_mask(len(images), math.prod(self.encoder.grid), images.device)
         latent = self.encoder(images, mask.keep)
         return self.decoder(latent, mask.restore), mask
 

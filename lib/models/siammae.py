@@ -8,6 +8,8 @@ Shapes: `B` pairs, `H W` pixels, `P` patch side, `h w` patch grid, `N` = h*w pat
 frame, `D` encoder width, `E` decoder width.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -15,10 +17,10 @@ from timm.layers import Mlp
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
-from lib.models.mae import masked_pixel_loss
+from lib.models.mae import check_size, masked_pixel_loss
 from lib.models.vit import LayerNorm, ViTEncoder, initialize
 from lib.tokens.masking import Mask, random_mask, restore_order
-from lib.tokens.patches import grid_of, normalize_images, sincos_positions
+from lib.tokens.patches import normalize_images, sincos_positions
 
 
 class SiamMAE(nn.Module):
@@ -55,7 +57,7 @@ class SiamMAE(nn.Module):
         self.decoder = CrossSelfDecoder(
             self.encoder.grid, patch_size, embed_dim, decoder_embed_dim, decoder_depth, decoder_num_heads, mlp_ratio
         )
-        self.draw_mask(1, self.encoder.grid[0] * self.encoder.grid[1], "cpu")  # an impossible ratio fails here
+        self.draw_mask(1, math.prod(self.encoder.grid), "cpu")  # an impossible ratio fails here
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """{"past", "future": uint8 (B, 3, H, W)} -> (loss, {"loss": ...})."""
@@ -65,9 +67,13 @@ class SiamMAE(nn.Module):
         return loss, {"loss": loss.detach()}
 
     def predict(self, past: Tensor, future: Tensor, mask: Mask | None = None) -> tuple[Tensor, Mask]:
-        """Predicted future patches (B, N, P*P*3) in the loss's target space, and the mask used (drawn when None)."""
-        h, w = grid_of(*future.shape[-2:], self.patch_size)
-        mask = mask or self.draw_mask(len(future), h * w, future.device)
+        """Predicted future patches (B, N, P*P*3) in the loss's target space, and the mask used (drawn when None).
+
+        UserError when the frames (B, 3, H, W) are not of the size the model was built for.
+        """
+        for images in (past, future):
+            check_size(images, self.patch_size, self.encoder.grid)
+        mask = mask or self.draw_mask(len(future), math.prod(self.encoder.grid), future.device)
         memory = self.encoder(past)
         latent = self.encoder(future, mask.keep)
         return self.decoder(latent, mask.restore, memory), mask
