@@ -184,8 +184,10 @@ def test_video_frames_are_read_in_batches_and_not_ahead():
     source = (taken.append(t) or frame for t, frame in enumerate(frames))
     protocol = get_protocol("dino", input_size=(32, 32))
     stream = propagate_masks(source, masks[0], rgb_patch_features(8), 8, protocol, batch_size=2)
-    assert np.array_equal(next(stream), masks[0]) and len(taken) == 2
-    assert len(list(stream)) == 6 and len(taken) == 7
+    assert np.array_equal(next(stream), masks[0]) and len(taken) == 1  # needed for its size alone
+    next(stream)
+    assert len(taken) == 2
+    assert len(list(stream)) == 5 and len(taken) == 7
 
 
 # --- Whole videos ---
@@ -353,7 +355,7 @@ def run_masks(frames=2, size=(32, 32), mask=(32, 32), patch=8, feature_fn=None, 
         ("32x36 is no whole number of patches of 8", {"input_size": (32, 36)}),
         (r"first mask is \(16, 32\)", {"mask": (16, 32)}),
         (r"feature_fn returned \(2, 192\)", {"feature_fn": lambda batch: torch.zeros(2, 192)}),
-        (r"expected \(B, D, 4, 4\)", {"feature_fn": rgb_patch_features(16)}),
+        (r"expected \(B, D, \*\(4, 4\)\)", {"feature_fn": rgb_patch_features(16)}),
     ],
 )
 def test_videos_that_do_not_fit_are_refused(message, arguments):
@@ -364,7 +366,7 @@ def test_videos_that_do_not_fit_are_refused(message, arguments):
 
 def test_grids_must_agree():
     features, labels = random_video(2, (3, 4))
-    with pytest.raises(UserError, match=r"frame 1 has a feature grid \(4, 3\)"):
+    with pytest.raises(UserError, match=r"frame 1 has grid \(4, 3\)"):
         list(propagate([features[0], features[1].transpose(1, 2)], labels, get_protocol("dino")))
 
 

@@ -30,16 +30,12 @@ SCORES_AT_ONCE = 2_000_000  # bounds the memory of one block of similarities (fl
 class Protocol:
     """Every choice of a label propagation. Radii count feature cells, whatever the patch size.
 
-    `shape`: a cell sees those at Euclidean distance < radius ("disc"), or |dx| <= radius and |dy| <= radius
-    ("square").
-    `mask_first_frame`: whether that restriction also holds for frame 0.
-    `padded_start`: the queue starts full of copies of frame 0; otherwise it starts empty and never holds
-    frame 0.
-    `label_resize`: the first mask goes to cells as one-hot, "bilinear" (without antialiasing), or by
-    "nearest" id.
-    `channel_min_max`: stretch each upsampled channel to 0..1 before the arg max.
-    `input_size`: (H, W) exactly; or the short side, the long one floored to a multiple of 64; or None for the
-    native size, each side rounded to the nearest multiple of the patch.
+    `shape`: a cell sees those at Euclidean distance < radius ("disc") or at |dx|, |dy| <= radius ("square").
+    `mask_first_frame`: whether that also holds for frame 0. `padded_start`: the queue starts full of copies of
+    frame 0; otherwise it starts empty and never holds frame 0. `label_resize`: the first mask goes to cells as
+    one-hot, "bilinear" without antialiasing, or by "nearest" id. `channel_min_max`: stretch each upsampled
+    channel to 0..1 before the arg max. `input_size`: (H, W) exactly; or the short side, the long one floored
+    to a multiple of 64; or None: the native size, each side rounded to the nearest multiple of the patch.
     """
 
     top_k: int
@@ -59,9 +55,7 @@ class Protocol:
         if self.label_resize not in ("bilinear", "nearest"):
             raise unknown("label_resize", self.label_resize, ("bilinear", "nearest"))
         if self.top_k < 1 or self.queue < 0 or self.radius < 1 or not self.temperature > 0:
-            raise UserError(
-                "a protocol needs top_k >= 1, queue >= 0, radius >= 1 (cells) and temperature > 0"
-            )
+            raise UserError("a protocol needs top_k >= 1, queue >= 0, radius >= 1 (cells), temperature > 0")
 
 
 _CRW = Protocol(
@@ -86,10 +80,7 @@ PROTOCOLS = {
 
 
 def get_protocol(name: str, **overrides) -> Protocol:
-    """The preset `name` with some fields replaced, e.g. `get_protocol("dino", input_size=(240, 432))`.
-
-    Raises UserError for an unknown name, field or value.
-    """
+    """The preset `name`, some fields replaced: `get_protocol("dino", input_size=(240, 432))`. UserError if wrong."""
     if name not in PROTOCOLS:
         raise unknown("protocol", name, PROTOCOLS)
     for field in overrides:
@@ -111,9 +102,7 @@ def propagate(features: Iterable[Tensor], first_labels: Tensor, protocol: Protoc
     memory = None
     for index, frame in enumerate(features):
         if tuple(frame.shape[1:]) != grid:
-            raise UserError(
-                f"frame {index} has a feature grid {tuple(frame.shape[1:])}, the first labels have {grid}"
-            )
+            raise UserError(f"frame {index} has grid {tuple(frame.shape[1:])}, the first labels have {grid}")
         cells = F.normalize(_to_cells(frame.float()), dim=1)
         if memory is None:
             memory = _Memory(cells, _to_cells(first_labels.to(cells)), protocol, *sorted(grid, reverse=True))
@@ -139,8 +128,7 @@ class _Memory:
     """Features (slots, cells, D), labels (slots, cells, K) of the context. Slot 0: frame 0; others: a ring.
 
     The grid is `lines` x `width` cells with lines >= width. Cells are compared by blocks of lines: only the
-    band of lines within the radius is read, and the scores of one block never exceed SCORES_AT_ONCE (or one
-    line's).
+    band of lines within the radius is read, and a block has SCORES_AT_ONCE scores at most (or is one line).
     """
 
     def __init__(self, cells: Tensor, labels: Tensor, protocol: Protocol, lines: int, width: int):
@@ -194,9 +182,7 @@ class _Memory:
             near = torch.maximum(along, across) <= self.protocol.radius
         return near.flatten(2).flatten(0, 1)
 
-    def _best(
-        self, queries: Tensor, first: int, last: int, low: int, high: int, allowed: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _best(self, queries, first, last, low, high, allowed) -> tuple[Tensor, Tensor]:
         """Candidates of slots first..last, lines low..high: scores and flat (slot, cell) indices, (n, m).
 
         The k best of all slots lie in the k cells whose best score over the slots is highest, so the costly
@@ -218,21 +204,16 @@ class _Memory:
 def labels_to_cells(mask: np.ndarray, num_objects: int, grid: tuple[int, int], protocol: Protocol) -> Tensor:
     """The first mask as soft labels: (H, W) ids -> (K, h, w) float32, K = 1 + num_objects.
 
-    "bilinear": one-hot at full size, sampled bilinearly at the cell centres, without antialiasing; "nearest":
-    the id at each cell's centre. Raises UserError if the mask is not (H, W) or holds an id above
-    `num_objects`.
+    Both ways read the native mask at the cell centres: the one-hot maps bilinearly, or the nearest id.
+    Raises UserError if the mask is not (H, W) or holds an id above `num_objects`.
     """
     if mask.ndim != 2 or mask.max() > num_objects:
-        raise UserError(
-            f"the first mask must be (H, W) with ids 0..{num_objects}, not {mask.shape}, max {mask.max()}"
-        )
+        raise UserError(f"first mask: {mask.shape}, ids to {mask.max()}; expected (H, W), ids 0..{num_objects}")
     ids = torch.from_numpy(np.ascontiguousarray(mask)).long()
+    one_hot = F.one_hot(ids, num_objects + 1).permute(2, 0, 1)[None].float()
     if protocol.label_resize == "nearest":
-        ids = F.interpolate(ids[None, None].float(), grid, mode="nearest-exact")[0, 0].long()
-    one_hot = F.one_hot(ids, num_objects + 1).permute(2, 0, 1).float()
-    if protocol.label_resize == "nearest":
-        return one_hot
-    return F.interpolate(one_hot[None], grid, mode="bilinear", align_corners=False)[0]
+        return F.interpolate(one_hot, grid, mode="nearest-exact")[0]
+    return F.interpolate(one_hot, grid, mode="bilinear", align_corners=False)[0]
 
 
 def cells_to_mask(soft: Tensor, size: tuple[int, int], protocol: Protocol) -> Tensor:
@@ -246,10 +227,7 @@ def cells_to_mask(soft: Tensor, size: tuple[int, int], protocol: Protocol) -> Te
 
 
 def input_size(size: tuple[int, int], patch_size: int, protocol: Protocol) -> tuple[int, int]:
-    """The (H, W) to which frames of `size` are resized before they are encoded (see `Protocol.input_size`).
-
-    Raises UserError if the result is not a whole number of patches.
-    """
+    """The (H, W) at which frames of `size` are encoded; UserError if that is no whole number of patches."""
     if protocol.input_size is None:
         return tuple(max(1, round(side / patch_size)) * patch_size for side in size)
     if isinstance(protocol.input_size, int):
@@ -258,10 +236,8 @@ def input_size(size: tuple[int, int], patch_size: int, protocol: Protocol) -> tu
     else:
         scaled = protocol.input_size
     if any(side <= 0 or side % patch_size for side in scaled):
-        raise UserError(
-            f"input size {scaled[0]}x{scaled[1]} is no whole number of patches of {patch_size}; override the "
-            "protocol's input_size with multiples of the patch"
-        )
+        shown = "x".join(map(str, scaled))
+        raise UserError(f"input size {shown} is no whole number of patches of {patch_size}; override input_size")
     return tuple(scaled)
 
 
@@ -278,11 +254,10 @@ def propagate_masks(
     """Object masks of a video from the mask of its first frame: (H, W) uint8 ids a frame, frame 0's as given.
 
     `frames`: (T, H, W, 3) uint8, or any iterable of (H, W, 3) uint8; read `batch_size` at a time.
-    `first_mask`: (H, W) ids, 0 = background; as many objects as its largest id. `feature_fn` takes (B, 3, H,
-    W) float32 on `device`, resized and normalised by ImageNet's statistics, and returns (B, D, H / P, W / P);
-    it runs in inference mode. Frames are resized bilinearly without antialiasing, as the reference
-    evaluations do. Labels are upsampled to the input size, made ids there, and the ids brought to the frame's
-    size by nearest neighbour.
+    `first_mask`: (H, W) ids, 0 = background, as many objects as its largest id. `feature_fn` takes float32
+    (B, 3, H, W) on `device`, resized bilinearly without antialiasing (as the reference evaluations do) and
+    normalised by ImageNet's statistics, and returns (B, D, H / P, W / P); it runs in inference mode. Labels are
+    upsampled to the input size, made ids there, and the ids brought to the frame's size by nearest neighbour.
     Raises UserError if sizes disagree or are no multiple of the patch.
     """
     frames = iter(frames)
@@ -291,50 +266,31 @@ def propagate_masks(
         raise UserError("a video without frames has no masks; give at least one frame")
     size = first.shape[:2]
     if first_mask.shape != size:
-        raise UserError(
-            f"the first mask is {first_mask.shape} (H, W), the first frame {size}; they must agree"
-        )
+        raise UserError(f"the first mask is {first_mask.shape}, the first frame {size} (H, W); make them agree")
     resized = input_size(size, patch_size, protocol)
     grid = (resized[0] // patch_size, resized[1] // patch_size)
     labels = labels_to_cells(first_mask, int(first_mask.max()), grid, protocol)
     features = _features(chain([first], frames), resized, grid, feature_fn, batch_size, torch.device(device))
-    for index, soft in enumerate(propagate(features, labels, protocol)):
-        if index == 0:
-            yield first_mask.astype(np.uint8)
-            continue
-        ids = cells_to_mask(soft, resized, protocol)
-        ids = F.interpolate(ids[None, None].float(), size, mode="nearest-exact")[0, 0]
-        yield ids.to(torch.uint8).cpu().numpy()
+    yield first_mask.astype(np.uint8)
+    for soft in islice(propagate(features, labels, protocol), 1, None):
+        ids = cells_to_mask(soft, resized, protocol)[None, None].float()
+        yield F.interpolate(ids, size, mode="nearest-exact")[0, 0].byte().cpu().numpy()
 
 
-def _features(
-    frames: Iterator[np.ndarray],
-    size: tuple[int, int],
-    grid: tuple[int, int],
-    feature_fn: Callable[[Tensor], Tensor],
-    batch_size: int,
-    device: torch.device,
-) -> Iterator[Tensor]:
+def _features(frames, size, grid, feature_fn, batch_size, device) -> Iterator[Tensor]:
     """Features of each frame, encoded in batches: (D, h, w)."""
-    mean, std = (
-        torch.tensor(values, device=device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD)
-    )
+    mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
     while batch := list(islice(frames, batch_size)):
         images = torch.from_numpy(np.stack(batch)).to(device).permute(0, 3, 1, 2).float() / 255
         images = F.interpolate(images, size, mode="bilinear", align_corners=False)
         features = feature_fn((images - mean) / std)
         if features.ndim != 4 or tuple(features.shape[2:]) != grid:
-            raise UserError(
-                f"feature_fn returned {tuple(features.shape)}; expected (B, D, {grid[0]}, {grid[1]})"
-            )
+            raise UserError(f"feature_fn returned {tuple(features.shape)}; expected (B, D, *{grid})")
         yield from features
 
 
 def rgb_patch_features(patch_size: int) -> Callable[[Tensor], Tensor]:
-    """A baseline that has learned nothing: each cell's feature is its patch of pixels.
-
-    Returns a `feature_fn`: (B, 3, H, W) -> (B, 3 * P * P, H / P, W / P).
-    """
+    """A baseline's `feature_fn`: each cell's feature is its patch of pixels, (B, 3 * P * P, H / P, W / P)."""
     return lambda images: F.pixel_unshuffle(images, patch_size)
 
 
