@@ -70,12 +70,13 @@ class Preset:
 
 PAPER = Preset()
 
-# Small runs depart from the paper in one thing besides size. A 64-pixel crop of half the frame or more shows things at
-# a quarter of the size at which the evaluation's 240 or 144 lines show them. So crops are smaller parts of frames read at
-# the evaluation's size, patches mean the same in both, and gaps are shorter, lest things leave the crop.
+# Small runs depart from the paper in one thing besides size. A 64-pixel crop of half the frame or more shows things
+# at a quarter of the size at which the evaluation's 240 or 144 lines show them. So crops are smaller parts of frames
+# read at the evaluation's size, patches mean the same in both, and gaps are shorter, lest things leave the crop.
+# Their protocol is videowalk's (crw), whose temperature is stated; SiamMAE's is not.
 _SMALL = replace(
     PAPER, image_size=64, patch_size=8, decoder_embed_dim=128, decoder_depth=2, decoder_num_heads=4, gap=(4, 24),
-    cache_frames=True, workers=0, batch_size=64, base_lr=4e-3, save_every=50, blocks=(2, -1),
+    cache_frames=True, workers=0, batch_size=64, base_lr=4e-3, save_every=50, protocol="crw", blocks=(2, -1),
 )  # fmt: skip
 PRESETS = {
     "toy": replace(

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -168,11 +169,10 @@ def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], lab
         axis.text(middle[0], middle[1] + 1.2, label, ha="center", fontsize=9, color=INK)
 
 
-def table(rows: list[dict] | pd.DataFrame, decimals: int = 1):
+def table(rows: list[dict] | pd.DataFrame, decimals: int = 1) -> HTML:
     """A table for display in a notebook: no index, numbers rounded, missing values as dashes."""
-    frame = pd.DataFrame(rows)
-    style = frame.style.hide(axis="index").format(precision=decimals, na_rep="–")
-    return style.set_properties(**{"text-align": "left"})
+    frame = pd.DataFrame(rows).map(lambda value: f"{value:.{decimals}f}" if isinstance(value, float) else value)
+    return HTML(frame.replace("nan", "–").to_html(index=False, border=0, justify="left"))
 
 
 def read_table(path: Path) -> pd.DataFrame | None:
