@@ -64,7 +64,8 @@ def image_grid(rows: dict[str, Sequence], titles: Sequence[str] = (), width: flo
         for axis, image in zip(line, [*images, *[None] * (columns - len(images))], strict=True):
             axis.set(xticks=[], yticks=[])
             if image is None:
-                axis.axis("off")
+                axis.set_facecolor("none")
+                axis.spines[:].set_visible(False)
             else:
                 axis.imshow(to_picture(image), interpolation="nearest")
         line[0].set_ylabel(label, fontsize=9)
@@ -130,18 +131,20 @@ def method_figure(past: Tensor, masked: Tensor, prediction: Tensor, future: Tens
     _box(axis, (25, 5), (17, 12), "ViT encoder\n(visible patches\nonly)", BLUE)
     axis.annotate("", (33.5, 27.6), (33.5, 17.4), arrowprops={"arrowstyle": "<->", "color": INK, "linestyle": "--"})
     axis.text(34.5, 22.5, "same\nweights", va="center", fontsize=9, color=INK)
-    _box(axis, (50, 5), (13, 12), "+ mask tokens\n+ positions", "#8c8c8c")
+    _box(axis, (49, 5), (14, 12), "+ mask tokens\n+ positions", "#8c8c8c")
     _box(axis, (70, 28), (19, 12), "cross-attention:\nwhere was this\nin the past?", ORANGE)
     _box(axis, (70, 5), (19, 12), "self-attention\nand MLP", ORANGE)
-    axis.text(79.5, 42.5, "decoder block, repeated", ha="center", fontsize=10, color=INK)
-    for start, end in [((18.5, 34), (25, 34)), ((18.5, 11), (25, 11)), ((42, 11), (50, 11))]:
+    axis.add_patch(FancyBboxPatch((68, 3.5), 23, 38, boxstyle="round,rounding_size=1.5", facecolor="none", edgecolor=INK))
+    axis.text(79.5, 43, "decoder block, repeated", ha="center", fontsize=10, color=INK)
+    for start, end in [((18.5, 34), (25, 34)), ((18.5, 11), (25, 11)), ((42, 11), (49, 11))]:
         _arrow(axis, start, end)
     _arrow(axis, (42, 34), (70, 34), "keys and values")
-    _arrow(axis, (63, 13), (70, 30), "queries")
+    _arrow(axis, (63, 13), (69.8, 30))
+    axis.text(62.5, 21, "queries", ha="center", fontsize=9, color=INK)
     _arrow(axis, (79.5, 28), (79.5, 17))
     _picture(axis, prediction, (93, 3), "prediction of the\nhidden patches")
     _picture(axis, future, (93, 26), "true future frame")
-    _arrow(axis, (89, 11), (92.5, 11))
+    _arrow(axis, (89, 11), (92.8, 11))
     axis.annotate("", (100.5, 25.6), (100.5, 21.5), arrowprops={"arrowstyle": "<->", "color": RED})
     axis.text(101.5, 23.6, "loss", color=RED, fontsize=9, va="center")
     figure.subplots_adjust(0, 0, 1, 1)

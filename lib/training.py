@@ -17,6 +17,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from torch import nn
@@ -70,7 +71,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def choose_precision(precision: str = "auto") -> str:
-    """"bf16" or "no" for "auto", by what the device computes natively; otherwise the given value, checked."""
+    """ "bf16" or "no" for "auto", by what the device computes natively; otherwise the given value, checked."""
     if precision not in {"auto", "bf16", "no"}:
         raise UserError(f"precision {precision!r} is unknown: choose auto, bf16 or no")
     if precision != "auto":
@@ -93,15 +94,16 @@ def train(
         options: see TrainOptions.
         out_dir: gets `losses.csv`, `tensorboard/` and the checkpoint `last.pt`.
 
-    Raises UserError when the checkpoint there is of another architecture or other options, and when the loss is not
-    finite: then it names the step and the last good checkpoint.
+    Raises UserError when the checkpoint there is of another architecture or other options, when the loader ends early,
+    and when the loss or its gradient is not finite: then it names the step and the last good checkpoint.
     """
     accelerator = Accelerator(
-        mixed_precision=choose_precision(options.precision),
+        mixed_precision="no",  # the steps cast themselves: Accelerate would fix one precision for the whole process
         gradient_accumulation_steps=options.accumulation,
         dataloader_config=DataLoaderConfiguration(split_batches=True),
     )
     architecture = dict(model.architecture)
+    model.zero_grad()  # an interrupted run may have left half a step's gradients
     groups = parameter_groups(model, options.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=options.betas, fused=True)
     model, optimizer = accelerator.prepare(model, optimizer)
@@ -114,7 +116,7 @@ def train(
         losses = _gradient_steps(accelerator, model, optimizer, loader, options, first)
         bar = progress(losses, "training", total=options.steps, initial=first)
         for record in bar:
-            if not math.isfinite(record["loss"]):
+            if not math.isfinite(record["loss"] + record["grad_norm"]):
                 raise UserError(files.not_finite(record))
             files.log(record)
             bar.set_postfix(loss=f"{record['loss']:.4f}")
@@ -125,21 +127,29 @@ def train(
     return read_losses(out_dir)
 
 
+def step_seed(seed: int, step: int, micro: int, process: int) -> int:
+    """The seed of one micro-batch on one process. Hashed, because a CPU generator reads the low 32 bits only."""
+    return int(np.random.SeedSequence([seed % 2**64, step, micro, process]).generate_state(1, np.uint64)[0])
+
+
 def _gradient_steps(accelerator, model, optimizer, loader: Iterable, options: TrainOptions, first: int):
-    """Run the optimizer steps from `first` on; yields a record of each, before the loss of the next is computed."""
-    step, total, started = first, 0.0, time.perf_counter()
-    for number, batch in enumerate(loader):
+    """Run the optimizer steps from `first` on and yield a record after each."""
+    bf16 = choose_precision(options.precision) == "bf16"
+    step, total, norm, started = first, 0.0, 0.0, time.perf_counter()
+    micro_batches = (options.steps - first) * options.accumulation
+    for number, batch in zip(range(micro_batches), loader, strict=False):  # no further, if the loader goes on
         micro = number % options.accumulation
-        torch.manual_seed(((options.seed * 1_000_003 + step) * 64 + micro) * 4096 + accelerator.process_index)
+        torch.manual_seed(step_seed(options.seed, step, micro, accelerator.process_index))
         with accelerator.accumulate(model):
-            loss, _ = model(batch)
+            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
+                loss, _ = model(batch)
             accelerator.backward(loss)
             total += accelerator.reduce(loss.detach(), "mean").item() / options.accumulation
             if accelerator.sync_gradients:
-                norm = _gradient_norm(model)
+                norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]).item()
                 for group in optimizer.param_groups:
                     group["lr"] = options.learning_rate(step)
-            if not math.isfinite(total):
+            if not math.isfinite(total + norm):
                 optimizer.zero_grad()
             optimizer.step()
             optimizer.zero_grad()
@@ -148,11 +158,10 @@ def _gradient_steps(accelerator, model, optimizer, loader: Iterable, options: Tr
             lr = options.learning_rate(step)
             yield {"step": step, "loss": total, "lr": lr, "grad_norm": norm, "seconds": seconds}
             step, total, started = step + 1, 0.0, time.perf_counter()
-
-
-def _gradient_norm(model: nn.Module) -> float:
-    norms = [p.grad.norm() for p in model.parameters() if p.grad is not None]
-    return torch.stack(norms).norm().item()
+    if step < options.steps:
+        raise UserError(
+            f"the loader ended after {step} of {options.steps} steps: let it give steps x accumulation batches"
+        )
 
 
 @contextmanager
@@ -160,9 +169,11 @@ def _fast_cpu_attention(device: torch.device):
     """On CPUs the fused attention's backward is slow in bf16, and denormal floats are slow everywhere: avoid both."""
     if device.type == "cpu":
         torch.set_flush_denormal(True)
-    with sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext():
-        yield
-    torch.set_flush_denormal(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext():
+            yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 class RunFiles:
@@ -180,7 +191,8 @@ class RunFiles:
         if not self.checkpoint.is_file():
             return 0
         state = load_checkpoint(self.checkpoint)
-        check_architecture(self.checkpoint, state["architecture"], self.architecture)
+        if not {"optimizer", "options"} <= state.keys():
+            raise UserError(f"{self.checkpoint} holds weights alone: load them, or use another out_dir to train")
         for name, value in asdict(self.options).items():
             found = state["options"].get(name)
             if name != "save_every" and found != (list(value) if isinstance(value, tuple) else value):
@@ -188,7 +200,7 @@ class RunFiles:
                     f"{self.checkpoint} was trained with {name}={found}, not {value}: "
                     f"use another out_dir, or delete it to start over"
                 )
-        model.load_state_dict(state["model"])
+        _fill(model, self.checkpoint, state, self.architecture)
         optimizer.load_state_dict(state["optimizer"])
         self.saved_step = state["step"]
         return self.saved_step
@@ -197,10 +209,12 @@ class RunFiles:
         if self.is_main:
             self.out_dir.mkdir(parents=True, exist_ok=True)
             rows = [row for row in read_losses(self.out_dir) if row["step"] < self.saved_step]
-            self.csv_file = self.curve.open("w", newline="")
+            with atomic_path(self.curve) as temporary, temporary.open("w", newline="") as file:
+                writer = csv.DictWriter(file, self.columns)
+                writer.writeheader()
+                writer.writerows({**row, "step": int(row["step"])} for row in rows)
+            self.csv_file = self.curve.open("a", newline="")
             self.writer = csv.DictWriter(self.csv_file, self.columns)
-            self.writer.writeheader()
-            self.writer.writerows(rows)
             self.board = SummaryWriter(str(self.out_dir / "tensorboard"), purge_step=self.saved_step)
         return self
 
@@ -227,10 +241,11 @@ class RunFiles:
                 torch.save({**state, "architecture": self.architecture, "options": options}, temporary)
 
     def not_finite(self, record: Record) -> str:
-        """The message that ends a run whose loss is not a number."""
+        """The message that ends a run whose loss or gradient is not a number."""
+        name = "grad_norm" if math.isfinite(record["loss"]) else "loss"
         last = f"{self.checkpoint} (after step {self.saved_step})" if self.saved_step else "none was saved"
         return (
-            f"loss is {record['loss']} at step {int(record['step'])}: lower base_lr or lengthen the warm-up; "
+            f"{name} is {record[name]} at step {int(record['step'])}: lower base_lr or lengthen the warm-up; "
             f"last good checkpoint: {last}"
         )
 
@@ -242,7 +257,8 @@ def load_checkpoint(path: str | Path) -> dict:
     except Exception as error:
         kind = type(error).__name__
         raise UserError(f"{path} is no readable checkpoint ({kind}): delete it to start over") from error
-    if not isinstance(state, dict) or not {"model", "architecture", "step"} <= state.keys():
+    kinds = {"model": dict, "architecture": dict, "step": int}
+    if not isinstance(state, dict) or not all(isinstance(state.get(name), kind) for name, kind in kinds.items()):
         raise UserError(f"{path} is no checkpoint of this project: it lacks model, architecture or step")
     return state
 
@@ -255,13 +271,21 @@ def check_architecture(path: str | Path, found: dict, wanted: dict) -> None:
         raise UserError(f"{path} holds another architecture ({words}): build the model to match, or use another path")
 
 
+def _fill(model: nn.Module, path: str | Path, state: dict, architecture: dict) -> None:
+    """Load a checkpoint's weights once its settings, and then every name and shape, are found to be the model's."""
+    check_architecture(path, state["architecture"], architecture)
+    weights = state["model"], model.state_dict()
+    check_architecture(path, *({name: tuple(w.shape) for name, w in part.items()} for part in weights))
+    model.load_state_dict(state["model"])
+
+
 def read_losses(out_dir: str | Path) -> list[Record]:
     """The loss curve written so far: one record a step, whole lines only (a killed run may end within a line)."""
     path = Path(out_dir) / "losses.csv"
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if all(row.values()) and None not in row]
+    lines = path.read_text().splitlines(keepends=True)
+    rows = csv.DictReader(line for line in lines if line.endswith("\n"))
     return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
@@ -272,7 +296,5 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     """
     if not Path(path).is_file():
         raise UserError(f"{path} does not exist: train first (notebooks/03_pretrain.ipynb), or correct the path")
-    state = load_checkpoint(path)
-    check_architecture(path, state["architecture"], dict(model.architecture))
-    model.load_state_dict(state["model"])
+    _fill(model, path, load_checkpoint(path), dict(model.architecture))
     return model
