@@ -137,7 +137,7 @@ def _gradient_steps(accelerator, model, optimizer, loader: Iterable, options: Tr
     bf16 = choose_precision(options.precision) == "bf16"
     step, total, norm, started = first, 0.0, 0.0, time.perf_counter()
     micro_batches = (options.steps - first) * options.accumulation
-    for number, batch in zip(range(micro_batches), loader, strict=False):  # no further, if the loader goes on
+    for batch, number in zip(loader, range(micro_batches), strict=False):  # no further, if the loader goes on
         micro = number % options.accumulation
         torch.manual_seed(step_seed(options.seed, step, micro, accelerator.process_index))
         with accelerator.accumulate(model):
