@@ -113,6 +113,12 @@ def get_preset(name: str, **overrides) -> Preset:
 
 
 def _check(preset: Preset) -> None:
+    for field in fields(Preset):
+        value, whole = getattr(preset, field.name), field.type is int
+        if field.type in (int, float) and not isinstance(value, int if whole else int | float):
+            raise UserError(f"{field.name} is {value}: it must be a {'whole ' if whole else ''}number")
+    if preset.warmup_epochs < 0:
+        raise UserError(f"warmup_epochs is {preset.warmup_epochs}: it must be 0 or more")
     for name in ("epochs", "batch_size", "repeated_sampling", "accumulation", "save_every", "patch_size", "base_lr"):
         if not getattr(preset, name) > 0:
             raise UserError(f"{name} is {getattr(preset, name)}: it must be above 0")

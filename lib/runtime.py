@@ -79,7 +79,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():  # what a link points to is not ours
         for child in path.iterdir():
             _remove(child)
         path.rmdir()
@@ -108,9 +108,11 @@ def hardware() -> str:
 
 def run_record(parameters: dict) -> dict:
     """What a number needs to be trusted later: parameters, commit, package versions, hardware."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=REPO_ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(command, cwd=REPO_ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # no git on this machine
+        commit = ""
     packages = ["torch", "torchvision", "timm", "numpy", "accelerate"]
     return {
         "parameters": parameters,

@@ -1,0 +1,248 @@
+"""Errors in one line, writes that are whole or not at all, quiet progress, run records, Colab's missing packages."""
+
+import io
+import json
+import random
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import repository_checks
+import torch
+from IPython.core.interactiveshell import InteractiveShell
+
+from lib import colab, runtime
+from lib.errors import UserError, cli, unknown
+from lib.runtime import atomic_path, dataset_root, progress, resolve, run_record, seed_everything, write_json
+
+# --- errors -------------------------------------------------------------------------------------------------
+
+
+def test_a_user_error_is_one_line_in_a_notebook(capsys):
+    shell = InteractiveShell()
+    shell.run_cell(
+        "from lib.errors import UserError\ndef f():\n    raise UserError('no such clip: choose another')\nf()"
+    )
+    assert "".join(capsys.readouterr()).strip() == "UserError: no such clip: choose another"
+    shell.run_cell("1 / 0")
+    assert "Traceback" in "".join(capsys.readouterr())  # other errors keep theirs
+
+
+def test_near_misses_come_first():
+    assert str(unknown("preset", "papr", ["toy", "paper"])) == (
+        "unknown preset 'papr': did you mean 'paper'? choose one of paper, toy"
+    )
+    assert str(unknown("size", "x", ["b", "a"])) == "unknown size 'x': choose one of a, b"
+    assert str(unknown("size", 7, ["b"])) == "unknown size 7: choose one of b"
+
+
+def test_a_command_tells_a_user_error_in_one_line_and_exits_with_2(capsys):
+    @cli
+    def main(path: str, times: int = 1) -> None:
+        """What it does."""
+        if times > 1:
+            raise UserError(f"{path} was read {times} times: once is enough")
+
+    assert main("a.csv", times=2) == 2
+    assert capsys.readouterr() == ("", "error: a.csv was read 2 times: once is enough\n")
+    assert main("a.csv") == 0
+    assert capsys.readouterr() == ("", "")
+    assert main.__name__ == "main" and main.__doc__ == "What it does."
+
+
+def test_a_command_does_not_hide_other_errors():
+    @cli
+    def main() -> None:
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError):
+        main()
+
+
+def python(code: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=runtime.REPO_ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_exit_status_of_a_real_command():
+    body = "def main():\n    raise UserError('no')"
+    done = python(f"import sys\nfrom lib.errors import UserError, cli\n@cli\n{body}\nsys.exit(main())")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: no\n")
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def test_atomic_file_appears_whole_and_replaces_the_old(tmp_path):
+    path = tmp_path / "new" / "a.png"
+    for content in ("first", "second"):
+        with atomic_path(path) as temporary:
+            assert temporary.parent == path.parent and temporary.suffix == ".png" and temporary.name.startswith(".")
+            temporary.write_text(content)
+            assert not path.exists() or path.read_text() == "first"
+        assert path.read_text() == content
+    assert [p.name for p in path.parent.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(error), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_written_is_an_error_not_an_empty_file(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a.txt"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_atomic_folders(tmp_path):
+    path = tmp_path / "frames"
+
+    def write(content: str, fail: bool = False) -> None:
+        with atomic_path(path) as temporary:
+            (temporary / "deep").mkdir(parents=True)
+            (temporary / "deep" / "0.txt").write_text(content)
+            if fail:
+                raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write("half", fail=True)
+    assert list(tmp_path.iterdir()) == []
+    write("whole")
+    with pytest.raises(OSError):
+        write("other")  # an existing folder stays
+    assert (path / "deep" / "0.txt").read_text() == "whole" and list(tmp_path.iterdir()) == [path]
+
+
+def test_removing_a_half_written_folder_leaves_what_its_links_point_to(tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "a.txt").write_text("precious")
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "out") as temporary:
+        temporary.mkdir()
+        (temporary / "link").symlink_to(kept, target_is_directory=True)
+        raise RuntimeError
+    assert (kept / "a.txt").read_text() == "precious" and list(tmp_path.iterdir()) == [kept]
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"b": [1, None]})
+    with pytest.raises(TypeError):
+        write_json(path, {"b": object()})
+    assert json.loads(path.read_text()) == {"b": [1, None]} and list(tmp_path.iterdir()) == [path]
+
+
+def test_relative_paths_start_at_home(tmp_path, monkeypatch):
+    monkeypatch.delenv("SIAMMAE_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert resolve("data") == runtime.REPO_ROOT / "data" and resolve(tmp_path / "x") == tmp_path / "x"
+    assert (runtime.REPO_ROOT / "lib" / "runtime.py").is_file()
+    assert resolve("~/x") == Path.home() / "x"
+    monkeypatch.setenv("SIAMMAE_HOME", str(tmp_path))
+    assert resolve("data") == tmp_path / "data"
+
+
+def test_the_root_of_a_data_set(tmp_path):
+    names = ["DAVIS", "davis"]
+    with pytest.raises(UserError, match="nowhere is no folder: give the folder that holds DAVIS or davis"):
+        dataset_root(tmp_path / "nowhere", names)
+    with pytest.raises(UserError, match="is empty: put DAVIS or davis there"):
+        dataset_root(tmp_path, names)
+    (tmp_path / "JPEGImages").mkdir()
+    assert dataset_root(tmp_path, iter(names)) == tmp_path
+    (tmp_path / "davis").mkdir()
+    assert dataset_root(tmp_path, iter(names)).name.lower() == "davis"
+
+
+# --- seeds, progress, records -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 2**33 + 5])
+def test_seeds_reach_all_three_generators(seed):
+    draws = []
+    for each in (seed, seed, seed + 1):
+        seed_everything(each)
+        draws.append((random.random(), np.random.rand(), torch.rand(1).item()))
+    assert draws[0] == draws[1] and all(a != b for a, b in zip(draws[1], draws[2], strict=True))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "variable", "shown"),
+    [(Terminal, None, True), (io.StringIO, None, False), (Terminal, "0", False), (io.StringIO, "1", True)],
+)
+def test_progress_is_shown_on_terminals_only_unless_told_otherwise(monkeypatch, stream, variable, shown):
+    monkeypatch.delenv("SIAMMAE_PROGRESS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("SIAMMAE_PROGRESS", variable)
+    monkeypatch.setattr(sys, "stderr", stream())
+    assert list(progress(iter("abc"), "reading", total=3)) == ["a", "b", "c"]
+    assert ("reading" in sys.stderr.getvalue()) == shown
+    assert shown or sys.stderr.getvalue() == ""
+
+
+def test_a_run_record_says_what_a_number_needs():
+    record = run_record({"epochs": 3, "blocks": [2, -1]})
+    assert record["parameters"] == {"epochs": 3, "blocks": [2, -1]}
+    assert record["packages"]["torch"] == metadata.version("torch") and "timm" in record["packages"]
+    assert record["python"] == ".".join(map(str, sys.version_info[:3])) and record["hardware"]
+    commit = record["commit"].removesuffix("-dirty")
+    heads = subprocess.run(
+        ["git", "rev-parse", "HEAD", f"{commit}^{{commit}}"],
+        cwd=runtime.REPO_ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if heads.returncode == 0:
+        assert len(set(heads.stdout.split())) == 1
+    else:
+        assert commit == "no git checkout"
+    assert not repository_checks.MACHINE_PATH.search(json.dumps(record))
+
+
+def test_a_run_record_needs_no_git(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run_record({})["commit"] == "no git checkout"
+
+
+# --- Colab --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def requirements(tmp_path) -> Path:
+    path = tmp_path / "requirements.txt"
+    path.write_text(
+        "# tools\n\ntorch>=99  # at hand, whatever its version\nPyYAML-is-not-here>=1,<2\n"
+        "nowhere_to_be_found[extra]==3 ; python_version > '3'\nnumpy\n"
+    )
+    return path
+
+
+def test_missing_requirements_are_those_not_installed_at_all(requirements):
+    missing = ["PyYAML-is-not-here>=1,<2", "nowhere_to_be_found[extra]==3 ; python_version > '3'"]
+    assert colab.missing_requirements(requirements) == missing
+
+
+def test_only_the_missing_are_installed(requirements, monkeypatch):
+    calls = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append((command, check)))
+    missing = colab.install_missing(requirements)
+    assert calls == [([sys.executable, "-m", "pip", "install", "--quiet", *missing], True)]
+    requirements.write_text("numpy>=1\n")
+    assert colab.install_missing(requirements) == [] and len(calls) == 1
+
+
+def test_colab_help_needs_the_standard_library_alone():
+    done = python("import sys; import lib.colab; print(sorted({'numpy', 'torch', 'lib.errors'} & set(sys.modules)))")
+    assert done.stdout == "[]\n"
