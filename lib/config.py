@@ -80,7 +80,7 @@ _SMALL = replace(
 )  # fmt: skip
 PRESETS = {
     "toy": replace(
-        _SMALL, encoder="micro", crop_scale=(0.1, 0.35), frame_size=144, epochs=200, warmup_epochs=10,
+        _SMALL, encoder="micro", crop_scale=(0.1, 0.35), frame_size=144, epochs=240, warmup_epochs=12,
         eval_size=(144, 192),
     ),
     "laptop": replace(

@@ -134,7 +134,8 @@ def method_figure(past: Tensor, masked: Tensor, prediction: Tensor, future: Tens
     _box(axis, (49, 5), (14, 12), "+ mask tokens\n+ positions", "#8c8c8c")
     _box(axis, (70, 28), (19, 12), "cross-attention:\nwhere was this\nin the past?", ORANGE)
     _box(axis, (70, 5), (19, 12), "self-attention\nand MLP", ORANGE)
-    axis.add_patch(FancyBboxPatch((68, 3.5), 23, 38, boxstyle="round,rounding_size=1.5", facecolor="none", edgecolor=INK))
+    frame = FancyBboxPatch((68, 3.5), 23, 38, boxstyle="round,rounding_size=1.5", facecolor="none", edgecolor=INK)
+    axis.add_patch(frame)
     axis.text(79.5, 43, "decoder block, repeated", ha="center", fontsize=10, color=INK)
     for start, end in [((18.5, 34), (25, 34)), ((18.5, 11), (25, 11)), ((42, 11), (49, 11))]:
         _arrow(axis, start, end)
