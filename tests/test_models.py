@@ -143,7 +143,8 @@ def reference(model, past, future, keeps):
         x = fill(latent, weights, keep, patches, class_position=siamese)
         if siamese:
             memory = linear(encode(before, weights, range(patches)), weights, "decoder.embed")
-            memory = memory + weights["decoder.pos_embed"][0]
+            if model.architecture["memory_positions"]:
+                memory = memory + weights["decoder.pos_embed"][0]
         for number in range(TINY_DECODER["decoder_depth"]):
             if siamese:
                 x = cross_self_block(x, memory, weights, f"decoder.blocks.{number}.", DECODER_HEADS)
@@ -167,10 +168,13 @@ def reference_loss(predictions, images, keeps, norm_pix):
     return sum(errors) / len(errors)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("norm_pix", [True, False])
-def test_the_whole_forward_equals_a_slow_reference(kind, norm_pix):
-    model = tiny(kind, norm_pix=norm_pix)
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(MAE, {}), (MAE, {"norm_pix": False}), (SiamMAE, {}), (SiamMAE, {"norm_pix": False}),
+     (SiamMAE, {"memory_positions": True})],
+)  # fmt: skip
+def test_the_whole_forward_equals_a_slow_reference(kind, options):
+    model, norm_pix = tiny(kind, **options), options.get("norm_pix", True)
     past, future = frames(), frames()
     mask = random_mask(3, 16, 0.75)
     mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)

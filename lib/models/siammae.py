@@ -34,6 +34,8 @@ class SiamMAE(nn.Module):
             paper's; 256, 4, 8 are CropMAE's for its SiamMAE.
         mask_ratio: share of hidden patches of the future frame; 0.95 in the paper. The past frame is never masked.
         norm_pix: per-patch normalised target, as in the paper.
+        memory_positions: give the past's tokens the decoder's positions, too. The paper does not say; CropMAE does
+            not. With them the decoder can fetch by place; without, only by what the encoder made of the content.
     """
 
     def __init__(
@@ -49,13 +51,21 @@ class SiamMAE(nn.Module):
         decoder_num_heads: int = 8,
         mask_ratio: float = 0.95,
         norm_pix: bool = True,
+        memory_positions: bool = False,
     ):
         super().__init__()
         self.architecture = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
         self.patch_size, self.mask_ratio, self.norm_pix = patch_size, mask_ratio, norm_pix
         self.encoder = ViTEncoder(image_size, patch_size, embed_dim, depth, num_heads, mlp_ratio)
         self.decoder = CrossSelfDecoder(
-            self.encoder.grid, patch_size, embed_dim, decoder_embed_dim, decoder_depth, decoder_num_heads, mlp_ratio
+            self.encoder.grid,
+            patch_size,
+            embed_dim,
+            decoder_embed_dim,
+            decoder_depth,
+            decoder_num_heads,
+            mlp_ratio,
+            memory_positions,
         )
         self.draw_mask(1, math.prod(self.encoder.grid), "cpu")  # an impossible ratio fails here
 
@@ -91,7 +101,8 @@ class CrossSelfDecoder(nn.Module):
     """Predict the future frame's patches from its visible ones and the past frame.
 
     latent (B, 1 + K, D) of the future, restore int64 (B, N), memory (B, 1 + N, D) of the past -> (B, N, P*P*3).
-    Both streams share one projection to the decoder's width, and both get the decoder's positions.
+    Both streams share one projection to the decoder's width; the past's tokens get the decoder's positions only with
+    `memory_positions`.
     """
 
     def __init__(
@@ -103,8 +114,10 @@ class CrossSelfDecoder(nn.Module):
         depth: int,
         num_heads: int,
         mlp_ratio: float,
+        memory_positions: bool,
     ):
         super().__init__()
+        self.memory_positions = memory_positions
         self.embed = nn.Linear(encoder_dim, embed_dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         positions = torch.cat([torch.zeros(1, embed_dim), sincos_positions(embed_dim, grid)])
@@ -119,7 +132,9 @@ class CrossSelfDecoder(nn.Module):
         tokens = self.embed(latent)
         places = restore_order(tokens[:, 1:], self.mask_token, restore)
         tokens = torch.cat([tokens[:, :1], places], dim=1) + self.pos_embed
-        memory = self.embed(memory) + self.pos_embed
+        memory = self.embed(memory)
+        if self.memory_positions:
+            memory = memory + self.pos_embed
         for block in self.blocks:
             tokens = block(tokens, memory)
         return self.head(self.norm(tokens[:, 1:]))
