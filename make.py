@@ -183,11 +183,11 @@ def first_error(notebook: Path) -> str:
 # --- the two commands ---------------------------------------------------------------------------------------
 
 
-def timed(stages: dict[str, float], name: str, step: Callable[..., None], *arguments) -> None:
-    """Say what begins, run `step(*arguments)`, and keep its seconds in `stages`."""
+def timed(stages: dict[str, float], name: str, step: Callable[..., None], *arguments, **extra: str) -> None:
+    """Say what begins, run `step(*arguments, **extra)`, and keep its seconds in `stages`."""
     print(f"== {name} ...", flush=True)
     start = time.perf_counter()
-    step(*arguments)
+    step(*arguments, **extra)
     stages[name] = time.perf_counter() - start
     print(f"== {name}: {stages[name]:.0f} s", flush=True)
 
@@ -271,7 +271,8 @@ def seeds(args: argparse.Namespace) -> None:
         for notebook in notebooks():
             if notebook.name[:2] in SEEDED and not metrics.is_file():
                 target = home / "notebooks" / notebook.name
-                timed(stages, f"{notebook}, seed {seed}", execute_at, notebook, target, options, ROOT / home)
+                name = f"{notebook}, seed {seed}"
+                timed(stages, name, execute, notebook, target, options, SIAMMAE_HOME=str(ROOT / home))
         table = json.loads(metrics.read_text(encoding="utf-8"))["table"]
         rows += [{"seed": seed, **row} for row in table]
     partial = ROOT / "figures" / ".seeds.partial.csv"
@@ -281,11 +282,6 @@ def seeds(args: argparse.Namespace) -> None:
         writer.writerows(rows)
     os.replace(partial, ROOT / "figures" / "seeds.csv")
     print("wrote figures/seeds.csv")
-
-
-def execute_at(notebook: Path, target: Path, options: dict[str, object], home: Path) -> None:
-    """`execute` with relative result and figure paths starting at `home`."""
-    execute(notebook, target, options, SIAMMAE_HOME=str(home))
 
 
 def lab(_: argparse.Namespace) -> None:
@@ -306,11 +302,8 @@ OPTIONS = {
 }
 
 
-def main() -> int:
-    """Read the command line, run one command, tell errors in one line."""
-    if sys.version_info < (3, 11):  # noqa: UP036 - whatever the user calls python3 starts this file
-        print("error: Python 3.11 or newer is needed; this is", sys.version.split()[0], file=sys.stderr)
-        return 2
+def command_line() -> argparse.ArgumentParser:
+    """One subcommand for each command; `run` of what is parsed is its function."""
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -320,7 +313,15 @@ def main() -> int:
         commands.choices["demo"].add_argument("--" + name.replace("_", "-"), type=kind, help=text)
     commands.choices["seeds"].add_argument("--count", type=int, default=3, help="how many seeds, from 0 (default: 3)")
     commands.choices["test"].add_argument("--fast", action="store_true", help="unit tests only")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Read the command line, run one command, tell errors in one line."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - whatever the user calls python3 starts this file
+        print("error: Python 3.11 or newer is needed; this is", sys.version.split()[0], file=sys.stderr)
+        return 2
+    args = command_line().parse_args()
     try:
         args.run(args)
     except (Failure, OSError) as error:

@@ -4,10 +4,12 @@ import ast
 import importlib.util
 import re
 import shlex
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import nbformat
@@ -167,7 +169,7 @@ def texts(notebook: nbformat.NotebookNode) -> Iterator[str]:
 # --- commands in documents ----------------------------------------------------------------------------------
 
 # Programs that a reader has, or gets from elsewhere: their own options are not ours to check.
-ELSEWHERE = {"git", "cd", "conda", "source", "jupyter", "pip", "mkdir", "tar", "unzip", "curl", "wget"}
+ELSEWHERE = {"git", "cd", "conda", "source", "pip", "mkdir", "tar", "unzip", "curl", "wget"}
 
 
 def commands(markdown: str) -> list[list[str]]:
@@ -184,8 +186,40 @@ def commands(markdown: str) -> list[list[str]]:
     return found
 
 
-def command_problems(words: list[str], root: Path) -> list[str]:
-    """Why a documented command cannot work: a missing file or module, an unknown option or parameter."""
+def document_problems(markdown: str, root: Path) -> list[str]:
+    """Problems of a document's commands in its order: what one makes is there for the later ones."""
+    problems, made = [], set()
+    for words in commands(markdown):
+        problems += command_problems(words, root, made)
+        made |= converted(words)
+    return problems
+
+
+def converted(words: list[str]) -> set[str]:
+    """The script that `jupyter nbconvert --to python X.ipynb --output-dir D` makes; nothing for other commands.
+
+    `--to script` does not count: where a notebook's metadata name no file extension, as ours, it writes a .txt.
+    """
+    given = dict(zip(words, words[1:], strict=False))
+    if words[:2] != ["jupyter", "nbconvert"] or given.get("--to") != "python":
+        return set()
+    notebooks = [Path(word) for word in words if word.endswith(".ipynb")]
+    return {(Path(given.get("--output-dir", path.parent)) / path.stem).as_posix() + ".py" for path in notebooks}
+
+
+@cache
+def console_scripts() -> set[str]:
+    """Programs that the pinned packages install."""
+    names = {re.match(r"[\w-]+", pin).group() for pin in make.pinned() if ";" not in pin}  # others may be absent
+    entries = [entry for name in names for entry in metadata.distribution(name).entry_points]
+    return {entry.name for entry in entries if entry.group == "console_scripts"}
+
+
+def command_problems(words: list[str], root: Path, made: Set[str] = frozenset()) -> list[str]:
+    """Why a documented command cannot work: a missing file or module, an unknown option or parameter.
+
+    `made`: scripts that earlier commands leave behind.
+    """
     program, *rest = words
     program = re.sub(r"^\.venv/(bin|Scripts)/", "", program)
     shown = " ".join(words)
@@ -195,8 +229,14 @@ def command_problems(words: list[str], root: Path) -> list[str]:
         if not rest or not (root / rest[0]).is_file():
             return [f"`{shown}`: no such script"]
         return option_problems([rest[0]], rest[1:], root, shown)
-    if program in ("papermill", "pytest", "ruff"):
-        return module_problems(program, rest, root, shown)
+    if program == "papermill":
+        return papermill_problems(rest, root, shown)
+    if program == "jupyter":
+        return jupyter_problems(rest, root, shown)
+    if program in console_scripts():
+        scripts = [word for word in rest if word.endswith(".py")] if program == "accelerate" else []
+        absent = [script for script in scripts if script not in made and not (root / script).is_file()]
+        return [f"`{shown}`: nothing makes {script}" for script in absent]
     if program in ("bash", "sh") or "/" in program:
         script = rest[0] if program in ("bash", "sh") else program
         return [] if (root / script).is_file() else [f"`{shown}`: no file {script}"]
@@ -227,6 +267,15 @@ def papermill_problems(rest: list[str], root: Path, shown: str) -> list[str]:
     known = make.parameters(root / notebook)
     problems = [f"`{shown}`: {notebook} has no parameter {name}" for name in given if name not in known]
     return problems if "-k python3" in " ".join(rest) else [*problems, f"`{shown}`: needs -k python3"]
+
+
+def jupyter_problems(rest: list[str], root: Path, shown: str) -> list[str]:
+    """The subcommand must be installed beside this Python, and the notebooks must exist."""
+    name = f"jupyter-{rest[0]}"
+    if not shutil.which(name, path=str(Path(sys.executable).parent)):
+        return [f"`{shown}`: no program {name}"]
+    notebooks = [word for word in rest if word.endswith(".ipynb")]
+    return [f"`{shown}`: no notebook {notebook!r}" for notebook in notebooks if not (root / notebook).is_file()]
 
 
 def option_problems(start: list[str], rest: list[str], root: Path, shown: str) -> list[str]:

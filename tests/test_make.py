@@ -1,5 +1,7 @@
 """make.py: a set-up that recovers, notebooks that run whole or fail in one line."""
 
+import argparse
+import csv
 import sys
 
 import nbformat
@@ -54,10 +56,10 @@ def test_set_up_recovers_from_a_failed_installation(checkout, monkeypatch):
     assert not make.STAMP.exists()  # no longer to be trusted
 
 
-def write_notebook(folder, *sources):
+def write_notebook(folder, *sources, name="01_try"):
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     cells[0].metadata.tags = ["parameters"]
-    path = folder / "notebooks" / "01_try.ipynb"
+    path = folder / "notebooks" / f"{name}.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"language_info": {"name": "python"}}), path)
     return path.relative_to(folder)
 
@@ -78,6 +80,43 @@ def test_notebooks_run_whole_or_fail_in_one_line(checkout, monkeypatch):
     (line,) = str(caught.value).splitlines()
     assert "01_try.ipynb: cell [3]: AssertionError: bad number" in line and "01_try.failed.ipynb" in line
     assert [path.name for path in checkout.glob("*.ipynb")] == ["01_try.failed.ipynb"]
+
+
+SCORE = """
+import json, os, pathlib
+out = pathlib.Path(os.environ["SIAMMAE_HOME"], out_dir)
+out.mkdir()
+rows = [{"method": "A", "JF_mean": seed + 0.5}, {"method": "B", "JF_mean": 0.0}]
+(out / "metrics.json").write_text(json.dumps({"table": rows}))
+"""
+
+
+@pytest.mark.slow
+def test_seeds_runs_what_trains_and_scores_with_every_seed(checkout, monkeypatch):
+    worlds = []
+    monkeypatch.setattr(make, "venv_python", lambda: sys.executable)
+    monkeypatch.setattr(make, "set_up", lambda: None)
+    monkeypatch.setattr(make, "make_toy_world", worlds.append)
+    defaults = "seed, data_root, out_dir = 7, 'elsewhere', None"
+    write_notebook(checkout, "raise SystemExit('looks at data, trains nothing')", name="01_data")
+    check = f"assert data_root == {str(checkout / 'data' / 'toy')!r}"
+    write_notebook(checkout, defaults, check, SCORE, name="06_score")
+    (checkout / "figures").mkdir()
+
+    make.seeds(argparse.Namespace(count=2))
+    assert worlds == [checkout / "data" / "toy"]
+    table = checkout / "figures" / "seeds.csv"
+    rows = [tuple(row.values()) for row in csv.DictReader(table.open())]
+    assert rows == [("0", "A", "0.5"), ("0", "B", "0.0"), ("1", "A", "1.5"), ("1", "B", "0.0")]
+    assert (checkout / "runs" / "seeds" / "1" / "notebooks" / "06_score.ipynb").is_file()
+
+    written = table.read_bytes()
+    write_notebook(checkout, "raise ValueError", name="06_score")
+    make.seeds(argparse.Namespace(count=2))  # started again, it keeps the seeds that are done
+    assert table.read_bytes() == written
+    with pytest.raises(make.Failure, match="06_score.ipynb: cell"):
+        make.seeds(argparse.Namespace(count=3))
+    assert table.read_bytes() == written and len(list(table.parent.iterdir())) == 1
 
 
 def test_a_broken_kernel_is_told_in_one_line(checkout, monkeypatch):

@@ -98,7 +98,9 @@ def test_lib_imports_follow_the_table(path):
 
 @pytest.mark.parametrize("path", [*LIB, *SCRIPTS], ids=relative)
 def test_modules_and_functions_are_short(path):
-    assert checks.size_problems(path.read_text(), relative(path)) == []
+    # make.py is one file on purpose: it starts from a bare checkout, where it must not lean on lib
+    lines = 350 if path.name == "make.py" else 300
+    assert checks.size_problems(path.read_text(), relative(path), module_lines=lines) == []
 
 
 # --- committed files ----------------------------------------------------------------------------------------
@@ -145,9 +147,10 @@ def test_figures_are_pictures_or_the_numbers_behind_them():
 def test_readme_commands_exist():
     if not README.is_file():
         pytest.skip("no README.md yet")
-    documented = checks.commands(README.read_text(encoding="utf-8"))
+    text = README.read_text(encoding="utf-8")
+    documented = checks.commands(text)
     assert ["python3", "make.py", "demo"] in documented and ["python3", "make.py", "test"] in documented
-    assert [problem for words in documented for problem in checks.command_problems(words, ROOT)] == []
+    assert checks.document_problems(text, ROOT) == []
     assert NOTEBOOKS, "README.md promises notebooks"
 
 
@@ -267,12 +270,32 @@ def test_commands_are_read_from_markdown():
         ("bash .ci/run", ""),
         ("./run", "no file ./run"),
         ("frobnicate --now", "unknown program"),
+        ("tensorboard --logdir runs", ""),
+        ("jupyter lab notebooks", ""),
+        ("jupyter frobnicate", "no program jupyter-frobnicate"),
+        ("jupyter nbconvert --to script notebooks/99.ipynb", "no notebook"),
+        ("accelerate launch make.py", ""),
+        ("accelerate launch runs/99.py", "nothing makes runs/99.py"),
         ("papermill notebooks/99.ipynb out.ipynb -k python3", "no notebook"),
     ],
 )
 def test_command_check(command, problem):
     found = checks.command_problems(command.split(), ROOT)
     assert found == [] if not problem else len(found) == 1 and problem in found[0]
+
+
+def test_a_command_may_use_what_an_earlier_one_makes(tmp_path):
+    (tmp_path / "a.ipynb").touch()
+    convert, launch = "jupyter nbconvert --to python a.ipynb --output-dir out", "accelerate launch out/a.py"
+
+    def problems(*lines: str) -> list[str]:
+        return checks.document_problems("```bash\n" + "\n".join(lines) + "\n```\n", tmp_path)
+
+    assert problems(convert, launch) == []
+    elsewhere, text = convert.replace("out", "o"), convert.replace("python", "script")
+    for lines in ([launch, convert], [elsewhere, launch], [text, launch]):
+        (problem,) = problems(*lines)
+        assert "nothing makes out/a.py" in problem
 
 
 def test_papermill_commands_are_checked_against_the_parameters_cell(tmp_path):
