@@ -84,7 +84,7 @@ PRESETS = {
         eval_size=(144, 192),
     ),
     "laptop": replace(
-        _SMALL, encoder="mini", crop_scale=(0.08, 0.3), frame_size=240, epochs=1800, warmup_epochs=90,
+        _SMALL, encoder="mini", crop_scale=(0.08, 0.3), frame_size=240, epochs=1600, warmup_epochs=80,
         eval_size=(240, 432), eval_frames=30,
     ),
     "colab": replace(
