@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import repository_checks as checks
 
@@ -20,7 +21,8 @@ from lib.data.kinetics import read_manifest
 from lib.evaluation.propagation import get_protocol
 from lib.toyworld import ToyWorldOptions, ensure_toy_world
 
-README = checks.commands((make.ROOT / "README.md").read_text(encoding="utf-8"))
+TEXT, FIGURES = (make.ROOT / "README.md").read_text(encoding="utf-8"), make.ROOT / "figures"
+README = checks.commands(TEXT)
 SCORE = ["python", "-m", "lib.score", "davis"]
 TOY_WORLD = ["python", "data_scripts/make_toy_world.py"]
 KINETICS = ["python", "data_scripts/prepare_kinetics.py"]
@@ -132,3 +134,16 @@ def test_make_knows_the_command_and_its_options(words):
     args = make.command_line().parse_args(words[2:])  # exits where it does not
     assert args.run is getattr(make, words[2])
     assert get_preset(getattr(args, "preset", None) or "toy")
+
+
+# --- the numbers --------------------------------------------------------------------------------------------
+
+
+def test_scores_on_the_toy_world_are_those_of_the_committed_rows():
+    for method, scores in pd.read_csv(FIGURES / "seeds.csv").groupby("method", sort=False)["JF_mean"]:
+        assert f"| {method} | {scores.mean():.1f} ± {scores.std():.1f} |" in TEXT
+
+
+def test_scores_on_real_video_are_those_of_the_committed_rows():
+    for row in pd.read_csv(FIGURES / "06_scores_real.csv").itertuples():
+        assert f"| {row.method} | {row.JF_mean:.1f} | {row.J_mean:.1f} | {row.F_mean:.1f} |" in TEXT
