@@ -132,7 +132,7 @@ def method_figure(past: Tensor, masked: Tensor, prediction: Tensor, future: Tens
     _box(axis, (25, 5), (17, 12), "ViT encoder\n(visible patches\nonly)", BLUE)
     axis.annotate("", (33.5, 27.6), (33.5, 17.4), arrowprops={"arrowstyle": "<->", "color": INK, "linestyle": "--"})
     axis.text(34.5, 22.5, "same\nweights", va="center", fontsize=9, color=INK)
-    _box(axis, (49, 5), (14, 12), "+ mask tokens\n+ positions", "#8c8c8c")
+    _box(axis, (49, 5), (14, 12), "+ mask\ntokens,\npositions", "#8c8c8c")
     _box(axis, (70, 28), (19, 12), "cross-attention:\nwhere was this\nin the past?", ORANGE)
     _box(axis, (70, 5), (19, 12), "self-attention\nand MLP", ORANGE)
     frame = FancyBboxPatch((68, 3.5), 23, 38, boxstyle="round,rounding_size=1.5", facecolor="none", edgecolor=INK)

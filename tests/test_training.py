@@ -472,6 +472,7 @@ def test_another_model_of_the_same_numbers_is_refused_too(tmp_path):
     options = replace(small_training.OPTIONS, steps=1)
     train(small_training.build(), small_training.make_loader(options), options, tmp_path)
     other = MAE(**small_training.SHAPE, **small_training.DECODER)
+    other.architecture = dict(small_training.build().architecture)
     with pytest.raises(UserError, match=r"last\.pt holds another architecture \(.*decoder\.blocks\.0\.[^\n]+$"):
         load_weights(other, tmp_path / "last.pt")
 
