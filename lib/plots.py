@@ -86,7 +86,7 @@ def loss_curve(curves: dict[str, list[dict]], window: int = 20) -> tuple[Figure,
     figure, axis = plt.subplots(figsize=(7, 3.2))
     numbers = []
     for (name, records), color in zip(curves.items(), (BLUE, ORANGE, GREEN, RED), strict=False):
-        frame = pd.DataFrame(records)[["step", "loss"]].assign(system=name)
+        frame = pd.DataFrame(records)[["step", "loss", "seconds"]].assign(system=name)
         smooth = frame["loss"].rolling(window, min_periods=1).mean()
         axis.plot(frame["step"], frame["loss"], color=color, alpha=0.2, linewidth=0.8)
         axis.plot(frame["step"], smooth, color=color, label=f"{name} (mean of {window} steps)")
