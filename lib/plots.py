@@ -122,8 +122,7 @@ def score_bars(scores: pd.DataFrame, title: str) -> Figure:
 
 def method_figure(past: Tensor, masked: Tensor, prediction: Tensor, future: Tensor, mask_ratio: float) -> Figure:
     """Figure 1: SiamMAE in one picture, with a real pair. Images float normalised (3, H, W)."""
-    figure, axis = plt.subplots(figsize=(11, 4.6))
-    figure.set_layout_engine("none")
+    figure, axis = plt.subplots(figsize=(11, 4.6), layout="none")
     axis.set(xlim=(0, 110), ylim=(0, 46))
     axis.axis("off")
     _picture(axis, past, (2, 26), "past frame\nall patches visible")
