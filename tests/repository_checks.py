@@ -31,7 +31,7 @@ ALLOWED = {
     "data.clips": ("errors", "runtime", "data.video", "data.kinetics"),
     "toyworld": ("errors", "runtime", "toyworld", "data.davis"),
     "training": ("errors", "runtime"),
-    "evaluation": ("errors",),
+    "evaluation": ("errors", "tokens"),
     "score": ("errors", "runtime", "data", "evaluation"),
     "plots": ("errors", "runtime", "tokens"),
 }

@@ -241,7 +241,7 @@ def test_notebook_check_finds_bad_cells():
     assert "asserts" in problem_after(lambda nb: nb.cells[2].update(source="print(preset)"))
     assert "0 cells tagged" in problem_after(lambda nb: nb.cells[1].metadata.update(tags=[]))
     assert "not `name = literal`" in problem_after(lambda nb: nb.cells[1].update(source="epochs = len('ab')"))
-    assert "machine path" in problem_after(lambda nb: nb.cells[0].update(source="/root/" + "notes.md"))
+    assert "machine path" in problem_after(lambda nb: nb.cells[0].update(source="/home/" + "notes.md"))
 
 
 def test_machine_paths_are_told_from_other_paths():

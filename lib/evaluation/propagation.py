@@ -20,9 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lib.errors import UserError, unknown
+from lib.tokens.patches import normalize_images
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 SCORES_AT_ONCE = 2_000_000  # bounds the memory of one block of similarities (float32: 8 MB)
 
 
@@ -279,11 +278,10 @@ def propagate_masks(
 
 def _features(frames, size, grid, feature_fn, batch_size, device) -> Iterator[Tensor]:
     """Features of each frame, encoded in batches: (D, h, w)."""
-    mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
     while batch := list(islice(frames, batch_size)):
         images = torch.from_numpy(np.stack(batch)).to(device).permute(0, 3, 1, 2).float() / 255
         images = F.interpolate(images, size, mode="bilinear", align_corners=False)
-        features = feature_fn((images - mean) / std)
+        features = feature_fn(normalize_images(images))
         if features.ndim != 4 or tuple(features.shape[2:]) != grid:
             raise UserError(f"feature_fn returned {tuple(features.shape)}; expected (B, D, *{grid})")
         yield from features

@@ -18,10 +18,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def normalize_images(images: Tensor) -> Tensor:
-    """uint8 RGB (..., 3, H, W) in 0..255 -> float32, ImageNet mean 0 and standard deviation 1 per channel."""
+    """RGB (..., 3, H, W) -> float32, ImageNet mean 0 and standard deviation 1 per channel.
+
+    uint8 counts from 0 to 255; floats are taken to be in 0..1 already.
+    """
     mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
-    return (images.float() / 255 - mean) / std
+    scaled = images if images.is_floating_point() else images.float() / 255
+    return (scaled - mean) / std
 
 
 def denormalize_images(images: Tensor) -> Tensor:
