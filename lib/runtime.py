@@ -33,10 +33,13 @@ def resolve(path: str | Path) -> Path:
 def dataset_root(data_root: str | Path, names: Iterable[str]) -> Path:
     """The data set's folder: the first of `names` inside `data_root`, or `data_root` itself when it is the set's own.
 
-    Raises UserError when there is no such folder or it is empty, telling what is there instead.
+    A file is returned as it is: whoever reads it knows whether it is a list of videos.
+    Raises UserError when there is nothing at `data_root`, or an empty folder.
     """
     root = resolve(data_root)
     names = list(names)
+    if root.is_file():
+        return root
     if not root.is_dir():
         raise UserError(f"data_root {data_root} is no folder: give the folder that holds {' or '.join(names)}")
     if not any(root.iterdir()):

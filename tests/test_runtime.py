@@ -163,6 +163,12 @@ def test_the_root_of_a_data_set(tmp_path):
     assert dataset_root(tmp_path, iter(names)).name.lower() == "davis"
 
 
+def test_a_list_file_may_stand_for_a_data_set(tmp_path):
+    path = tmp_path / "videos.csv"
+    path.write_text("path\na.mp4\n")
+    assert dataset_root(path, ["kinetics400"]) == path
+
+
 # --- seeds, progress, records -------------------------------------------------------------------------------
 
 
