@@ -158,6 +158,8 @@ def execute(notebook: Path, target: Path, options: dict[str, object], **extra: s
     command += ["--progress-bar", "--no-log-output"]
     for name, value in options.items():
         command += ["-r" if isinstance(value, str) else "-p", name, str(value)]
+    if sys.stderr.isatty() and hasattr(os, "ttyname"):  # the kernel's own bars, drawn here and not in the notebook
+        extra["SIAMMAE_TERMINAL"] = os.ttyname(sys.stderr.fileno())
     variables = environment(**extra)
     process = subprocess.Popen(command, cwd=ROOT, env=variables, stderr=subprocess.PIPE, text=True)
     last = relay_progress(process)

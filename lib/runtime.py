@@ -58,10 +58,12 @@ def progress(iterable: Iterable, desc: str, total: int | None = None, initial: i
     """A progress bar on a terminal, nothing elsewhere: notebooks and logs stay free of its residue.
 
     Set the environment variable SIAMMAE_PROGRESS to 1 (always) or 0 (never) to overrule the terminal check.
+    SIAMMAE_TERMINAL names the terminal to draw on when stderr leads elsewhere, as it does in a notebook's kernel.
     """
-    wanted = os.environ.get("SIAMMAE_PROGRESS")
-    disable = not sys.stderr.isatty() if wanted is None else wanted == "0"
-    return tqdm(iterable, desc=desc, total=total, initial=initial, disable=disable, dynamic_ncols=True, leave=False)
+    wanted, terminal = os.environ.get("SIAMMAE_PROGRESS"), os.environ.get("SIAMMAE_TERMINAL")
+    disable = not (terminal or sys.stderr.isatty()) if wanted is None else wanted == "0"
+    file = open(terminal, "a") if terminal and not disable else sys.stderr  # noqa: SIM115 - lives as long as the bar
+    return tqdm(iterable, desc, total, initial=initial, disable=disable, file=file, dynamic_ncols=True, leave=False)
 
 
 @contextmanager

@@ -200,6 +200,14 @@ def test_progress_is_shown_on_terminals_only_unless_told_otherwise(monkeypatch, 
     assert shown or sys.stderr.getvalue() == ""
 
 
+def test_progress_can_be_sent_to_a_terminal_of_another_process(monkeypatch, tmp_path):
+    monkeypatch.delenv("SIAMMAE_PROGRESS", raising=False)
+    monkeypatch.setenv("SIAMMAE_TERMINAL", str(tmp_path / "terminal"))
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert list(progress("abc", "reading")) == ["a", "b", "c"]
+    assert sys.stderr.getvalue() == "" and "reading" in (tmp_path / "terminal").read_text()
+
+
 def test_a_run_record_says_what_a_number_needs():
     record = run_record({"epochs": 3, "blocks": [2, -1]})
     assert record["parameters"] == {"epochs": 3, "blocks": [2, -1]}
