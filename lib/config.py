@@ -130,6 +130,6 @@ def _check(preset: Preset) -> None:
 
 
 def compare_presets(*names: str) -> list[dict]:
-    """One row per setting with its value in each preset, and whether they all agree: for the notebooks' tables."""
+    """One row per setting with its value in each preset, for the notebooks' tables."""
     columns = {name: asdict(get_preset(name)) for name in names}
     return [{"setting": field.name, **{n: c[field.name] for n, c in columns.items()}} for field in fields(Preset)]

@@ -91,7 +91,7 @@ def loss_curve(curves: dict[str, list[dict]], window: int = 20) -> tuple[Figure,
         axis.plot(frame["step"], frame["loss"], color=color, alpha=0.2, linewidth=0.8)
         axis.plot(frame["step"], smooth, color=color, label=f"{name} (mean of {window} steps)")
         numbers.append(frame)
-    axis.set(xlabel="optimizer step", ylabel="loss: MSE on hidden patches,\nnormalised pixels", yscale="linear")
+    axis.set(xlabel="optimizer step", ylabel="loss: MSE on hidden patches,\nnormalised pixels")
     axis.legend()
     return figure, pd.concat(numbers)
 
