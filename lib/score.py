@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data.davis import VOID, DavisDataset, DavisSequence, read_mask
+from lib.data.davis import VOID, DavisDataset, DavisSequence
+from lib.data.images import read_mask
 from lib.errors import UserError, cli
 from lib.evaluation import metrics
 from lib.runtime import progress, write_json
@@ -63,25 +64,19 @@ def score_davis(
 def _scored_paths(sequence: DavisSequence, folder: Path, max_frames: int | None) -> list[Path]:
     paths = sequence.mask_paths[:max_frames]
     if len(paths) < 3:
-        raise UserError(
-            f"{sequence.name}: {len(paths)} frames; at least 3 are needed, first and last do not count"
-        )
+        raise UserError(f"{sequence.name}: {len(paths)} frames; at least 3 are needed, first and last do not count")
     return [folder / path.name for path in paths[metrics.SCORED]]
 
 
 def _check_present(sequence: DavisSequence, folder: Path, max_frames: int | None) -> None:
     if not folder.is_dir():
-        raise UserError(
-            f"{folder}: no predictions for sequence {sequence.name}; write {folder.name}/00000.png, ..."
-        )
+        raise UserError(f"{folder}: no predictions for sequence {sequence.name}; write {folder.name}/00000.png, ...")
     missing = [path for path in _scored_paths(sequence, folder, max_frames) if not path.is_file()]
     if missing:
         raise UserError(f"{missing[0]}: missing prediction of {sequence.name} ({len(missing)} missing)")
 
 
-def _score_sequence(
-    sequence: DavisSequence, predictions: Path, max_frames: int | None
-) -> list[dict[str, float]]:
+def _score_sequence(sequence: DavisSequence, predictions: Path, max_frames: int | None) -> list[dict[str, float]]:
     truth = sequence.masks(max_frames)[metrics.SCORED]
     paths = _scored_paths(sequence, predictions / sequence.name, max_frames)
     predicted = np.stack([_read_prediction(path, sequence, truth.shape[1:]) for path in paths])
@@ -106,11 +101,7 @@ def _read_prediction(path: Path, sequence: DavisSequence, size: tuple[int, int])
 
 
 def _print_davis(result: dict) -> None:
-    rows = [
-        (name, index, values)
-        for name, found in result["sequences"].items()
-        for index, values in found.items()
-    ]
+    rows = [(name, index, values) for name, found in result["sequences"].items() for index, values in found.items()]
     width = max(len("sequence"), *(len(name) for name, _, _ in rows))
     print(f"{'sequence':{width}} object " + " ".join(f"{name:>8}" for name in metrics.STATISTICS))
     for name, index, values in rows:
@@ -124,9 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lib.score", description="Score predicted files.")
     benchmarks = parser.add_subparsers(dest="benchmark", required=True)
     davis = benchmarks.add_parser("davis", help="object masks: region J and boundary F")
-    davis.add_argument(
-        "--truth", required=True, type=Path, help="DAVIS root: JPEGImages, Annotations, ImageSets"
-    )
+    davis.add_argument("--truth", required=True, type=Path, help="DAVIS root: JPEGImages, Annotations, ImageSets")
     davis.add_argument("--predictions", required=True, type=Path, help="folder of {sequence}/00000.png")
     davis.add_argument("--split", default="val", help="list in ImageSets/{year}/ (default: val)")
     davis.add_argument("--year", type=int, help="2017 or 2016 (default: what ImageSets/ holds)")

@@ -124,9 +124,7 @@ def test_wrong_folders_and_lists_are_told_in_one_line(kinetics, tmp_path):
     for path, message in cases.items():
         with pytest.raises(UserError) as caught:
             list_kinetics(path)
-        assert (
-            message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
-        )
+        assert message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_what_cannot_serve_is_skipped_and_counted(kinetics):
@@ -148,9 +146,7 @@ def test_too_many_bad_files_are_an_error_that_names_them(kinetics):
 
 @pytest.mark.parametrize(("num_frames", "serves"), [(49, True), (48, False)])
 def test_the_shortest_clip_that_serves_holds_the_largest_gap(tmp_path, num_frames, serves):
-    paths = [
-        write_numbered(tmp_path / f"{i}.mp4", n, preset="ultrafast") for i, n in enumerate((60, num_frames))
-    ]
+    paths = [write_numbered(tmp_path / f"{i}.mp4", n, preset="ultrafast") for i, n in enumerate((60, num_frames))]
     scan = scan_videos(paths)
     assert len(scan.clips) == 1 + serves
     if serves:
@@ -280,9 +276,7 @@ def gradient_clip(folder: Path, fps: int = 30) -> Clip:
     """Every frame shows one picture: red grows with x, green with y. So a view tells where it was cut."""
     y, x = np.mgrid[0:128, 0:192]
     picture = np.stack([x * 255 // 191, y * 255 // 127, np.full_like(x, 128)], axis=-1).astype(np.uint8)
-    path = write_frames(
-        folder / "gradient.mp4", np.repeat(picture[None], 60, axis=0), fps, "libx264", crf="10"
-    )
+    path = write_frames(folder / "gradient.mp4", np.repeat(picture[None], 60, axis=0), fps, "libx264", crf="10")
     return scan_videos([path]).clips[0]
 
 
@@ -333,9 +327,7 @@ def test_the_index_alone_decides_a_sample(good):
     order = [4, 1, 10**6, 1, 0]
     samples = [first[i] for i in order]
     for i, sample in zip(order, samples, strict=True):
-        assert torch.equal(sample["past"], again[i]["past"]) and torch.equal(
-            sample["future"], again[i]["future"]
-        )
+        assert torch.equal(sample["past"], again[i]["past"]) and torch.equal(sample["future"], again[i]["future"])
         assert sample["past"].shape == (2, 3, 32, 32) and sample["past"].dtype == torch.uint8
     assert not torch.equal(first[1]["past"], first[4]["past"])  # the same clip, an epoch later
     assert not torch.equal(first[1]["past"], FramePairs(good, image_size=32, seed=6)[1]["past"])
@@ -344,8 +336,7 @@ def test_the_index_alone_decides_a_sample(good):
 def test_workers_change_nothing(good):
     dataset, batches = FramePairs(good, image_size=16), StepBatches(len(good), 4, steps=3)
     alone, shared = (
-        list(DataLoader(dataset, batch_sampler=batches, collate_fn=collate_pairs, num_workers=n))
-        for n in (0, 2)
+        list(DataLoader(dataset, batch_sampler=batches, collate_fn=collate_pairs, num_workers=n)) for n in (0, 2)
     )
     assert len(alone) == 3 and alone[0]["past"].shape == (8, 3, 16, 16)
     assert all(torch.equal(a[name], b[name]) for a, b in zip(alone, shared, strict=True) for name in a)
@@ -410,9 +401,7 @@ def test_a_killed_writer_leaves_nothing_that_is_read(good, tmp_path, monkeypatch
 
 
 def test_several_writers_of_one_clip_do_not_disturb_each_other(good, tmp_path):
-    processes = [
-        multiprocessing.get_context("fork").Process(target=fill, args=(good[0], tmp_path)) for _ in range(4)
-    ]
+    processes = [multiprocessing.get_context("fork").Process(target=fill, args=(good[0], tmp_path)) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:
@@ -432,9 +421,7 @@ def test_a_spoilt_cache_file_is_named(good, tmp_path):
 # --- Batches
 
 
-@given(
-    num_clips=st.integers(1, 30), batch=st.integers(1, 40), start=st.integers(0, 20), seed=st.integers(0, 9)
-)
+@given(num_clips=st.integers(1, 30), batch=st.integers(1, 40), start=st.integers(0, 20), seed=st.integers(0, 9))
 def test_batches_are_a_function_of_the_step(num_clips, batch, start, seed):
     whole = list(StepBatches(num_clips, batch, steps=20, seed=seed))
     resumed = StepBatches(num_clips, batch, steps=20, seed=seed, start_step=start)

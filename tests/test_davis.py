@@ -5,7 +5,8 @@ import pytest
 from make_davis import grey_levels, make_davis, moving_squares, write_png
 from PIL import Image
 
-from lib.data.davis import DavisDataset, davis_palette, read_frame, read_mask, write_mask
+from lib.data.davis import DavisDataset
+from lib.data.images import davis_palette, read_frame, read_mask, write_mask
 from lib.errors import UserError
 
 

@@ -12,18 +12,10 @@ from make_davis import make_davis, moving_squares, write_png
 from lib.data.davis import DavisDataset
 from lib.errors import UserError
 from lib.evaluation import propagation
-from lib.evaluation.propagation import (
-    PROTOCOLS,
-    Protocol,
-    cells_to_mask,
-    copy_first_mask,
-    get_protocol,
-    input_size,
-    labels_to_cells,
-    propagate,
-    propagate_masks,
-    rgb_patch_features,
-)
+from lib.evaluation.features import rgb_patch_features
+from lib.evaluation.masks import cells_to_classes, copy_first_mask, labels_to_cells, propagate_masks
+from lib.evaluation.propagation import propagate
+from lib.evaluation.protocols import PROTOCOLS, Protocol, get_protocol, input_size
 
 # --- An independent, slow reading of the same procedure: lists, loops, one cell at a time ---
 
@@ -262,7 +254,7 @@ def test_labels_are_read_at_cell_centres(label_resize):
     mask = np.zeros((32, 48), np.uint8)
     mask[8:24, 16:32] = 2
     mask[0:8, 0:3] = 1  # less than half a cell, off its centre: neither way sees it
-    labels = labels_to_cells(mask, 2, (4, 6), get_protocol("crw", label_resize=label_resize))
+    labels = labels_to_cells(mask, np.arange(3), (4, 6), get_protocol("crw", label_resize=label_resize))
     expected = np.zeros((4, 6), int)
     expected[1:3, 2:4] = 2
     assert labels.shape == (3, 4, 6) and labels.dtype == torch.float32
@@ -273,7 +265,7 @@ def test_labels_are_read_at_cell_centres(label_resize):
 def test_only_bilinear_labels_are_soft():
     mask = np.zeros((16, 16), np.uint8)
     mask[:, :4] = 1  # the border passes through the centres of the first cells
-    soft, hard = (labels_to_cells(mask, 1, (2, 2), get_protocol(name)) for name in ("cropmae", "dino"))
+    soft, hard = (labels_to_cells(mask, np.arange(2), (2, 2), get_protocol(name)) for name in ("cropmae", "dino"))
     assert soft[1].tolist() == [[0.5, 0.0], [0.5, 0.0]]
     assert hard[1].tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
@@ -282,37 +274,37 @@ def test_channels_are_kept_for_objects_that_miss_every_cell():
     mask = np.zeros((64, 64), np.uint8)
     mask[0, 0] = 3
     for name in PROTOCOLS:
-        assert labels_to_cells(mask, 3, (4, 4), get_protocol(name)).shape == (4, 4, 4)
-    with pytest.raises(UserError, match="ids 0..2"):
-        labels_to_cells(mask, 2, (4, 4), get_protocol("dino"))
+        assert labels_to_cells(mask, np.arange(4), (4, 4), get_protocol(name)).shape == (4, 4, 4)
+    with pytest.raises(UserError, match="ids \\[0, 1, 2\\]"):
+        labels_to_cells(mask, np.arange(3), (4, 4), get_protocol("dino"))
 
 
 def test_min_max_lets_a_faint_object_win():
     soft = torch.stack([torch.full((4, 4), 0.9), torch.full((4, 4), 0.1)])
     soft[:, 0, 0] = torch.tensor([0.7, 0.3])
-    assert cells_to_mask(soft, (32, 32), get_protocol("cropmae")).max() == 0
-    stretched = cells_to_mask(soft, (32, 32), get_protocol("dino"))
+    assert cells_to_classes(soft, (32, 32), get_protocol("cropmae")).max() == 0
+    stretched = cells_to_classes(soft, (32, 32), get_protocol("dino"))
     assert stretched[0, 0] == 1 and stretched[-1, -1] == 0 and stretched.dtype == torch.uint8
     for constant in (0, 1):  # an object nowhere or everywhere has no range to stretch
         whole = F.one_hot(torch.full((4, 4), constant), 2).permute(2, 0, 1).float()
-        assert torch.all(cells_to_mask(whole, (32, 32), get_protocol("dino")) == constant)
+        assert torch.all(cells_to_classes(whole, (32, 32), get_protocol("dino")) == constant)
 
 
 def test_input_sizes_of_the_presets():
-    sizes = {(name, patch): [input_size((480, width), patch, PROTOCOLS[name]) for width in (854, 910, 1152)]
+    sizes = {(name, patch): [input_size((480, width), patch, PROTOCOLS[name]["davis"]) for width in (854, 910, 1152)]
              for name in PROTOCOLS for patch in (8, 16)}  # fmt: skip
     assert sizes["dino", 8] == sizes["rsp", 16] == [(480, 832), (480, 896), (480, 1152)]
     assert sizes["cropmae", 16] == sizes["siammae-4b", 8] == [(480, 880)] * 3
     assert sizes["crw", 8] == [(480, 856), (480, 912), (480, 1152)] and sizes["crw", 16][0] == (480, 848)
-    assert input_size((854, 480), 8, PROTOCOLS["dino"]) == (832, 480)
+    assert input_size((854, 480), 8, PROTOCOLS["dino"]["davis"]) == (832, 480)
     assert input_size((480, 854), 8, get_protocol("dino", input_size=(240, 432))) == (240, 432)
     with pytest.raises(UserError, match="480x880 .* patches of 14"):
-        input_size((480, 854), 14, PROTOCOLS["cropmae"])
+        input_size((480, 854), 14, PROTOCOLS["cropmae"]["davis"])
 
 
 def test_presets_are_the_published_settings():
     table = {name: (p.shape, p.mask_first_frame, p.padded_start, p.queue, p.radius, p.top_k, p.temperature)
-             for name, p in PROTOCOLS.items()}  # fmt: skip
+             for name, p in ((name, tasks["davis"]) for name, tasks in PROTOCOLS.items())}  # fmt: skip
     assert table == {
         "crw": ("disc", False, True, 20, 12, 10, 0.05),
         "cropmae": ("disc", False, True, 20, 20, 7, 0.7),
@@ -333,7 +325,7 @@ def test_presets_are_the_published_settings():
         ("unknown neighbourhood shape 'disk': did you mean 'disc'", lambda: get_protocol("dino", shape="disk")),
         ("unknown label_resize", lambda: get_protocol("dino", label_resize="bicubic")),
         ("temperature > 0", lambda: get_protocol("dino", temperature=0)),
-        ("radius >= 1", lambda: get_protocol("crw", radius=0)),
+        ("temperature > 0", lambda: get_protocol("crw", radius=0)),
     ],
 )
 def test_wrong_protocols_are_named(message, call):
@@ -351,7 +343,7 @@ def run_masks(frames=2, size=(32, 32), mask=(32, 32), patch=8, feature_fn=None, 
 @pytest.mark.parametrize(
     "message, arguments",
     [
-        ("without frames", {"frames": 0}),
+        ("without frames has no labels", {"frames": 0}),
         ("32x36 is no whole number of patches of 8", {"input_size": (32, 36)}),
         (r"first mask is \(16, 32\)", {"mask": (16, 32)}),
         (r"feature_fn returned \(2, 192\)", {"feature_fn": lambda batch: torch.zeros(2, 192)}),

@@ -18,7 +18,7 @@ import repository_checks as checks
 import make
 from lib.config import get_preset
 from lib.data.kinetics import read_manifest
-from lib.evaluation.propagation import get_protocol
+from lib.evaluation.protocols import get_protocol
 from lib.toyworld import ToyWorldOptions, ensure_toy_world
 
 TEXT, FIGURES = (make.ROOT / "README.md").read_text(encoding="utf-8"), make.ROOT / "figures"

@@ -10,7 +10,8 @@ import pytest
 from make_davis import make_davis, moving_squares, write_png
 from PIL import Image
 
-from lib.data.davis import DavisDataset, write_mask
+from lib.data.davis import DavisDataset
+from lib.data.images import write_mask
 from lib.errors import UserError
 from lib.evaluation import metrics
 from lib.score import main, score_davis

@@ -22,7 +22,7 @@ from scipy.io import loadmat
 from scipy.ndimage import map_coordinates, maximum_filter, minimum_filter
 from scipy.spatial import cKDTree
 
-from lib.data.davis import davis_palette
+from lib.data.images import davis_palette
 from lib.errors import UserError
 from lib.toyworld import ToyWorldOptions, ensure_toy_world, render_clip
 from lib.toyworld import generate as generate_module

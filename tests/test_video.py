@@ -165,9 +165,7 @@ def test_bad_files_are_told_in_one_line_and_nothing_else(kind, videos, tmp_path,
 
 
 @pytest.mark.parametrize("backend", [pytest.param("decord", marks=needs_decord), "pyav"])
-def test_damage_within_a_file_is_an_error_and_not_a_wrong_picture(
-    videos, tmp_path, capfd, backend, monkeypatch
-):
+def test_damage_within_a_file_is_an_error_and_not_a_wrong_picture(videos, tmp_path, capfd, backend, monkeypatch):
     if backend == "pyav":
         without_decord(monkeypatch)
     content = bytearray((videos / "long_group.mp4").read_bytes())

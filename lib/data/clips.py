@@ -24,9 +24,7 @@ from lib.errors import UserError
 from lib.runtime import atomic_path
 
 
-def draw_pair(
-    num_frames: int, fps: float, rng: np.random.Generator, gap: tuple[int, int] = (4, 48)
-) -> tuple[int, int]:
+def draw_pair(num_frames: int, fps: float, rng: np.random.Generator, gap: tuple[int, int] = (4, 48)) -> tuple[int, int]:
     """Draw frames i < j of one clip: the gap, in frames at 30 fps, uniform on gap[0]..gap[1], both included.
 
     A clip of another rate is read by time: j - i is the nearest number of its own frames (at least 1), so
@@ -100,9 +98,7 @@ class FramePairs(Dataset):
         needed = gap[1] / PAPER_FPS
         short = [clip for clip in clips if clip.info.span_seconds < needed]
         if short:
-            raise UserError(
-                f"{short[0].path}: spans less than the largest gap; scan with min_seconds={needed:.3f}"
-            )
+            raise UserError(f"{short[0].path}: spans less than the largest gap; scan with min_seconds={needed:.3f}")
         self.clips, self.image_size, self.gap = list(clips), image_size, gap
         self.crop_scale, self.crop_ratio = crop_scale, crop_ratio
         self.repeated_sampling, self.seed = repeated_sampling, seed
@@ -161,9 +157,7 @@ def cached_frames(clip: Clip, frame_size: int | None, folder: Path) -> np.ndarra
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise UserError(
-            f"{path}: is no whole frame cache ({error}); delete it, it will be made again"
-        ) from None
+        raise UserError(f"{path}: is no whole frame cache ({error}); delete it, it will be made again") from None
 
 
 def collate_pairs(samples: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -180,9 +174,7 @@ class StepBatches(Sampler[list[int]]):
     will do.
     """
 
-    def __init__(
-        self, num_clips: int, batch_size: int, steps: int, seed: int = 0, start_step: int = 0
-    ) -> None:
+    def __init__(self, num_clips: int, batch_size: int, steps: int, seed: int = 0, start_step: int = 0) -> None:
         if min(num_clips, batch_size) < 1:
             raise UserError(f"num_clips {num_clips} and batch_size {batch_size} must both be at least 1")
         self.num_clips, self.batch_size, self.steps = num_clips, batch_size, steps

@@ -14,64 +14,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from lib.data.images import open_image, read_frame, read_mask
 from lib.errors import UserError, unknown
-from lib.runtime import atomic_path
 
 VOID = 255
 TIER = "480p"
-
-
-def davis_palette() -> list[int]:
-    """The DAVIS palette: 768 integers (R, G, B of ids 0..255), as `PIL.Image.putpalette` takes them.
-
-    Ids 0..21 spread their bits over the channels as in PASCAL VOC, except that DAVIS writes 191 where VOC has
-    192; the ids above are greys.
-    """
-    colours = []
-    for index in range(22):
-        red, green, blue = (
-            sum(((index >> (3 * level + channel)) & 1) << (7 - level) for level in range(3))
-            for channel in range(3)
-        )
-        colours += [min(value, 191) if value >= 192 else value for value in (red, green, blue)]
-    return colours + [grey for grey in range(22, 256) for _ in range(3)]
-
-
-def read_mask(path: str | Path) -> np.ndarray:
-    """The values of a mask image, (H, W) uint8, exactly as stored (void is 255): ids, never colours.
-
-    Raises UserError if the file is missing, unreadable, or neither a palette (P) nor a grey (L) image.
-    """
-    with _open_image(path) as image:
-        if image.mode not in ("P", "L"):
-            raise UserError(
-                f"{path}: a mask must be a palette (P) or 8-bit grey (L) image, not mode {image.mode}"
-            )
-        return np.array(_decoded(image, path), dtype=np.uint8)
-
-
-def write_mask(path: str | Path, ids: np.ndarray) -> None:
-    """Write (H, W) integer ids 0..255 as a palette PNG with the DAVIS colours, whole or not at all.
-
-    Raises UserError if `ids` is not a two-dimensional integer array within 0..255.
-    """
-    ids = np.asarray(ids)
-    if ids.ndim != 2 or ids.dtype.kind not in "uib" or ids.size == 0 or ids.min() < 0 or ids.max() > 255:
-        raise UserError(
-            f"{path}: a mask must be a non-empty (H, W) array of ids 0..255, not {ids.dtype} {ids.shape}"
-        )
-    image = Image.fromarray(ids.astype(np.uint8))
-    image.putpalette(davis_palette())
-    with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG")
-
-
-def read_frame(path: str | Path) -> np.ndarray:
-    """An image file as (H, W, 3) uint8 RGB. Raises UserError if it is missing or unreadable."""
-    with _open_image(path) as image:
-        return np.array(_decoded(image, path).convert("RGB"))
 
 
 @dataclass(frozen=True)
@@ -101,7 +49,7 @@ class DavisSequence:
         """
         masks = _stacked(self.mask_paths[:max_frames], self._read_ids)
         for frame, mask in zip(self.frame_paths[:max_frames], self.mask_paths, strict=False):
-            with _open_image(frame) as image:
+            with open_image(frame) as image:
                 if image.size != masks.shape[:0:-1]:
                     raise UserError(
                         f"{mask}: {masks.shape[2]}x{masks.shape[1]} pixels, but its frame {frame} has "
@@ -118,16 +66,12 @@ class DavisSequence:
         ids = np.unique(self._read_ids(self.mask_paths[0]))
         ids = ids[ids > 0].tolist()
         if not ids or ids != list(range(1, len(ids) + 1)):
-            raise UserError(
-                f"{self.mask_paths[0]}: ids in the first frame must be 1, 2, ... without gaps, not {ids}"
-            )
+            raise UserError(f"{self.mask_paths[0]}: ids in the first frame must be 1, 2, ... without gaps, not {ids}")
         return len(ids)
 
     def _read_ids(self, path: Path) -> np.ndarray:
         mask = read_mask(path)
-        return (
-            (mask > 0).astype(np.uint8) if self.single_object else np.where(mask == VOID, np.uint8(0), mask)
-        )
+        return (mask > 0).astype(np.uint8) if self.single_object else np.where(mask == VOID, np.uint8(0), mask)
 
 
 class DavisDataset:
@@ -175,9 +119,7 @@ class DavisDataset:
         by_stem = {mask.stem: mask for mask in masks}
         missing = [frame.stem for frame in frames if frame.stem not in by_stem]
         if missing:
-            raise UserError(
-                f"{folders[1] / missing[0]}.png: missing annotation of {name} ({len(missing)} missing)"
-            )
+            raise UserError(f"{folders[1] / missing[0]}.png: missing annotation of {name} ({len(missing)} missing)")
         return DavisSequence(name, tuple(frames), tuple(by_stem[f.stem] for f in frames), self.year == 2016)
 
 
@@ -203,26 +145,5 @@ def _stacked(paths: tuple[Path, ...], read) -> np.ndarray:
     for path, image in zip(paths, images, strict=True):
         if image.shape != images[0].shape:
             sizes = [f"{width}x{height}" for height, width, *_ in (image.shape, images[0].shape)]
-            raise UserError(
-                f"{path}: {sizes[0]} pixels, but {paths[0].name} has {sizes[1]}; a sequence has one size"
-            )
+            raise UserError(f"{path}: {sizes[0]} pixels, but {paths[0].name} has {sizes[1]}; a sequence has one size")
     return np.stack(images)
-
-
-def _open_image(path: str | Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such image") from None
-    except (OSError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{path}: not a readable image ({type(error).__name__}); fetch or write it again"
-        ) from None
-
-
-def _decoded(image: Image.Image, path: str | Path) -> Image.Image:
-    try:
-        image.load()
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path}: damaged image ({error}); fetch or write it again") from None
-    return image

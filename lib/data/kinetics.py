@@ -58,9 +58,7 @@ def list_kinetics(root: str | Path, split: str = "train") -> list[Path]:
     if root.is_file():
         return read_list(root)
     if not root.is_dir():
-        raise UserError(
-            f"{root}: no such folder; give the one that holds {split}/, videos/ or the videos themselves"
-        )
+        raise UserError(f"{root}: no such folder; give the one that holds {split}/, videos/ or the videos themselves")
     annotations = root / "annotations" / f"{split}.csv"
     if (root / split).is_dir() and annotations.is_file():
         return _read_annotations(annotations, root / split)
@@ -69,9 +67,7 @@ def list_kinetics(root: str | Path, split: str = "train") -> list[Path]:
     videos = sorted(p for p in found if p.suffix.lower() in VIDEO_SUFFIXES)
     if not videos:
         there = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
-        raise UserError(
-            f"{folder}: no videos in it, only {there}; give a folder with {split}/CLASS/*.mp4 or videos/*"
-        )
+        raise UserError(f"{folder}: no videos in it, only {there}; give a folder with {split}/CLASS/*.mp4 or videos/*")
     return videos
 
 
@@ -85,9 +81,7 @@ def read_list(path: str | Path) -> list[Path]:
     videos = [path.parent / row["path"] for row in _read_csv(path, ["path"])]
     missing = [video for video in videos if not video.is_file()]
     if missing:
-        raise UserError(
-            f"{path}: {len(missing)} of {len(videos)} videos missing, first {missing[0]}; correct the list"
-        )
+        raise UserError(f"{path}: {len(missing)} of {len(videos)} videos missing, first {missing[0]}; correct the list")
     if not videos:
         raise UserError(f"{path}: the list is empty; write one video path a line below the header")
     return videos
@@ -106,14 +100,10 @@ def _read_annotations(annotations: Path, folder: Path) -> list[Path]:
         try:
             stem = f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}"
         except ValueError:
-            raise UserError(
-                f"{annotations}: the row of {row['youtube_id']} has no whole seconds; correct it"
-            ) from None
+            raise UserError(f"{annotations}: the row of {row['youtube_id']} has no whole seconds; correct it") from None
         videos.append(files.get((label, stem), folder / label / f"{stem}.mp4"))
     if not videos:
-        raise UserError(
-            f"{annotations}: names no video; fetch it again, or remove it to read all of {folder}"
-        )
+        raise UserError(f"{annotations}: names no video; fetch it again, or remove it to read all of {folder}")
     return videos
 
 
@@ -133,9 +123,7 @@ def _read_csv(path: Path, columns: list[str]) -> list[dict[str, str]]:
         raise UserError(f"{path}: is no CSV text; save it as CSV in UTF-8") from None
     absent = set(columns) - set(reader.fieldnames or [])
     if absent or any(row[column] is None for row in rows for column in columns):
-        raise UserError(
-            f"{path}: the first line must name the columns {','.join(columns)} and each line fill them"
-        )
+        raise UserError(f"{path}: the first line must name the columns {','.join(columns)} and each line fill them")
     return rows
 
 
@@ -173,9 +161,7 @@ def scan_videos(
             clips.append(Clip(path, info))
     scan = Scan(clips, skipped)
     if not clips or len(skipped) > max_bad_fraction * len(paths):
-        raise UserError(
-            f"too few usable videos: {scan.report()}; at most {max_bad_fraction:.0%} may be skipped"
-        )
+        raise UserError(f"too few usable videos: {scan.report()}; at most {max_bad_fraction:.0%} may be skipped")
     return scan
 
 

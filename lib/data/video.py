@@ -70,9 +70,7 @@ def read_frames(path: str | Path, indices: Sequence[int], short_side: int | None
     """
     path, indices = Path(path), np.asarray(indices, dtype=np.int64)
     if indices.size == 0 or indices.min() < 0:
-        raise UserError(
-            f"{path}: cannot read frames {indices.tolist()}; ask for at least one, counted from 0"
-        )
+        raise UserError(f"{path}: cannot read frames {indices.tolist()}; ask for at least one, counted from 0")
     wanted, places = np.unique(indices, return_inverse=True)
     info, decord_is_exact = _inspect(path, count=False)
     if decord_is_exact:
@@ -146,9 +144,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 def _damaged(path: Path, why: str) -> UserError:
-    return UserError(
-        f"{path}: cannot be decoded ({why}): damaged or no video; fetch it again or leave it out"
-    )
+    return UserError(f"{path}: cannot be decoded ({why}): damaged or no video; fetch it again or leave it out")
 
 
 def _out_of_range(path: Path, index: int, num_frames: int) -> UserError:

@@ -72,9 +72,7 @@ def _share_near(points: np.ndarray, others: np.ndarray, radius: int) -> float:
     return float(np.mean(np.isfinite(distance)))
 
 
-def score_sequence(
-    truth: np.ndarray, predicted: np.ndarray, num_objects: int
-) -> tuple[np.ndarray, np.ndarray]:
+def score_sequence(truth: np.ndarray, predicted: np.ndarray, num_objects: int) -> tuple[np.ndarray, np.ndarray]:
     """J and F of every object in every given frame: two (K, T) float64 arrays.
 
     `truth`, `predicted`: (T, H, W) integer ids. Give only the frames that count: the DAVIS evaluation leaves
@@ -84,12 +82,8 @@ def score_sequence(
     if truth.shape != predicted.shape:
         raise UserError(f"prediction is {predicted.shape} (T, H, W), truth is {truth.shape}; they must agree")
     if predicted.size and predicted.max() > num_objects:
-        raise UserError(
-            f"prediction has id {predicted.max()}, but the first frame shows {num_objects} object(s)"
-        )
-    region = np.stack(
-        [region_similarity(t, p, num_objects) for t, p in zip(truth, predicted, strict=True)], axis=1
-    )
+        raise UserError(f"prediction has id {predicted.max()}, but the first frame shows {num_objects} object(s)")
+    region = np.stack([region_similarity(t, p, num_objects) for t, p in zip(truth, predicted, strict=True)], axis=1)
     boundary = [
         [boundary_accuracy(t == k, p == k) for t, p in zip(truth, predicted, strict=True)]
         for k in range(1, num_objects + 1)
@@ -117,8 +111,7 @@ def _mean(values: np.ndarray) -> float:
 def object_statistics(region: np.ndarray, boundary: np.ndarray) -> list[dict[str, float]]:
     """For every object the six `STATISTICS` of its J and F values, both (K, T)."""
     return [
-        dict(zip(STATISTICS, statistics(j) + statistics(f), strict=True))
-        for j, f in zip(region, boundary, strict=True)
+        dict(zip(STATISTICS, statistics(j) + statistics(f), strict=True)) for j, f in zip(region, boundary, strict=True)
     ]
 
 

@@ -6,86 +6,19 @@ context = frame 0 and the last `queue` frames with their *predicted, soft* label
 cells' features; cells outside the neighbourhood are forbidden; the `top_k` best cells over the whole
 context, weighted by softmax(score / temperature), average their labels into the new one.
 
-Shape letters: `T` frames, `B` batch, `D` feature width, `h w` feature grid (cells), `H W` pixels, `K` label
-channels (background first, then the objects), `P` patch side.
+Shape letters: `D` feature width, `h w` feature grid (cells), `K` label channels.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.errors import UserError, unknown
-from lib.tokens.patches import normalize_images
+from lib.errors import UserError
+from lib.evaluation.protocols import Protocol
 
 SCORES_AT_ONCE = 2_000_000  # bounds the memory of one block of similarities (float32: 8 MB)
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """Every choice of a label propagation. Radii count feature cells, whatever the patch size.
-
-    `shape`: a cell sees those at Euclidean distance < radius ("disc") or at |dx|, |dy| <= radius ("square").
-    `mask_first_frame`: whether that also holds for frame 0. `padded_start`: the queue starts full of copies of
-    frame 0; otherwise it starts empty and never holds frame 0. `label_resize`: the first mask goes to cells as
-    one-hot, "bilinear" without antialiasing, or by "nearest" id. `channel_min_max`: stretch each upsampled
-    channel to 0..1 before the arg max. `input_size`: (H, W) exactly; or the short side, the long one floored
-    to a multiple of 64; or None: the native size, each side rounded to the nearest multiple of the patch.
-    """
-
-    top_k: int
-    queue: int
-    radius: int
-    shape: str
-    mask_first_frame: bool
-    padded_start: bool
-    temperature: float
-    label_resize: str
-    channel_min_max: bool
-    input_size: tuple[int, int] | int | None
-
-    def __post_init__(self):
-        if self.shape not in ("disc", "square"):
-            raise unknown("neighbourhood shape", self.shape, ("disc", "square"))
-        if self.label_resize not in ("bilinear", "nearest"):
-            raise unknown("label_resize", self.label_resize, ("bilinear", "nearest"))
-        if self.top_k < 1 or self.queue < 0 or self.radius < 1 or not self.temperature > 0:
-            raise UserError("a protocol needs top_k >= 1, queue >= 0, radius >= 1 (cells), temperature > 0")
-
-
-_CRW = Protocol(
-    top_k=10, queue=20, radius=12, shape="disc", mask_first_frame=False, padded_start=True, temperature=0.05,
-    label_resize="bilinear", channel_min_max=False, input_size=None,
-)  # fmt: skip
-_CROPMAE = replace(_CRW, top_k=7, radius=20, temperature=0.7, input_size=(480, 880))
-_DINO = Protocol(
-    top_k=5, queue=7, radius=12, shape="square", mask_first_frame=True, padded_start=False, temperature=0.1,
-    label_resize="nearest", channel_min_max=True, input_size=480,
-)  # fmt: skip
-
-# The DAVIS settings of each released evaluation. SiamMAE's Table 4b states top_k, queue and radius alone; the
-# rest of "siammae-4b" is CropMAE's, an assumption to be stated with every number.
-PROTOCOLS = {
-    "crw": _CRW,
-    "cropmae": _CROPMAE,
-    "siammae-4b": replace(_CROPMAE, top_k=7, queue=20, radius=20),
-    "dino": _DINO,
-    "rsp": replace(_DINO, top_k=7, queue=30, radius=30),
-}
-
-
-def get_protocol(name: str, **overrides) -> Protocol:
-    """The preset `name`, some fields replaced: `get_protocol("dino", input_size=(240, 432))`. UserError if wrong."""
-    if name not in PROTOCOLS:
-        raise unknown("protocol", name, PROTOCOLS)
-    for field in overrides:
-        if field not in Protocol.__dataclass_fields__:
-            raise unknown("protocol field", field, Protocol.__dataclass_fields__)
-    return replace(PROTOCOLS[name], **overrides)
 
 
 @torch.no_grad()
@@ -198,101 +131,3 @@ class _Memory:
         slot = torch.arange(first, last, device=cell.device)[:, None, None]
         sources = slot * (self.lines * self.width) + low * self.width + cell
         return tuple(part.permute(1, 0, 2).flatten(1) for part in (scores, sources))
-
-
-def labels_to_cells(mask: np.ndarray, num_objects: int, grid: tuple[int, int], protocol: Protocol) -> Tensor:
-    """The first mask as soft labels: (H, W) ids -> (K, h, w) float32, K = 1 + num_objects.
-
-    Both ways read the native mask at the cell centres: the one-hot maps bilinearly, or the nearest id.
-    Raises UserError if the mask is not (H, W) or holds an id above `num_objects`.
-    """
-    if mask.ndim != 2 or mask.max() > num_objects:
-        raise UserError(f"first mask: {mask.shape}, ids to {mask.max()}; expected (H, W), ids 0..{num_objects}")
-    ids = torch.from_numpy(np.ascontiguousarray(mask)).long()
-    one_hot = F.one_hot(ids, num_objects + 1).permute(2, 0, 1)[None].float()
-    if protocol.label_resize == "nearest":
-        return F.interpolate(one_hot, grid, mode="nearest-exact")[0]
-    return F.interpolate(one_hot, grid, mode="bilinear", align_corners=False)[0]
-
-
-def cells_to_mask(soft: Tensor, size: tuple[int, int], protocol: Protocol) -> Tensor:
-    """Soft labels (K, h, w) -> ids (H, W) uint8: bilinear to `size`, stretched if asked, arg max."""
-    maps = F.interpolate(soft[None], size, mode="bilinear", align_corners=False)[0]
-    if protocol.channel_min_max:
-        low, high = (bound(maps, dim=(1, 2), keepdim=True) for bound in (torch.amin, torch.amax))
-        # a constant channel says the same everywhere and has no range to stretch
-        maps = torch.where(high > low, (maps - low) / (high - low).clamp_min(1e-12), maps)
-    return maps.argmax(dim=0).to(torch.uint8)
-
-
-def input_size(size: tuple[int, int], patch_size: int, protocol: Protocol) -> tuple[int, int]:
-    """The (H, W) at which frames of `size` are encoded; UserError if that is no whole number of patches."""
-    if protocol.input_size is None:
-        return tuple(max(1, round(side / patch_size)) * patch_size for side in size)
-    if isinstance(protocol.input_size, int):
-        short = protocol.input_size
-        scaled = [short if side == min(size) else short * side // min(size) // 64 * 64 for side in size]
-    else:
-        scaled = protocol.input_size
-    if any(side <= 0 or side % patch_size for side in scaled):
-        shown = "x".join(map(str, scaled))
-        raise UserError(f"input size {shown} is no whole number of patches of {patch_size}; override input_size")
-    return tuple(scaled)
-
-
-@torch.inference_mode()
-def propagate_masks(
-    frames: Iterable[np.ndarray],
-    first_mask: np.ndarray,
-    feature_fn: Callable[[Tensor], Tensor],
-    patch_size: int,
-    protocol: Protocol,
-    batch_size: int = 4,
-    device: torch.device | str = "cpu",
-) -> Iterator[np.ndarray]:
-    """Object masks of a video from the mask of its first frame: (H, W) uint8 ids a frame, frame 0's as given.
-
-    `frames`: (T, H, W, 3) uint8, or any iterable of (H, W, 3) uint8; read `batch_size` at a time.
-    `first_mask`: (H, W) ids, 0 = background, as many objects as its largest id. `feature_fn` takes float32
-    (B, 3, H, W) on `device`, resized bilinearly without antialiasing (as the reference evaluations do) and
-    normalised by ImageNet's statistics, and returns (B, D, H / P, W / P); it runs in inference mode. Labels are
-    upsampled to the input size, made ids there, and the ids brought to the frame's size by nearest neighbour.
-    Raises UserError if sizes disagree or are no multiple of the patch.
-    """
-    frames = iter(frames)
-    first = next(frames, None)
-    if first is None:
-        raise UserError("a video without frames has no masks; give at least one frame")
-    size = first.shape[:2]
-    if first_mask.shape != size:
-        raise UserError(f"the first mask is {first_mask.shape}, the first frame {size} (H, W); make them agree")
-    resized = input_size(size, patch_size, protocol)
-    grid = (resized[0] // patch_size, resized[1] // patch_size)
-    labels = labels_to_cells(first_mask, int(first_mask.max()), grid, protocol)
-    features = _features(chain([first], frames), resized, grid, feature_fn, batch_size, torch.device(device))
-    yield first_mask.astype(np.uint8)
-    for soft in islice(propagate(features, labels, protocol), 1, None):
-        ids = cells_to_mask(soft, resized, protocol)[None, None].float()
-        yield F.interpolate(ids, size, mode="nearest-exact")[0, 0].byte().cpu().numpy()
-
-
-def _features(frames, size, grid, feature_fn, batch_size, device) -> Iterator[Tensor]:
-    """Features of each frame, encoded in batches: (D, h, w)."""
-    while batch := list(islice(frames, batch_size)):
-        images = torch.from_numpy(np.stack(batch)).to(device).permute(0, 3, 1, 2).float() / 255
-        images = F.interpolate(images, size, mode="bilinear", align_corners=False)
-        features = feature_fn(normalize_images(images))
-        if features.ndim != 4 or tuple(features.shape[2:]) != grid:
-            raise UserError(f"feature_fn returned {tuple(features.shape)}; expected (B, D, *{grid})")
-        yield from features
-
-
-def rgb_patch_features(patch_size: int) -> Callable[[Tensor], Tensor]:
-    """A baseline's `feature_fn`: each cell's feature is its patch of pixels, (B, 3 * P * P, H / P, W / P)."""
-    return lambda images: F.pixel_unshuffle(images, patch_size)
-
-
-def copy_first_mask(frames: Iterable[np.ndarray], first_mask: np.ndarray) -> Iterator[np.ndarray]:
-    """A baseline that does not look: the first mask, (H, W) uint8, once per frame."""
-    for _ in frames:
-        yield first_mask.astype(np.uint8)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from lib.data.davis import write_mask
+from lib.data.images import write_mask
 from lib.errors import UserError
 from lib.toyworld.layouts import ClipPlan, folder_name
 from lib.toyworld.options import ToyWorldOptions

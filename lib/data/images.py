@@ -1,0 +1,77 @@
+"""Image files of every data set: frames as RGB, masks as ids, read and written exactly.
+
+Shape letters: `H W` pixels.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lib.errors import UserError
+from lib.runtime import atomic_path
+
+
+def davis_palette() -> list[int]:
+    """The DAVIS palette: 768 integers (R, G, B of ids 0..255), as `PIL.Image.putpalette` takes them.
+
+    Ids 0..21 spread their bits over the channels as in PASCAL VOC, except that DAVIS writes 191 where VOC has
+    192; the ids above are greys.
+    """
+    colours = []
+    for index in range(22):
+        red, green, blue = (
+            sum(((index >> (3 * level + channel)) & 1) << (7 - level) for level in range(3)) for channel in range(3)
+        )
+        colours += [min(value, 191) if value >= 192 else value for value in (red, green, blue)]
+    return colours + [grey for grey in range(22, 256) for _ in range(3)]
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """The values of a mask image, (H, W) uint8, exactly as stored (void is 255): ids, never colours.
+
+    Raises UserError if the file is missing, unreadable, or neither a palette (P) nor a grey (L) image.
+    """
+    with open_image(path) as image:
+        if image.mode not in ("P", "L"):
+            raise UserError(f"{path}: a mask must be a palette (P) or 8-bit grey (L) image, not mode {image.mode}")
+        return np.array(decoded(image, path), dtype=np.uint8)
+
+
+def write_mask(path: str | Path, ids: np.ndarray) -> None:
+    """Write (H, W) integer ids 0..255 as a palette PNG with the DAVIS colours, whole or not at all.
+
+    Raises UserError if `ids` is not a two-dimensional integer array within 0..255.
+    """
+    ids = np.asarray(ids)
+    if ids.ndim != 2 or ids.dtype.kind not in "uib" or ids.size == 0 or ids.min() < 0 or ids.max() > 255:
+        raise UserError(f"{path}: a mask must be a non-empty (H, W) array of ids 0..255, not {ids.dtype} {ids.shape}")
+    image = Image.fromarray(ids.astype(np.uint8))
+    image.putpalette(davis_palette())
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def read_frame(path: str | Path) -> np.ndarray:
+    """An image file as (H, W, 3) uint8 RGB. Raises UserError if it is missing or unreadable."""
+    with open_image(path) as image:
+        return np.array(decoded(image, path).convert("RGB"))
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """The image at `path`, not yet decoded; use it as a context manager. UserError if it is missing or no image."""
+    try:
+        return Image.open(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such image") from None
+    except (OSError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: not a readable image ({type(error).__name__}); fetch or write it again") from None
+
+
+def decoded(image: Image.Image, path: str | Path) -> Image.Image:
+    """The same image with its pixels read; UserError that names `path` if they are damaged."""
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: damaged image ({error}); fetch or write it again") from None
+    return image

@@ -1,0 +1,68 @@
+"""Frames to features, a batch at a time, whoever the encoder is.
+
+A `feature_fn` takes float32 (B, 3, H, W), normalised by ImageNet's statistics, and returns (B, D, h, w).
+
+Shape letters: `B` batch, `D` feature width, `h w` feature grid (cells), `H W` pixels, `P` patch side.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib.errors import UserError
+from lib.evaluation.protocols import Protocol, input_size
+from lib.tokens.patches import normalize_images
+
+
+class FrameFeatures:
+    """The features of a video's frames, encoded when they are asked for: an iterator of (D, h, w).
+
+    `frames`: (T, H, W, 3) uint8, or any iterable of (H, W, 3) uint8, read `batch_size` at a time; the first is read at
+    once, for its size. Frames are resized bilinearly without antialiasing, as the reference evaluations do.
+    Attributes: `size` (H, W) of the frames, `input_size` (H, W) as encoded, `grid` (h, w).
+    Raises UserError if there is no frame, if the protocol's input size is no whole number of patches, or if
+    `feature_fn` returns another grid.
+    """
+
+    def __init__(
+        self,
+        frames: Iterable[np.ndarray],
+        feature_fn: Callable[[Tensor], Tensor],
+        patch_size: int,
+        protocol: Protocol,
+        batch_size: int = 4,
+        device: torch.device | str = "cpu",
+    ):
+        frames = iter(frames)
+        first = next(frames, None)
+        if first is None:
+            raise UserError("a video without frames has no labels; give at least one frame")
+        self.size = first.shape[:2]
+        self.input_size = input_size(self.size, patch_size, protocol)
+        self.grid = (self.input_size[0] // patch_size, self.input_size[1] // patch_size)
+        self.device = torch.device(device)
+        self._encoded = self._encode(chain([first], frames), feature_fn, batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self
+
+    def __next__(self) -> Tensor:
+        return next(self._encoded)
+
+    def _encode(self, frames: Iterator[np.ndarray], feature_fn, batch_size: int) -> Iterator[Tensor]:
+        while batch := list(islice(frames, batch_size)):
+            images = torch.from_numpy(np.stack(batch)).to(self.device).permute(0, 3, 1, 2).float() / 255
+            images = F.interpolate(images, self.input_size, mode="bilinear", align_corners=False)
+            features = feature_fn(normalize_images(images))
+            if features.ndim != 4 or tuple(features.shape[2:]) != self.grid:
+                raise UserError(f"feature_fn returned {tuple(features.shape)}; expected (B, D, *{self.grid})")
+            yield from features
+
+
+def rgb_patch_features(patch_size: int) -> Callable[[Tensor], Tensor]:
+    """A baseline's `feature_fn`: each cell's feature is its patch of pixels, (B, 3 * P * P, H / P, W / P)."""
+    return lambda images: F.pixel_unshuffle(images, patch_size)

@@ -1,0 +1,91 @@
+"""Object and part masks, propagated: ids to soft labels on cells, and back to ids on pixels.
+
+Shape letters: `T` frames, `B` batch, `D` feature width, `h w` feature grid (cells), `H W` pixels, `K` classes: the ids
+that the first mask shows, in ascending order (0, where it is among them, is the background).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib.errors import UserError
+from lib.evaluation.features import FrameFeatures
+from lib.evaluation.propagation import propagate
+from lib.evaluation.protocols import Protocol
+
+
+def labels_to_cells(mask: np.ndarray, classes: np.ndarray, grid: tuple[int, int], protocol: Protocol) -> Tensor:
+    """The first mask as soft labels: (H, W) ids -> (K, h, w) float32, one channel for each of the ids in `classes`.
+
+    All ways read the mask at the cell centres or around them: the one-hot maps bilinearly or averaged over each cell,
+    or the nearest id. Raises UserError if the mask is not (H, W) or holds an id that is not in `classes`.
+    """
+    if mask.ndim != 2 or not np.isin(mask, classes).all():
+        raise UserError(f"first mask: {mask.shape}, ids to {mask.max()}; expected (H, W) with ids {classes.tolist()}")
+    one_hot = torch.from_numpy(mask[None] == classes[:, None, None])[None].float()
+    if protocol.label_resize == "nearest":
+        return F.interpolate(one_hot, grid, mode="nearest-exact")[0]
+    if protocol.label_resize == "area":
+        return F.interpolate(one_hot, grid, mode="area")[0]
+    return F.interpolate(one_hot, grid, mode="bilinear", align_corners=False)[0]
+
+
+def cells_to_classes(soft: Tensor, size: tuple[int, int], protocol: Protocol) -> Tensor:
+    """Soft labels (K, h, w) -> the strongest channel's index (H, W) uint8: bilinear to `size`, stretched if asked."""
+    maps = F.interpolate(soft[None], size, mode="bilinear", align_corners=False)[0]
+    if protocol.channel_min_max:
+        low, high = (bound(maps, dim=(1, 2), keepdim=True) for bound in (torch.amin, torch.amax))
+        # a constant channel says the same everywhere and has no range to stretch
+        maps = torch.where(high > low, (maps - low) / (high - low).clamp_min(1e-12), maps)
+    return maps.argmax(dim=0).to(torch.uint8)
+
+
+def blended_ids(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) uint8 ids resized bilinearly as if they were brightness: between ids 2 and 13 others appear."""
+    values = torch.from_numpy(mask)[None, None].float()
+    return F.interpolate(values, size, mode="bilinear", align_corners=False)[0, 0].round().byte().numpy()
+
+
+@torch.inference_mode()
+def propagate_masks(
+    frames: Iterable[np.ndarray],
+    first_mask: np.ndarray,
+    feature_fn: Callable[[Tensor], Tensor],
+    patch_size: int,
+    protocol: Protocol,
+    batch_size: int = 4,
+    device: torch.device | str = "cpu",
+    keep_first: bool = True,
+) -> Iterator[np.ndarray]:
+    """Masks of a video from the mask of its first frame: (H, W) uint8 ids a frame.
+
+    `frames`, `feature_fn`, `batch_size`: as in FrameFeatures; `feature_fn` runs in inference mode. `first_mask`: (H, W)
+    uint8 ids; those it shows are the only ones that are ever predicted. Frame 0's mask is yielded as given, or with
+    `keep_first=False` as the cells hold it (so it counts in VIP's published scores). Labels are upsampled to the input
+    size, made ids there, and the ids brought to the frame's size by nearest neighbour.
+    Raises UserError if sizes disagree or are no multiple of the patch.
+    """
+    features = FrameFeatures(frames, feature_fn, patch_size, protocol, batch_size, device)
+    if first_mask.shape != features.size:
+        raise UserError(
+            f"the first mask is {first_mask.shape}, the first frame {features.size} (H, W); make them agree"
+        )
+    start = blended_ids(first_mask, features.input_size) if protocol.blend_ids else first_mask
+    classes = np.unique(start)
+    labels = labels_to_cells(start, classes, features.grid, protocol)
+    if keep_first:
+        yield first_mask.astype(np.uint8)
+    for soft in islice(propagate(features, labels, protocol), int(keep_first), None):
+        indices = cells_to_classes(soft, features.input_size, protocol)[None, None].float()
+        indices = F.interpolate(indices, features.size, mode="nearest-exact")[0, 0].long().cpu().numpy()
+        yield classes[indices].astype(np.uint8)
+
+
+def copy_first_mask(frames: Iterable[np.ndarray], first_mask: np.ndarray) -> Iterator[np.ndarray]:
+    """A baseline that does not look: the first mask, (H, W) uint8, once per frame."""
+    for _ in frames:
+        yield first_mask.astype(np.uint8)
