@@ -93,7 +93,7 @@ BREAK = {
     "cat: no such folder, but .*val.txt lists cat": lambda r: (r / "ImageSets/2017/val.txt").write_text("dog\ncat\n"),
     "dog: holds no .jpg frame": lambda r: [remove(p) for p in (r / J).iterdir()],
     "00002.png: missing annotation of dog \\(1 missing\\)": lambda r: remove(r / A / "00002.png"),
-    "00003.png: 30x40 pixels, but 00000.png has 60x40": lambda r: write_png(r / A / "00003.png", np.zeros((40, 30))),
+    "00003.png: 30x40 pixels, but its frame .* has 60x40": lambda r: write_png(r / A / "00003.png", np.zeros((40, 30))),
     "00000.png: 10x10 pixels, but its frame .*00000.jpg has 60x40": lambda r: [
         write_png(r / A / f"{t:05d}.png", np.zeros((10, 10))) for t in range(4)
     ],

@@ -5,76 +5,25 @@ Layout (Pont-Tuset et al. 2017; Perazzi et al. 2016): `JPEGImages/480p/{seq}/000
 the masks are palette images whose values are object ids 1..n (0 background, 255 void); in 2016 there is one
 object, grey 0/255. Results are palette images `DIR/{seq}/00000.png`, as the official evaluation expects them.
 
-Shape letters: `T` frames, `H W` pixels.
+Shape letters: `H W` pixels.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from lib.data.images import open_image, read_frame, read_mask
+from lib.data.images import read_mask
+from lib.data.sequences import MaskSequence, SequenceDataset
 from lib.errors import UserError, unknown
 
 VOID = 255
 TIER = "480p"
 
 
-@dataclass(frozen=True)
-class DavisSequence:
-    """One sequence: paths only; frames and masks are read when asked for.
-
-    `single_object` (DAVIS-2016): every non-zero value is object 1. Otherwise values are ids and 255 is
-    background.
-    """
-
-    name: str
-    frame_paths: tuple[Path, ...]
-    mask_paths: tuple[Path, ...]
-    single_object: bool = False
-
-    def __len__(self) -> int:
-        return len(self.frame_paths)
-
-    def frames(self, max_frames: int | None = None) -> np.ndarray:
-        """The first `max_frames` (default all) frames, (T, H, W, 3) uint8 RGB."""
-        return _stacked(self.frame_paths[:max_frames], read_frame)
-
-    def masks(self, max_frames: int | None = None) -> np.ndarray:
-        """The first `max_frames` (default all) masks, (T, H, W) uint8 ids, void made background (0).
-
-        Raises UserError if a mask is missing, unreadable or not as large as its frame.
-        """
-        masks = _stacked(self.mask_paths[:max_frames], self._read_ids)
-        for frame, mask in zip(self.frame_paths[:max_frames], self.mask_paths, strict=False):
-            with open_image(frame) as image:
-                if image.size != masks.shape[:0:-1]:
-                    raise UserError(
-                        f"{mask}: {masks.shape[2]}x{masks.shape[1]} pixels, but its frame {frame} has "
-                        f"{image.width}x{image.height}; both must have one size"
-                    )
-        return masks
-
-    @cached_property
-    def num_objects(self) -> int:
-        """The largest id in frame 0, which is how the official evaluation counts objects. At least 1.
-
-        Raises UserError if frame 0 shows no object, or if its ids skip a number.
-        """
-        ids = np.unique(self._read_ids(self.mask_paths[0]))
-        ids = ids[ids > 0].tolist()
-        if not ids or ids != list(range(1, len(ids) + 1)):
-            raise UserError(f"{self.mask_paths[0]}: ids in the first frame must be 1, 2, ... without gaps, not {ids}")
-        return len(ids)
-
-    def _read_ids(self, path: Path) -> np.ndarray:
-        mask = read_mask(path)
-        return (mask > 0).astype(np.uint8) if self.single_object else np.where(mask == VOID, np.uint8(0), mask)
+DavisSequence = MaskSequence
 
 
-class DavisDataset:
+class DavisDataset(SequenceDataset):
     """The sequences of one split, in its list's order. Nothing is decoded before a sequence is asked for it.
 
     `year` 2017 (object ids) or 2016 (one object); None takes what `ImageSets/` holds, 2017 if it holds both.
@@ -92,22 +41,9 @@ class DavisDataset:
         names = (lists / f"{split}.txt").read_text().split()
         if not names:
             raise UserError(f"{lists / split}.txt: lists no sequence; write one name a line")
-        self.sequences = [self._find_sequence(name) for name in names]
+        super().__init__([self._find_sequence(name) for name in names], f"split {split}")
 
-    def __len__(self) -> int:
-        return len(self.sequences)
-
-    def __iter__(self) -> Iterator[DavisSequence]:
-        return iter(self.sequences)
-
-    def __getitem__(self, name: str) -> DavisSequence:
-        """The sequence called `name`."""
-        by_name = {sequence.name: sequence for sequence in self.sequences}
-        if name not in by_name:
-            raise unknown(f"sequence of split {self.split}", name, by_name)
-        return by_name[name]
-
-    def _find_sequence(self, name: str) -> DavisSequence:
+    def _find_sequence(self, name: str) -> MaskSequence:
         folders = [self.root / kind / TIER / name for kind in ("JPEGImages", "Annotations")]
         listing = self.root / "ImageSets" / str(self.year) / f"{self.split}.txt"
         for folder in folders:
@@ -120,7 +56,20 @@ class DavisDataset:
         missing = [frame.stem for frame in frames if frame.stem not in by_stem]
         if missing:
             raise UserError(f"{folders[1] / missing[0]}.png: missing annotation of {name} ({len(missing)} missing)")
-        return DavisSequence(name, tuple(frames), tuple(by_stem[f.stem] for f in frames), self.year == 2016)
+        sources = tuple(by_stem[frame.stem] for frame in frames)
+        single = self.year == 2016
+        return MaskSequence(name, tuple(frames), sources, read_single_object if single else read_object_ids, single)
+
+
+def read_object_ids(path: Path) -> np.ndarray:
+    """A DAVIS-2017 mask as (H, W) uint8 ids, void (255) made background. Raises UserError as `read_mask`."""
+    mask = read_mask(path)
+    return np.where(mask == VOID, np.uint8(0), mask)
+
+
+def read_single_object(path: Path) -> np.ndarray:
+    """A DAVIS-2016 mask as (H, W) uint8: every non-zero value is object 1. Raises UserError as `read_mask`."""
+    return (read_mask(path) > 0).astype(np.uint8)
 
 
 def _find_year(root: Path, year: int | None) -> int:
@@ -136,14 +85,3 @@ def _find_year(root: Path, year: int | None) -> int:
     if year is not None and year not in found:
         raise unknown(f"year in {root / 'ImageSets'}", year, map(str, found))
     return year or found[0]
-
-
-def _stacked(paths: tuple[Path, ...], read) -> np.ndarray:
-    if not paths:
-        raise UserError("max_frames leaves no frame; give 1 or more")
-    images = [read(path) for path in paths]
-    for path, image in zip(paths, images, strict=True):
-        if image.shape != images[0].shape:
-            sizes = [f"{width}x{height}" for height, width, *_ in (image.shape, images[0].shape)]
-            raise UserError(f"{path}: {sizes[0]} pixels, but {paths[0].name} has {sizes[1]}; a sequence has one size")
-    return np.stack(images)
