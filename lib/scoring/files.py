@@ -1,0 +1,60 @@
+"""What the scores of masks share: finding result files, bringing ids to a size, scoring sequences in parallel.
+
+Shape letters: `H W` pixels.
+"""
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from lib.data.sequences import MaskSequence
+from lib.errors import UserError
+from lib.runtime import progress
+
+Score = TypeVar("Score")
+
+
+def check_options(predictions: str | Path, **counts: int | None) -> None:
+    """UserError unless `predictions` is a folder and each of `counts` is None or at least 1."""
+    if not Path(predictions).is_dir():
+        raise UserError(f"{predictions}: no such folder; give the folder that holds one folder a sequence")
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise UserError(f"{name} must be 1 or more, not {value}")
+
+
+def prediction_paths(predictions: Path, sequence: MaskSequence, stems: Sequence[str]) -> list[Path]:
+    """The result files `{predictions}/{sequence}/{stem}.png`. UserError if the folder or a file is missing."""
+    folder = predictions / sequence.name
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: no predictions for sequence {sequence.name}; write {folder.name}/{stems[0]}.png, ..."
+        )
+    paths = [folder / f"{stem}.png" for stem in stems]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise UserError(f"{missing[0]}: missing prediction of {sequence.name} ({len(missing)} missing)")
+    return paths
+
+
+def nearest(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) uint8 ids at another `size` (H, W), each pixel the id under its centre, as Pillow's NEAREST picks it."""
+    if ids.shape == tuple(size):
+        return ids
+    return np.array(Image.fromarray(ids).resize(size[::-1], Image.Resampling.NEAREST))
+
+
+def each_sequence(
+    score: Callable[[MaskSequence], Score], sequences: Collection[MaskSequence], workers: int | None
+) -> list[Score]:
+    """`score` of every sequence, in order, `workers` (default: one a core) at a time. The first error ends it."""
+    pool = ThreadPoolExecutor(workers or os.cpu_count())
+    try:
+        return list(progress(pool.map(score, sequences), "scoring", total=len(sequences)))
+    finally:
+        pool.shutdown(cancel_futures=True)
