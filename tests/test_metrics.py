@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -98,6 +99,32 @@ def test_large_masks_agree_with_the_slow_reading(size):
     assert 0.05 < np.mean(fast) < 0.95  # neither trivially right nor wrong
 
 
+@pytest.mark.parametrize("num_objects", [8, 9, 17])  # eight objects share a pass: the ninth and the 17th open one
+def test_many_objects_agree_with_the_slow_reading(num_objects):
+    rng = np.random.default_rng(num_objects)
+    truth = blobs(rng, 1, (80, 110), num_objects)
+    predicted = np.roll(truth, (0, 2, 1), (0, 1, 2))
+    truth[:, :9, :9] = 200  # more than the first frame shows: background
+    scores, slow = metrics.score_sequence(truth, predicted, num_objects), slow_scores(truth, predicted, num_objects)
+    np.testing.assert_allclose(scores, slow, rtol=0, atol=1e-12)
+    assert 0.05 < np.mean(scores) < 0.95
+
+
+@given(small_masks, st.sampled_from([np.int16, np.int64, np.uint16]))
+def test_the_integer_type_does_not_matter(masks, dtype):
+    np.testing.assert_array_equal(
+        metrics.score_sequence(*masks, 3), metrics.score_sequence(*(m.astype(dtype) for m in masks), 3)
+    )
+
+
+@given(small_masks)
+def test_every_object_scores_as_if_it_were_alone(masks):
+    together = metrics.score_sequence(*masks, 3)
+    for k in (1, 2, 3):
+        alone = metrics.score_sequence(*((m == k).astype(np.uint8) for m in masks), 1)
+        np.testing.assert_array_equal([values[k - 1 : k] for values in together], alone)
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=130))
 def test_statistics_agree_with_the_slow_reading(values):
     np.testing.assert_allclose(metrics.statistics(np.array(values)), slow_statistics(values), rtol=0, atol=1e-12)
@@ -171,6 +198,16 @@ def test_scores_are_symmetric_fractions(masks):
     for a, b in zip(forth, back, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
         assert np.all((a >= 0) & (a <= 1))
+
+
+def test_memory_is_a_few_frames_whatever_the_length():
+    rng = np.random.default_rng(0)
+    masks = np.stack([blobs(rng, 40, (120, 160), 6), blobs(rng, 40, (120, 160), 6)])
+    tracemalloc.start()
+    metrics.score_sequence(*masks, 6)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40 * masks[0, 0].nbytes  # 10 measured; all objects apart would take 480
 
 
 # --- By hand ---
@@ -250,6 +287,8 @@ def test_an_object_that_appears_later_is_background_of_the_truth():
 
 def test_predictions_that_do_not_fit_are_refused():
     truth = np.zeros((2, 4, 4), np.uint8)
+    with pytest.raises(UserError, match="id -1"):
+        metrics.score_sequence(truth, truth.astype(np.int64) - 1, 1)
     with pytest.raises(UserError, match="id 2.*1 object"):
         metrics.score_sequence(truth, truth + 2, 1)
     with pytest.raises(UserError, match=r"\(2, 4, 5\).*\(2, 4, 4\)"):

@@ -6,42 +6,44 @@ holds object ids, 0 = background. Values are fractions.
 Shape letters: `T` frames, `K` objects, `H W` pixels.
 """
 
+import math
+
 import numpy as np
-from scipy.spatial import cKDTree
 
 from lib.errors import UserError
 
 BOUNDARY_TOLERANCE = 0.008
 SCORED = slice(1, -1)  # the frames of a clip that DAVIS scores: all but the first and the last
 STATISTICS = ("J_mean", "J_recall", "J_decay", "F_mean", "F_recall", "F_decay")
+OBJECTS_AT_ONCE = 8  # boundaries are dilated one byte a pixel, one bit an object
+BITS = (np.arange(256)[:, None] >> np.arange(OBJECTS_AT_ONCE)) & 1  # (256, 8): the bits of every byte
 
 
 def region_similarity(truth: np.ndarray, predicted: np.ndarray, num_objects: int) -> np.ndarray:
     """J of every object in one frame: intersection over union, 1 where both masks are empty.
 
-    `truth`, `predicted`: (H, W) ids. Returns (K,) float64. Ids of `truth` above `num_objects` count as
-    background.
+    `truth`, `predicted`: (H, W) ids. Returns (K,) float64. Ids above `num_objects` count as background.
     """
-    truth = np.where(truth > num_objects, 0, truth).astype(np.int64)
-    side = num_objects + 1
-    confusion = np.bincount((truth * side + predicted).ravel(), minlength=side * side).reshape(side, side)
-    intersection = np.diag(confusion)[1:]
-    union = confusion.sum(0)[1:] + confusion.sum(1)[1:] - intersection
-    return np.where(union == 0, 1.0, intersection / np.maximum(union, 1))
+    result = np.ones(num_objects)
+    for k in range(1, num_objects + 1):
+        a, b = truth == k, predicted == k
+        union = np.count_nonzero(a | b)
+        if union:
+            result[k - 1] = np.count_nonzero(a & b) / union
+    return result
 
 
-def boundary_map(mask: np.ndarray) -> np.ndarray:
-    """Boundary pixels of a binary mask: (H, W) bool in, (H, W) bool out.
+def boundary_map(ids: np.ndarray) -> np.ndarray:
+    """Boundary pixels of a mask of ids or of a binary one: (H, W) in, (H, W) bool out.
 
     A pixel is on the boundary if it differs from its right, lower or lower-right neighbour. In the last row
     only the right neighbour counts, in the last column only the lower one, and the last corner never is on
     the boundary.
     """
-    mask = mask.astype(bool)
-    boundary = np.zeros_like(mask)
-    boundary[:, :-1] |= mask[:, :-1] != mask[:, 1:]
-    boundary[:-1] |= mask[:-1] != mask[1:]
-    boundary[:-1, :-1] |= mask[:-1, :-1] != mask[1:, 1:]
+    boundary = np.zeros(ids.shape, dtype=bool)
+    boundary[:, :-1] |= ids[:, :-1] != ids[:, 1:]
+    boundary[:-1] |= ids[:-1] != ids[1:]
+    boundary[:-1, :-1] |= ids[:-1, :-1] != ids[1:, 1:]
     return boundary
 
 
@@ -50,26 +52,76 @@ def boundary_tolerance(height: int, width: int) -> int:
     return int(np.ceil(BOUNDARY_TOLERANCE * np.hypot(height, width)))
 
 
-def boundary_accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """F of one object in one frame: harmonic mean of boundary precision and recall.
+def boundary_accuracy(truth: np.ndarray, predicted: np.ndarray, num_objects: int = 1) -> np.ndarray:
+    """F of every object in one frame: harmonic mean of boundary precision and recall, (K,) float64.
 
-    `truth`, `predicted`: (H, W) bool. A boundary pixel is matched if the other boundary has a pixel within
-    the tolerance (Euclidean, inclusive), which is the official dilation by a disc. Both boundaries empty: 1;
-    one: 0.
+    `truth`, `predicted`: (H, W) ids, or bool for one object; ids above `num_objects` count as background. A
+    boundary pixel is matched if the other boundary has a pixel within the tolerance (Euclidean, inclusive): the
+    other boundary, dilated by a disc, covers it. Both boundaries empty: 1; one: 0.
     """
-    points = [np.argwhere(boundary_map(mask)) for mask in (truth, predicted)]
-    if not len(points[0]) or not len(points[1]):
-        return float(len(points[0]) == len(points[1]))
-    tolerance = boundary_tolerance(*truth.shape)
-    recall, precision = (_share_near(a, b, tolerance) for a, b in (points, points[::-1]))
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    radius = boundary_tolerance(*truth.shape)
+    points = [_boundary_points(ids, num_objects) for ids in (truth, predicted)]
+    # dilation needs no more room than the box of all boundary pixels: outside it nothing asks whether it is covered
+    rows, columns = (np.concatenate([side[axis] for side in points]) for axis in (0, 1))
+    if not rows.size:
+        return np.ones(num_objects)
+    top, left, stride = rows.min(), columns.min(), np.ptp(columns) + 1 + radius
+    size = (np.ptp(rows) + 1) * stride
+    places = [(side[0] - top) * stride + side[1] - left for side in points]
+    result = []
+    for start in range(0, num_objects, OBJECTS_AT_ONCE):
+        objects = [_object_bits(ids, start, num_objects) for _, _, ids in points]
+        near = [_dilated(place, bits, size, stride, radius) for place, bits in zip(places, objects, strict=True)]
+        total = np.stack([_count_bits(bits) for bits in objects])
+        matched = np.stack([_count_bits(objects[i] & near[1 - i][places[i]]) for i in (0, 1)])
+        recall, precision = matched / np.maximum(total, 1)
+        accuracy = 2 * precision * recall / np.where(precision + recall > 0, precision + recall, 1)
+        result.append(np.where(total.any(axis=0), accuracy, 1.0))
+    return np.concatenate(result)[:num_objects]
 
 
-def _share_near(points: np.ndarray, others: np.ndarray, radius: int) -> float:
-    # squared distances of pixels are whole numbers: a bound between r^2 and r^2 + 1 keeps those <= r^2
-    bound = np.sqrt(radius**2 + 0.5)
-    distance, _ = cKDTree(others).query(points, distance_upper_bound=bound)
-    return float(np.mean(np.isfinite(distance)))
+def _boundary_points(ids: np.ndarray, num_objects: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boundary pixels of all objects together: rows (n,), columns (n,), ids of each and its neighbours (4, n)."""
+    rows, columns = np.divmod(np.flatnonzero(boundary_map(ids)), ids.shape[1])  # faster than nonzero in two dimensions
+    # a neighbour beyond the border is one within it, which says what boundary_map says there
+    lower, right = np.minimum(rows + 1, ids.shape[0] - 1), np.minimum(columns + 1, ids.shape[1] - 1)
+    square = np.stack([ids[rows, columns], ids[rows, right], ids[lower, columns], ids[lower, right]]).astype(np.intp)
+    return rows, columns, np.where(square > num_objects, 0, square)
+
+
+def _object_bits(square: np.ndarray, start: int, num_objects: int) -> np.ndarray:
+    """(n,) uint8, bit i set: on the boundary of object start + 1 + i, which some of the four show and some do not."""
+    count = min(OBJECTS_AT_ONCE, num_objects - start)
+    bit = np.zeros(num_objects + 1, np.uint8)
+    bit[start + 1 : start + 1 + count] = 1 << np.arange(count)
+    square = bit[square]
+    return np.bitwise_or.reduce(square) & ~np.bitwise_and.reduce(square)
+
+
+def _dilated(places: np.ndarray, bits: np.ndarray, size: int, stride: int, radius: int) -> np.ndarray:
+    """A map (size,) uint8 with `bits` at `places`, every bit dilated by a disc of `radius` pixels.
+
+    The map is flat, `stride` to a line, of which the last `radius` are padding: what is shifted beyond a line's end
+    falls there. Lines are widened step by step; each width is laid as far up and down as the disc is that wide.
+    """
+    points = np.zeros(size, np.uint8)
+    points[places] = bits
+    wide, near = points.copy(), points.copy()
+    heights = [math.isqrt(radius**2 - width**2) for width in range(radius + 1)] + [-1]
+    for width in range(radius + 1):
+        if width:
+            wide[width:] |= points[:-width]
+            wide[:-width] |= points[width:]
+        for height in range(heights[width], heights[width + 1], -1):
+            shift = min(height * stride, size)
+            near[shift:] |= wide[: size - shift]
+            near[: size - shift] |= wide[shift:]
+    return near
+
+
+def _count_bits(bits: np.ndarray) -> np.ndarray:
+    """(8,): in how many of the bytes each bit is set."""
+    return np.bincount(bits, minlength=256) @ BITS
 
 
 def score_sequence(truth: np.ndarray, predicted: np.ndarray, num_objects: int) -> tuple[np.ndarray, np.ndarray]:
@@ -77,18 +129,19 @@ def score_sequence(truth: np.ndarray, predicted: np.ndarray, num_objects: int) -
 
     `truth`, `predicted`: (T, H, W) integer ids. Give only the frames that count: the DAVIS evaluation leaves
     out the first and the last (`SCORED`). An object that is not predicted has an empty mask.
-    Raises UserError if the shapes differ or a predicted id is larger than `num_objects`.
+    Raises UserError if the shapes differ, an id is negative, or a predicted id is larger than `num_objects`.
     """
     if truth.shape != predicted.shape:
         raise UserError(f"prediction is {predicted.shape} (T, H, W), truth is {truth.shape}; they must agree")
     if predicted.size and predicted.max() > num_objects:
         raise UserError(f"prediction has id {predicted.max()}, but the first frame shows {num_objects} object(s)")
-    region = np.stack([region_similarity(t, p, num_objects) for t, p in zip(truth, predicted, strict=True)], axis=1)
-    boundary = [
-        [boundary_accuracy(t == k, p == k) for t, p in zip(truth, predicted, strict=True)]
-        for k in range(1, num_objects + 1)
-    ]
-    return region, np.array(boundary)
+    if predicted.size and min(truth.min(), predicted.min()) < 0:
+        raise UserError(f"id {min(truth.min(), predicted.min())}: ids are 0 (background), 1, 2, ...")
+    frames = list(zip(truth, predicted, strict=True))
+    return tuple(
+        np.array([measure(*frame, num_objects) for frame in frames]).reshape(-1, num_objects).T
+        for measure in (region_similarity, boundary_accuracy)
+    )
 
 
 def statistics(values: np.ndarray) -> tuple[float, float, float]:
