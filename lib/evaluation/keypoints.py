@@ -1,0 +1,105 @@
+"""Keypoints, propagated: joints to soft labels on cells, and back to places in the frame.
+
+As videowalk (Jabri et al. 2020) and CropMAE (Eymael et al. 2024) do it on JHMDB, down to the borders. A pixel x of a
+frame W wide lies at x * w / W cells, and a cell back at its number times W / w: no half-cell offset, either way.
+
+Shape letters: `T` frames, `B` batch, `D` feature width, `h w` feature grid (cells), `H W` pixels, `J` joints (15).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.errors import UserError
+from lib.evaluation.features import FrameFeatures
+from lib.evaluation.propagation import propagate
+from lib.evaluation.protocols import Protocol
+
+SIGMA = 0.5  # cells
+LOST = -1.0
+
+
+def joints_to_cells(joints: np.ndarray, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """Joints of one frame as soft labels: (J, 2) pixels x, y -> (J + 1, h, w) float32; channel 0 is the background.
+
+    `size`: (H, W) of the frame, `grid`: (h, w). Each joint is a Gaussian on a stamp of 4 x 4 cells, 1 at the nearest
+    cell (halves up), cut off at the border; so a joint somewhat outside the frame leaves a trace, and one farther away
+    an empty channel. The background is 1 where all joints are 0. The published code truncates the stamp's corner
+    towards zero; within 1.5 cells of the left and upper border it therefore lies one cell too far in, here as there.
+    Raises UserError if `joints` are not (J, 2) finite numbers.
+    """
+    joints = _checked(joints)
+    columns, rows = (
+        _stamps(joints[:, axis] * length / pixels, length)
+        for axis, length, pixels in ((0, grid[1], size[1]), (1, grid[0], size[0]))
+    )
+    maps = rows[:, :, None] * columns[:, None, :]
+    background = (maps.sum(axis=0) == 0)[None]
+    return torch.from_numpy(np.concatenate([background, maps]).astype(np.float32))
+
+
+def _stamps(places: np.ndarray, length: int) -> np.ndarray:
+    """One side of the stamps at `places` (J,), in cells: (J, length)."""
+    start, stop = (np.trunc(places + shift)[:, None] for shift in (-3 * SIGMA, 3 * SIGMA + 1))
+    cell = np.arange(length)
+    gaussian = np.exp(-((cell - (start + 2)) ** 2) / (2 * SIGMA**2))
+    return np.where((start <= cell) & (cell < stop), gaussian, 0.0)
+
+
+def cells_to_joints(soft: Tensor, top_cells: int) -> np.ndarray:
+    """Where the joints are: soft labels (J + 1, h, w) -> (J, 2) float64 cell coordinates x, y.
+
+    The mean place of a joint's `top_cells` strongest cells, weighted by their values; (-1, -1) for an empty channel.
+    """
+    maps = soft[1:].flatten(1).double().cpu()
+    values, cells = maps.topk(min(top_cells, maps.shape[1]), dim=1)
+    weights = values / values.sum(dim=1, keepdim=True)
+    width = soft.shape[2]
+    places = torch.stack([(weights * (cells % width)).sum(dim=1), (weights * (cells // width)).sum(dim=1)], dim=1)
+    places[maps.sum(dim=1) == 0] = LOST
+    return places.numpy()
+
+
+@torch.inference_mode()
+def propagate_joints(
+    frames: Iterable[np.ndarray],
+    first_joints: np.ndarray,
+    feature_fn: Callable[[Tensor], Tensor],
+    patch_size: int,
+    protocol: Protocol,
+    batch_size: int = 4,
+    device: torch.device | str = "cpu",
+) -> Iterator[np.ndarray]:
+    """Joints of a video from those of its first frame: (J, 2) float64 pixels x, y a frame, (-1, -1) where lost.
+
+    `frames`, `feature_fn`, `batch_size`: as in FrameFeatures; `feature_fn` runs in inference mode. `first_joints`:
+    (J, 2) pixels of frame 0. Frame 0 yields its joints as the cells hold them, as published result files do; it is
+    never scored. A joint outside frame 0 has no label to carry and is lost in every frame.
+    Raises UserError if `first_joints` are not (J, 2) finite numbers or sizes are no multiples of the patch.
+    """
+    features = FrameFeatures(frames, feature_fn, patch_size, protocol, batch_size, device)
+    labels = joints_to_cells(first_joints, features.size, features.grid)
+    pixels_per_cell = np.array(features.size[::-1]) / features.grid[::-1]
+    for soft in propagate(features, labels, protocol):
+        cells = cells_to_joints(soft, protocol.joint_cells)
+        yield np.where(cells < 0, LOST, cells * pixels_per_cell)
+
+
+def copy_first_joints(frames: Iterable[np.ndarray], first_joints: np.ndarray) -> Iterator[np.ndarray]:
+    """A baseline that does not look: the first joints, (J, 2) pixels, once per frame.
+
+    A joint outside the frame is lost, (-1, -1). Raises UserError if `first_joints` are not (J, 2) finite numbers.
+    """
+    first_joints = _checked(first_joints)
+    for frame in frames:
+        inside = ((first_joints >= 0) & (first_joints < frame.shape[1::-1])).all(axis=1, keepdims=True)
+        yield np.where(inside, first_joints, LOST)
+
+
+def _checked(joints: np.ndarray) -> np.ndarray:
+    joints = np.asarray(joints, dtype=np.float64)
+    if joints.ndim != 2 or joints.shape[1] != 2 or not np.isfinite(joints).all():
+        raise UserError(f"first joints: {joints.shape}; expected (J, 2) finite pixel coordinates x, y")
+    return joints
