@@ -60,14 +60,13 @@ def boundary_accuracy(truth: np.ndarray, predicted: np.ndarray, num_objects: int
     other boundary, dilated by a disc, covers it. Both boundaries empty: 1; one: 0.
     """
     radius = boundary_tolerance(*truth.shape)
-    points = [_boundary_points(ids, num_objects) for ids in (truth, predicted)]
-    # dilation needs no more room than the box of all boundary pixels: outside it nothing asks whether it is covered
-    rows, columns = (np.concatenate([side[axis] for side in points]) for axis in (0, 1))
-    if not rows.size:
-        return np.ones(num_objects)
-    top, left, stride = rows.min(), columns.min(), np.ptp(columns) + 1 + radius
-    size = (np.ptp(rows) + 1) * stride
-    places = [(side[0] - top) * stride + side[1] - left for side in points]
+    # within the box of all objects lies every boundary, and nothing outside asks whether it is covered
+    rows, columns = _box((truth | predicted) != 0)
+    points = [_boundary_points(ids[rows, columns], num_objects) for ids in (truth, predicted)]
+    height, width = truth[rows, columns].shape
+    stride = width + radius
+    size = height * stride
+    places = [y * stride + x for y, x, _ in points]
     result = []
     for start in range(0, num_objects, OBJECTS_AT_ONCE):
         objects = [_object_bits(ids, start, num_objects) for _, _, ids in points]
@@ -78,6 +77,12 @@ def boundary_accuracy(truth: np.ndarray, predicted: np.ndarray, num_objects: int
         accuracy = 2 * precision * recall / np.where(precision + recall > 0, precision + recall, 1)
         result.append(np.where(total.any(axis=0), accuracy, 1.0))
     return np.concatenate(result)[:num_objects]
+
+
+def _box(shown: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of the box around the true pixels of (H, W), a pixel wider on every side (empty: a corner)."""
+    places = [np.flatnonzero(shown.any(axis=axis)) for axis in (1, 0)]
+    return tuple(slice(max(at[0] - 1, 0), at[-1] + 2) if at.size else slice(0, 1) for at in places)
 
 
 def _boundary_points(ids: np.ndarray, num_objects: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
