@@ -3,9 +3,12 @@
 Shape letters: `H W` pixels.
 """
 
+import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TypeVar
 
@@ -52,9 +55,19 @@ def nearest(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def each_sequence(
     score: Callable[[MaskSequence], Score], sequences: Collection[MaskSequence], workers: int | None
 ) -> list[Score]:
-    """`score` of every sequence, in order, `workers` (default: one a core) at a time. The first error ends it."""
-    pool = ThreadPoolExecutor(workers or os.cpu_count())
+    """`score` of every sequence, in order, `workers` (default: one a core) at a time. The first error ends it.
+
+    Where they can be forked the workers are processes: threads would wait for each other between NumPy's short calls.
+    Elsewhere they are threads, because a fresh process imports for longer than most sequences take.
+    """
+    workers = min(workers or os.cpu_count() or 1, len(sequences))
+    if workers > 1 and sys.platform == "linux":
+        pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork"))
+    else:
+        pool = ThreadPoolExecutor(workers)
     try:
         return list(progress(pool.map(score, sequences), "scoring", total=len(sequences)))
+    except BrokenProcessPool:
+        raise UserError(f"a worker was killed, perhaps for want of memory; give fewer workers than {workers}") from None
     finally:
         pool.shutdown(cancel_futures=True)
