@@ -32,10 +32,18 @@ def read_mask(path: str | Path) -> np.ndarray:
 
     Raises UserError if the file is missing, unreadable, or neither a palette (P) nor a grey (L) image.
     """
+    return read_values(path, ("P", "L"), "a palette (P) or 8-bit grey (L) image")
+
+
+def read_values(path: str | Path, modes: tuple[str, ...], kind: str) -> np.ndarray:
+    """The values of a mask image exactly as stored: (H, W), or (H, W, 3) where RGB is among its possible `modes`.
+
+    Raises UserError if the file is missing, unreadable, or of another mode than Pillow's `modes`, called `kind`.
+    """
     with open_image(path) as image:
-        if image.mode not in ("P", "L"):
-            raise UserError(f"{path}: a mask must be a palette (P) or 8-bit grey (L) image, not mode {image.mode}")
-        return np.array(decoded(image, path), dtype=np.uint8)
+        if image.mode not in modes:
+            raise UserError(f"{path}: a mask must be {kind}, not mode {image.mode}")
+        return np.array(decoded(image, path))
 
 
 def write_mask(path: str | Path, ids: np.ndarray) -> None:

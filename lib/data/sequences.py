@@ -8,7 +8,7 @@ Shape letters: `T` frames, `H W` pixels.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +118,43 @@ def _alike(read: Callable[[int], np.ndarray], sources: Sequence[Any]) -> Iterato
         yield image
 
 
-class SequenceDataset:
-    """Sequences in a fixed order, found by name; every loader of a data set with masks is one."""
+def from_first_object(
+    name: str, frame_paths: Sequence[Path], sources: Sequence[Any], read_values: Callable[[Any], np.ndarray]
+) -> MaskSequence | None:
+    """The sequence that begins with the first frame whose mask shows an object; None if no mask shows one.
 
-    def __init__(self, sequences: Sequence[MaskSequence], where: str):
-        self.sequences, self._where = list(sequences), where
+    `read_values` gives a source's own ids, (H, W) integers, 0 = background. What the new frame 0 shows becomes
+    1..n in rising order; what appears later is background, as J and F would count it. Raises UserError for more
+    than MAX_OBJECTS objects, and for whatever `read_values` refuses in the masks up to there.
+    """
+    for start, source in enumerate(sources):
+        known = np.unique(read_values(source))
+        known = known[known > 0]
+        if len(known) > MAX_OBJECTS:
+            raise UserError(f"{source}: shows {len(known)} objects, at most {MAX_OBJECTS} have an id in 8 bits")
+        if len(known):
+            read_ids = partial(_renumbered, read_values, known)
+            return MaskSequence(name, tuple(frame_paths[start:]), tuple(sources[start:]), read_ids)
+    return None
+
+
+def _renumbered(read_values: Callable[[Any], np.ndarray], known: np.ndarray, source: Any) -> np.ndarray:
+    """Ids 1..n for the values in `known` (sorted), 0 for all others."""
+    values = read_values(source)
+    index = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    return np.where(known[index] == values, index + 1, 0).astype(np.uint8)
+
+
+class SequenceDataset:
+    """Sequences in a fixed order, found by name; every loader of a data set with masks is one.
+
+    `left_out`: the names of sequences that show no object in any frame; nothing could be followed there.
+    """
+
+    def __init__(self, sequences: Sequence[MaskSequence], where: str, left_out: Sequence[str] = ()):
+        if not sequences:
+            raise UserError(f"{where}: no sequence shows an object ({len(left_out)} without any)")
+        self.sequences, self.left_out, self._where = list(sequences), tuple(left_out), where
 
     def __len__(self) -> int:
         return len(self.sequences)

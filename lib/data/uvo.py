@@ -1,0 +1,110 @@
+"""UVO (dense): every object in videos of Kinetics-400's validation split (Wang et al. 2021), as sequences to follow.
+
+Layout (UVO v1.0): `VideoDenseSet/UVO_video_{train,val}_dense.json` in the style of YouTube-VIS: `videos` (id, ytid,
+height, width, file_names) and `annotations`, one an object: video_id and `segmentations`, one a frame, a run-length
+encoding or null where the object is absent. Frames are `uvo_videos_dense_frames/{file_name}`, file names being
+`{ytid}/{n}.png` with n from 0, not padded; their order is that of the list, not the alphabet's. The file
+`..._dense_with_label.json`, which adds categories, is read where the other is missing. Not verified on the data
+itself: whether masks overlap (here a later annotation covers an earlier one). Kinetics pretraining on the
+validation split would have seen these videos.
+
+Shape letters: `H W` pixels.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lib.data.rle import decode_rle
+from lib.data.sequences import MaskSequence, SequenceDataset, from_first_object
+from lib.errors import UserError, unknown
+
+
+@dataclass(frozen=True, eq=False)
+class FrameObjects:
+    """The masks of one frame, one an object of its video, still encoded; `where` names them in messages."""
+
+    where: str
+    size: tuple[int, int]
+    rles: tuple[dict | None, ...]
+
+    def __str__(self) -> str:
+        return self.where
+
+
+class UvoDataset(SequenceDataset):
+    """The videos of one split, in the file's order, named by their ytid; each from its first frame with an object on.
+
+    `root`: the folder that holds VideoDenseSet/ and uvo_videos_dense_frames/. The masks up to that frame are decoded
+    here, the others when asked for. `left_out`: videos in which nothing is annotated. Raises UserError for a wrong
+    root or split, a file that is no such annotation, and a missing frame.
+    """
+
+    def __init__(self, root: str | Path, split: str = "val"):
+        self.root, self.split = Path(root), split
+        self.annotation_path = _find_annotations(self.root, split)
+        try:
+            content = json.loads(self.annotation_path.read_text())
+            videos = {video["id"]: video for video in content["videos"]}
+            objects = {number: [] for number in videos}
+            for annotation in content["annotations"]:
+                objects[annotation["video_id"]].append(annotation["segmentations"])
+            found = {video["ytid"]: self._find_sequence(video, objects[number]) for number, video in videos.items()}
+        except UserError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            message = f"not an annotation in UVO's form ({type(error).__name__}: {error}); fetch it again"
+            raise UserError(f"{self.annotation_path}: {message}") from None
+        if len(found) < len(content["videos"]):
+            raise UserError(f"{self.annotation_path}: names a video twice, by id or ytid; each must have its own")
+        left_out = [name for name, sequence in found.items() if sequence is None]
+        super().__init__([s for s in found.values() if s], str(self.annotation_path), left_out)
+
+    def _find_sequence(self, video: dict, objects: list[list[dict | None]]) -> MaskSequence | None:
+        where = f"{self.annotation_path}: video {video['ytid']}"
+        frames = [self.root / "uvo_videos_dense_frames" / name for name in video["file_names"]]
+        if any(len(segmentations) != len(frames) for segmentations in objects):
+            raise UserError(f"{where}: an object has not one mask (or null) for each of {len(frames)} frames")
+        missing = [path for path in frames if not path.is_file()]
+        if missing:
+            raise UserError(
+                f"{missing[0]}: no such frame, but {self.annotation_path} names it ({len(missing)} missing)"
+            )
+        size = int(video["height"]), int(video["width"])
+        sources = [
+            FrameObjects(f"{where}, {name}", size, tuple(segmentations[t] for segmentations in objects))
+            for t, name in enumerate(video["file_names"])
+        ]
+        return from_first_object(video["ytid"], frames, sources, read_objects)
+
+
+def read_objects(source: FrameObjects) -> np.ndarray:
+    """The objects of one frame, (H, W) uint16: 1 + their place among the video's annotations, 0 = none.
+
+    Raises UserError for a damaged encoding or one of another size than the video.
+    """
+    ids = np.zeros(source.size, np.uint16)
+    for index, rle in enumerate(source.rles, start=1):
+        if rle is not None:
+            mask = decode_rle(rle, f"{source}, object {index}")
+            if mask.shape != source.size:
+                (height, width), (rows, columns) = source.size, mask.shape
+                raise UserError(
+                    f"{source}, object {index}: {columns}x{rows} pixels, but the video has {width}x{height}"
+                )
+            ids[mask] = index
+    return ids
+
+
+def _find_annotations(root: Path, split: str) -> Path:
+    folder = root / "VideoDenseSet"
+    if not folder.is_dir() or not (root / "uvo_videos_dense_frames").is_dir():
+        raise UserError(f"{root}: not a UVO root: expected VideoDenseSet and uvo_videos_dense_frames")
+    for ending in ("", "_with_label"):
+        path = folder / f"UVO_video_{split}_dense{ending}.json"
+        if path.is_file():
+            return path
+    names = [path.stem for path in folder.glob("UVO_video_*_dense*.json")]
+    raise unknown(f"split in {folder}", split, sorted({name.split("_")[2] for name in names}) or ["(no annotation)"])
