@@ -106,8 +106,9 @@ def write_parts(path: str | Path, ids: np.ndarray) -> None:
     Raises UserError if `ids` is not a two-dimensional integer array of class ids.
     """
     ids = np.asarray(ids)
-    fits = ids.ndim == 2 and ids.dtype.kind in "uib" and ids.size > 0
-    if not fits or ids.min() < 0 or ids.max() >= len(CLASSES):
-        raise UserError(f"{path}: parts must be a non-empty (H, W) array of ids 0..19, not {ids.dtype} {ids.shape}")
+    if ids.ndim != 2 or ids.dtype.kind not in "uib" or ids.size == 0:
+        raise UserError(f"{path}: parts must be a non-empty (H, W) array of integer ids, not {ids.dtype} {ids.shape}")
+    if ids.min() < 0 or ids.max() >= len(CLASSES):
+        raise UserError(f"{path}: ids {ids.min()}..{ids.max()}; parts must have class ids 0..{len(CLASSES) - 1}")
     with atomic_path(path) as temporary:
         Image.fromarray(ids.astype(np.uint8)).save(temporary, format="PNG")
