@@ -105,10 +105,10 @@ def _course(rng, setting: Setting, t: np.ndarray, path: str, radius: float) -> t
 
 
 def puppet(
-    rng: np.random.Generator, setting: Setting, number: int, action: str, x: float, unit: float
+    rng: np.random.Generator, setting: Setting, number: int, action: str, x: float, unit: float, raised: float = 0.0
 ) -> tuple[list[Part], np.ndarray]:
     """A puppet with object id `number` that stands about `x` and acts; `unit` is the pixels of one puppet
-    unit.
+    unit, and it stands `raised` pixels above the front of the stage.
 
     Returns its parts in painting order and its joints (T,15,2) in pixels of the picture.
     """
@@ -116,7 +116,7 @@ def puppet(
     pose = actions.act(action, seconds, rng, 0.7 + 0.4 * setting.difficulty)
     frames, joints = actions.skeleton(pose)
     turning = action == "cartwheeling"  # its centre rolls higher
-    ground = (0.82 if turning else 0.9) * setting.height - (42.5 if turning else 37) * unit
+    ground = (0.82 if turning else 0.9) * setting.height - (42.5 if turning else 37) * unit - raised
     grow = np.exp(wave(rng, seconds, 0.08))
     place = compose(setting.camera, affine(x + wave(rng, seconds, 0.04 * setting.width), still + ground, still, grow))
     frames = {name: compose(place, frame * np.array([1, 1, unit])) for name, frame in frames.items()}

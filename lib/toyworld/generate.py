@@ -11,11 +11,12 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from lib.errors import UserError
-from lib.runtime import atomic_path, progress
+from lib.runtime import atomic_path, progress, write_json
 from lib.toyworld.layouts import ClipPlan, plan, write_lists
 from lib.toyworld.options import ToyWorldOptions
 from lib.toyworld.writers import write_clip
@@ -27,30 +28,52 @@ def ensure_toy_world(root: str | Path, options: ToyWorldOptions | None = None, w
     """Make a toy world at `root` unless it is already there, and return `root`.
 
     `workers`: processes to use, by default one for each CPU core; the result does not depend on it. A world
-    that holds more data sets than asked for is taken as it is. Raises UserError when `root` holds a world of
-    other options or anything else.
+    that holds more data sets than asked for is taken as it is; those that a world of equal options lacks are
+    added to it. Raises UserError when `root` holds a world of other options or anything else.
     """
-    root, options = Path(root), options or ToyWorldOptions()
+    root, options, workers = Path(root), options or ToyWorldOptions(), workers or os.cpu_count() or 1
     if root.exists() and not (root.is_dir() and not any(root.iterdir())):
-        _check(root, options)
-        return root
-    _make(root, options, workers or os.cpu_count() or 1)
+        missing = _check(root, options)
+        if missing:
+            _add(root, replace(options, datasets=missing), workers)
+    else:
+        _make(root, options, workers)
     return root
 
 
 def _make(root: Path, options: ToyWorldOptions, workers: int) -> None:
     with atomic_path(root) as temporary:
         temporary.mkdir()
-        clips = plan(options)
-        _write_all(temporary, clips, options, workers)
-        for name in options.datasets:
-            write_lists(temporary / name, name, [clip for clip in clips if clip.dataset == name])
+        _write_datasets(temporary, options, workers)
         manifest = {
             "generator_version": GENERATOR_VERSION,
             "options": _plain(options),
             "files": _count(temporary, options.datasets),
         }
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        write_json(temporary / "manifest.json", manifest)
+
+
+def _add(root: Path, options: ToyWorldOptions, workers: int) -> None:
+    """Add the data sets of `options` to a finished world: made beside it, moved in whole, named in the manifest."""
+    for name in options.datasets:
+        if (root / name).exists():
+            raise UserError(f"{root / name} is there, but not in the manifest: delete it, then it is made anew")
+    with TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.", suffix=".partial") as staging:
+        _write_datasets(Path(staging), options, workers)
+        for name in options.datasets:
+            os.rename(Path(staging, name), root / name)
+            manifest = json.loads((root / "manifest.json").read_text())
+            datasets = [*manifest["options"]["datasets"], name]
+            manifest["options"] = {**_plain(options), **manifest["options"], "datasets": datasets}
+            manifest["files"] |= _count(root, [name])
+            write_json(root / "manifest.json", manifest)
+
+
+def _write_datasets(root: Path, options: ToyWorldOptions, workers: int) -> None:
+    clips = plan(options)
+    _write_all(root, clips, options, workers)
+    for name in options.datasets:
+        write_lists(root / name, name, [clip for clip in clips if clip.dataset == name])
 
 
 def _plain(options: ToyWorldOptions) -> dict:
@@ -61,8 +84,11 @@ def _count(root: Path, datasets: Iterable[str]) -> dict[str, int]:
     return {name: sum(path.is_file() for path in (root / name).rglob("*")) for name in datasets}
 
 
-def _check(root: Path, options: ToyWorldOptions) -> None:
-    """Raise UserError unless `root` is a finished, whole world of these options."""
+def _check(root: Path, options: ToyWorldOptions) -> list[str]:
+    """The data sets that `root` lacks. Raises UserError unless it is a finished, whole world of these options.
+
+    An option that the manifest does not know did not exist when its data sets were made, so they do not depend on it.
+    """
     advice = f"choose another root or delete {root}"
     try:
         manifest = json.loads((root / "manifest.json").read_text())
@@ -70,17 +96,16 @@ def _check(root: Path, options: ToyWorldOptions) -> None:
         wanted = {"generator_version": GENERATOR_VERSION, **_plain(options)}
         found = {"generator_version": version, **made}
         asked = wanted.pop("datasets")
-        different = [f"{k} is {found.get(k)}, wanted {v}" for k, v in wanted.items() if found.get(k) != v]
+        different = [f"{k} is {found[k]}, wanted {v}" for k, v in wanted.items() if k in found and found[k] != v]
         missing = [name for name in asked if name not in files]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{root} is no finished toy world (no readable manifest.json): {advice}") from None
-    if missing:
-        different.append(f"no {', '.join(missing)}")
     if different:
         raise UserError(f"{root} holds a different toy world ({'; '.join(different)}): {advice}")
-    for name, count in _count(root, asked).items():
+    for name, count in _count(root, [name for name in asked if name in files]).items():
         if count != files[name]:
             raise UserError(f"{root / name} holds {count} files, its manifest says {files[name]}: delete {root}")
+    return missing
 
 
 def _write_all(root: Path, clips: list[ClipPlan], options: ToyWorldOptions, workers: int) -> None:

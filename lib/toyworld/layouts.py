@@ -2,14 +2,15 @@
 sets.
 
 Nothing is rendered here. Formats follow the published copies: Kinetics-400 (class folders, annotation
-tables), DAVIS-2017, JHMDB, VIP (VIP_Fine), UCF101 (three splits by group) and Something-Something v2 (four
-JSON files).
+tables), DAVIS-2017, JHMDB, VIP (VIP_Fine), UCF101 (three splits by group), Something-Something v2 (four
+JSON files), VSPW (480p), UVO (dense) and KITTI (MOTS and STEP).
 """
 
 import csv
 import io
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,10 @@ SSV2_TEMPLATES = {
     "jumping jacks": ("Making [something] jump", "puppet"),
     "waving hand": ("Pretending to greet [someone] with [something]", "public", "hand"),
 }
+
+# Ids as in the real file, of the classes that the toy copy shows.
+VSPW_CLASSES = {"others": 0, "wall": 1, "person": 61, "flower": 68, "toy": 70, "ball": 75, "box": 77}
+VSPW_FRAMES, KITTI_FRAMES = 12, 25
 
 
 @dataclass(frozen=True)
@@ -38,9 +43,12 @@ class ClipPlan:
     frames: int
     fps: int = 30
     fault: str = ""
-    """"" or "broken" (the file is cut off before its index)."""
+    """"" or "broken" (the file is cut off before its index), "empty picture" (a frame of zero bytes), "null
+    mask" (one object is absent from one frame)."""
     width: int = 0
     """0: the options' width."""
+    height: int = 0
+    """0: the options' height."""
 
     def rng(self, seed: int) -> np.random.Generator:
         """The random stream of this clip in the world of this seed."""
@@ -55,6 +63,7 @@ def folder_name(label: str) -> str:
 def plan(options: ToyWorldOptions) -> list[ClipPlan]:
     """Every clip of a world, in a fixed order."""
     planners = {"kinetics400": _plan_kinetics, "davis2017": _plan_davis}
+    planners |= {"vspw": _plan_vspw, "uvo": _plan_uvo, "kitti": _plan_kitti}
     return [clip for name in options.datasets for clip in planners.get(name, _plan_small)(name, options)]
 
 
@@ -118,6 +127,36 @@ def _plan_small(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
     return clips
 
 
+def _plan_vspw(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
+    """Two videos; the published archive's fault, a picture of zero bytes, is in the second."""
+    names = [f"{100 + i}_{_youtube_id(options.seed, 96, i)}" for i in range(2)]
+    faults = ("", "empty picture")
+    return [ClipPlan(dataset, i, "val", name, ACTIONS[i], VSPW_FRAMES, 15, faults[i]) for i, name in enumerate(names)]
+
+
+def _plan_uvo(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
+    names = [_youtube_id(options.seed, 95, i) for i in range(options.uvo_videos)]
+    null = min(1, options.uvo_videos - 1)
+    return [
+        ClipPlan(
+            dataset, i, "val", name, ACTIONS[i % len(ACTIONS)], options.uvo_frames, 15, "" if i != null else "null mask"
+        )
+        for i, name in enumerate(names)
+    ]
+
+
+def _plan_kitti(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
+    """One sequence of the validation split, in KITTI's format of 1242 x 375 (3.312)."""
+    height = options.height * 2 // 3
+    return [
+        ClipPlan(dataset, 0, "val", "0002", ACTIONS[2], KITTI_FRAMES, 10, width=round(height * 3.312), height=height)
+    ]
+
+
+def _youtube_id(*seeds: int) -> str:
+    return "".join(np.random.default_rng(seeds).choice(list(LETTERS), 11))
+
+
 def write_lists(base: Path, dataset: str, clips: list[ClipPlan]) -> None:
     """The annotation and split lists of one data set, under `base`. Every list ends with a newline."""
     writers = {
@@ -127,6 +166,9 @@ def write_lists(base: Path, dataset: str, clips: list[ClipPlan]) -> None:
         "vip": _lists_vip,
         "ucf101": _lists_ucf101,
         "ssv2": _lists_ssv2,
+        "vspw": _lists_vspw,
+        "uvo": partial(_lists_uvo, base),
+        "kitti": lambda clips: {},  # its folders are all there is
     }
     for name, lines in writers[dataset](clips).items():
         path = base / name
@@ -198,3 +240,23 @@ def _lists_ssv2(clips: list[ClipPlan]) -> dict[str, list[str]]:
         "test": [{"id": c.name} for c in clips if c.split == "test"],
     }
     return {f"something-something-v2-{name}.json": [json.dumps(content)] for name, content in contents.items()}
+
+
+def _lists_vspw(clips: list[ClipPlan]) -> dict[str, list[str]]:
+    classes = {name: str(number) for name, number in VSPW_CLASSES.items()}
+    lists = {f"{split}.txt": [c.name for c in clips if c.split == split] for split in ("train", "val", "test")}
+    return lists | {"label_num_dic_final.json": [json.dumps(classes)]}
+
+
+def _lists_uvo(base: Path, clips: list[ClipPlan]) -> dict[str, list[str]]:
+    """One file of all videos, out of the pieces that writing them left, one a video, which go."""
+    videos, annotations = [], []
+    for number, clip in enumerate(clips, start=1):
+        piece = base / f"{clip.name}.json"
+        content = json.loads(piece.read_text())
+        piece.unlink()
+        videos.append({"id": number} | content["video"])
+        for found in content["objects"]:
+            annotations.append({"id": len(annotations) + 1, "video_id": number, "category_id": 1, "iscrowd": 0} | found)
+    content = {"videos": videos, "annotations": annotations, "categories": [{"id": 1, "name": "object"}]}
+    return {"VideoDenseSet/UVO_video_val_dense.json": [json.dumps(content)]}

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from lib.errors import UserError, unknown
 
-DATASETS = ("kinetics400", "davis2017", "jhmdb", "vip", "ucf101", "ssv2")
+# In this order a clip's number follows from its data set's: append only, or every world changes.
+DATASETS = ("kinetics400", "davis2017", "jhmdb", "vip", "ucf101", "ssv2", "vspw", "uvo", "kitti")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class ToyWorldOptions:
     small_clips: int = 2
     """Clips for each of the two classes of JHMDB, UCF101 and SSv2, and videos of VIP."""
     small_frames: int = 32
+    uvo_videos: int = 16
+    """Videos of UVO; video i shows 1 + i mod 8 puppets."""
+    uvo_frames: int = 24
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "datasets", tuple(self.datasets))
@@ -56,6 +60,8 @@ class ToyWorldOptions:
             "davis_frames": 30,
             "small_clips": 2,
             "small_frames": 25,
+            "uvo_videos": 1,
+            "uvo_frames": 6,  # the decay of a score needs four frames between the first and the last
             "seed": 0,
         }
         for name, value in least.items():

@@ -73,12 +73,14 @@ def build_scene(
     puppets: int | None = None,
     leaves: bool = False,
     tiny: bool = False,
+    crowd: bool = False,
 ) -> Scene:
     """Invent a clip in which the first puppet performs `action` (one of actions.ACTIONS).
 
     `seconds` (T,) are the frames' times; `size` (H,W) replaces the options' size; `objects` and `puppets` fix
     how many objects there are and how many of them are puppets (drawn when None); with `leaves` the last prop
-    leaves the picture; with `tiny` one prop is smaller than a patch of 16 pixels. Raises UserError for an
+    leaves the picture; with `tiny` one prop is smaller than a patch of 16 pixels; with
+    `crowd` the puppets stand side by side, from four on smaller and in two rows. Raises UserError for an
     unknown action.
     """
     if action not in actions.ACTIONS:
@@ -92,8 +94,9 @@ def build_scene(
     light = _light(rng, options.difficulty, seconds, height, width)
     scene = Scene(height, width, Image.fromarray(stage), camera, light, action=action)
     setting = Setting(height, width, camera, seconds, palette, options.difficulty)
-    roles = _puppet_roles(rng, setting, actors, action) + _prop_roles(rng, setting, count - actors, leaves, tiny)
-    for number, role in enumerate(rng.permutation(len(roles)), start=1):
+    puppet_roles = (_crowd_roles if crowd else _puppet_roles)(rng, setting, actors, action)
+    roles = puppet_roles + _prop_roles(rng, setting, count - actors, leaves, tiny)
+    for number, role in enumerate(range(len(roles)) if crowd else rng.permutation(len(roles)), start=1):
         if role < actors:
             parts, joints = cast.puppet(rng, setting, number, *roles[role])
             scene.joints.append(joints)
@@ -116,6 +119,20 @@ def _puppet_roles(rng, setting: Setting, count: int, action: str) -> list[tuple[
         )
         for i, place in enumerate(places)
     ]
+
+
+def _crowd_roles(rng, setting: Setting, count: int, action: str) -> list[tuple[str, float, float, float]]:
+    """(action, x, unit, raised) of each puppet, the back row first; the first performs the clip's action."""
+    back = count // 2 if count > 3 else 0
+    unit = setting.height / 144 * (0.54 if back else 0.8)
+    roles = []
+    for size, raised in ((back, 0.42), (count - back, 0.0)):
+        for i in range(size):
+            # the middle of the puppet's share of the row, in which it may stand a little to one side
+            place = 0.08 + 0.84 * (i + 0.5 + rng.uniform(-0.08, 0.08)) / size
+            kind = str(rng.choice(actions.ACTIONS)) if roles else action
+            roles.append((kind, place * setting.width, unit * rng.uniform(0.92, 1.08), raised * setting.height))
+    return roles
 
 
 def _prop_roles(rng, setting: Setting, count: int, leaves: bool, tiny: bool) -> list[tuple[str, float]]:

@@ -4,7 +4,6 @@ What a clip holds depends on the world's seed, the data set and the clip's numbe
 pixels.
 """
 
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,13 +13,13 @@ from PIL import Image
 from scipy.io import savemat
 
 from lib.data.images import write_mask
-from lib.errors import UserError
+from lib.toyworld.complex_writers import write_kitti, write_uvo, write_vspw
 from lib.toyworld.layouts import ClipPlan, folder_name
 from lib.toyworld.options import ToyWorldOptions
 from lib.toyworld.render import flow_truth, object_map, part_map, render_frame
-from lib.toyworld.scene import Scene, build_scene
+from lib.toyworld.scene import Scene
+from lib.toyworld.staging import find_scene, shown_pixels
 
-TRIES = 200
 # Equal frames must give equal files on any machine: x264's macroblock tree reads memory nobody has written, and its
 # fastest routines differ from one processor to another.
 X264 = {"preset": "veryfast", "crf": "18", "g": "24", "mbtree": "0", "x264-params": "cpu-independent=1"}
@@ -37,35 +36,12 @@ def write_clip(root: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
         "vip": _write_vip,
         "ucf101": _write_ucf101,
         "ssv2": _write_ssv2,
+        "vspw": write_vspw,
+        "uvo": write_uvo,
+        "kitti": write_kitti,
     }
     base = root / clip.dataset
     writers[clip.dataset](base / "VIP_Fine" if clip.dataset == "vip" else base, clip, options)
-
-
-def _scene(
-    clip: ClipPlan,
-    options: ToyWorldOptions,
-    fits: Callable[[Scene], bool] | None = None,
-    stretch: float = 1.0,
-    **choices,
-) -> Scene:
-    """The first scene of the clip's random stream that `fits`; `stretch` slows the clock (seconds between
-    frames)."""
-    rng, seconds = clip.rng(options.seed), np.arange(clip.frames) / clip.fps * stretch
-    size = (options.height, clip.width or options.width)
-    for _ in range(TRIES):
-        scene = build_scene(rng, options, action=clip.action, seconds=seconds, size=size, **choices)
-        if fits is None or fits(scene):
-            return scene
-    raise UserError(
-        f"no scene of {clip.dataset} {clip.name} shows all it must in {TRIES} tries: choose a larger picture "
-        "or fewer objects"
-    )
-
-
-def _shown(scene: Scene, t: int) -> np.ndarray:
-    """(n,) pixels that each object 1..n shows in frame `t`."""
-    return np.bincount(object_map(scene, part_map(scene, t)).ravel(), minlength=scene.object_count + 1)[1:]
 
 
 def _encode(path: Path, scene: Scene, fps: int, codec: str, container: str, options: dict, **settings) -> None:
@@ -84,7 +60,7 @@ def _encode(path: Path, scene: Scene, fps: int, codec: str, container: str, opti
 def _write_kinetics(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     path = base / clip.split / folder_name(clip.action) / f"{clip.name}.mp4"
     path.parent.mkdir(parents=True, exist_ok=True)
-    _encode(path, _scene(clip, options), clip.fps, "libx264", "mp4", X264)
+    _encode(path, find_scene(clip, options), clip.fps, "libx264", "mp4", X264)
     if clip.fault == "broken":  # the index (moov atom) is written last: without it nothing can be decoded
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -96,12 +72,12 @@ def _write_davis(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     leaves, tiny = clip.index == 0 and objects > 1, clip.index == 1 and objects > 1
 
     def fits(scene: Scene) -> bool:
-        first, last = _shown(scene, 0), _shown(scene, scene.length - 1)
+        first, last = shown_pixels(scene, 0), shown_pixels(scene, scene.length - 1)
         large_enough = first.min() >= (20 if tiny else 60 * (options.height / 144) ** 2)
         return large_enough and (last.min() == 0 or not leaves)
 
     puppets = 1 if tiny or leaves or objects == 1 else None
-    scene = _scene(clip, options, fits, objects=objects, leaves=leaves, tiny=tiny, puppets=puppets)
+    scene = find_scene(clip, options, fits, objects=objects, leaves=leaves, tiny=tiny, puppets=puppets)
     images, masks, flows = (base / kind / "480p" / clip.name for kind in ("JPEGImages", "Annotations", "Flow"))
     for folder in (images, masks, flows):
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +92,7 @@ def _write_davis(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
 
 def _write_jhmdb(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     """One puppet a clip; in clip 0 it is moved so that a joint lies outside frame 0."""
-    scene = _scene(clip, options, puppets=1)
+    scene = find_scene(clip, options, puppets=1)
     if clip.index == 0:
         _push_out(scene)
     class_name = folder_name(clip.action)
@@ -152,7 +128,7 @@ def vip_class(part_name: str) -> int:
 def _write_vip(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     """Annotated frames only, 25 source frames apart; hats (class 1) are put on late in the first video."""
     late = clip.index == 0
-    scene = _scene(
+    scene = find_scene(
         clip,
         options,
         (lambda scene: "hat" in {p.name for p in scene.parts}) if late else None,
@@ -194,7 +170,7 @@ def _write_ucf101(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     _encode(
         path,
-        _scene(clip, options),
+        find_scene(clip, options),
         clip.fps,
         "mpeg4",
         "avi",
@@ -210,4 +186,4 @@ def _write_ssv2(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     path = base / "videos" / f"{clip.name}.webm"
     path.parent.mkdir(parents=True, exist_ok=True)
     fast = {"deadline": "realtime", "cpu-used": "8", "crf": "30", "b": "0"}
-    _encode(path, _scene(clip, options), clip.fps, "libvpx-vp9", "webm", fast)
+    _encode(path, find_scene(clip, options), clip.fps, "libvpx-vp9", "webm", fast)
