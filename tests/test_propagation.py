@@ -71,8 +71,9 @@ def test_every_preset_agrees_with_the_slow_reading(name, overrides, grid, monkey
     protocol = get_protocol(name, **overrides)
     features, labels = random_video(8 if overrides is SMALL else 4, grid)
     slow = slow_propagate(features, labels, protocol)
-    for scores_at_once in (propagation.SCORES_AT_ONCE, 1):  # all lines in one block, and a block a line
-        monkeypatch.setattr(propagation, "SCORES_AT_ONCE", scores_at_once)
+    for tile, queries_at_once in ((propagation.TILE, propagation.QUERIES_AT_ONCE), (1, 7), (3, 1), (100, 100)):
+        monkeypatch.setattr(propagation, "TILE", tile)
+        monkeypatch.setattr(propagation, "QUERIES_AT_ONCE", queries_at_once)
         fast = list(propagate(features, labels, protocol))
         assert len(fast) == len(slow) and all(frame.shape == labels.shape for frame in fast)
         for a, b in zip(fast, slow, strict=True):
@@ -161,12 +162,14 @@ def test_memory_holds_a_queue_and_frame_0_however_long_the_video(name):
     for _ in propagate(source(), random_video(1, (3, 4))[1], protocol):
         most = max(most, len(alive))
     assert most <= protocol.queue + 1 + 1  # and the one being labelled
-    memory = propagation._Memory(torch.zeros(12, 6), torch.zeros(12, 3), protocol, 4, 3)
+    memory = propagation._Memory(torch.zeros(4, 3, 6), torch.zeros(4, 3, 2), protocol)
     size = memory.features.numel()
     for _ in range(10):
-        memory.push(torch.ones(12, 6), torch.ones(12, 3))
-    assert memory.features.numel() == size == (protocol.queue + 1) * 12 * 6
-    assert memory.features[0].abs().max() == 0 and memory.features[1:].min() == 1  # frame 0 is never overwritten
+        memory.push(torch.ones(4, 3, 6), torch.ones(12, 2))
+    kept = int(protocol.mask_first_frame)  # frame 0 is in the ring where the neighbourhood holds for it
+    assert memory.features.numel() == size == (protocol.queue + kept) * 12 * 6
+    assert memory.features[:, :, kept:].min() == 1 and memory.labels.sum() == 2 * 12 * protocol.queue
+    assert memory.features[:, :, :kept].abs().sum() == 0 and memory.labels[:12].abs().sum() == 0  # never overwritten
 
 
 def test_video_frames_are_read_in_batches_and_not_ahead():

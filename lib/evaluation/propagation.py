@@ -18,7 +18,8 @@ from torch import Tensor
 from lib.errors import UserError
 from lib.evaluation.protocols import Protocol
 
-SCORES_AT_ONCE = 2_000_000  # bounds the memory of one block of similarities (float32: 8 MB)
+TILE = 5  # keys are compared by tiles of this many cells squared, in all slots, each with the queries it can reach
+QUERIES_AT_ONCE = 512  # bounds the memory of the scores that look everywhere in frame 0
 
 
 @torch.no_grad()
@@ -35,99 +36,89 @@ def propagate(features: Iterable[Tensor], first_labels: Tensor, protocol: Protoc
     for index, frame in enumerate(features):
         if tuple(frame.shape[1:]) != grid:
             raise UserError(f"frame {index} has grid {tuple(frame.shape[1:])}, the first labels have {grid}")
-        cells = F.normalize(_to_cells(frame.float()), dim=1)
+        cells = F.normalize(frame.float(), dim=0).permute(1, 2, 0).contiguous()
         if memory is None:
-            memory = _Memory(cells, _to_cells(first_labels.to(cells)), protocol, *sorted(grid, reverse=True))
+            memory = _Memory(cells, first_labels.to(cells).permute(1, 2, 0), protocol)
             yield first_labels.to(cells)
         else:
             labels = memory.label(cells)
             memory.push(cells, labels)
-            yield _from_cells(labels, grid)
-
-
-def _to_cells(frame: Tensor) -> Tensor:
-    """(C, h, w) -> (cells, C), line by line across the longer side, so that bands of lines are contiguous."""
-    lines_first = frame if frame.shape[1] >= frame.shape[2] else frame.transpose(1, 2)
-    return lines_first.flatten(1).T.contiguous()
-
-
-def _from_cells(cells: Tensor, grid: tuple[int, int]) -> Tensor:
-    lines_first = cells.T.reshape(-1, max(grid), min(grid))
-    return lines_first if grid[0] >= grid[1] else lines_first.transpose(1, 2)
+            yield labels.T.unflatten(1, grid)
 
 
 class _Memory:
-    """Features (slots, cells, D), labels (slots, cells, K) of the context. Slot 0: frame 0; others: a ring.
+    """The context: frame 0, kept for good, and a ring of the last frames; their cells' features and labels.
 
-    The grid is `lines` x `width` cells with lines >= width. Cells are compared by blocks of lines: only the
-    band of lines within the radius is read, and a block has SCORES_AT_ONCE scores at most (or is one line).
+    The ring is (h, w, S, D) with the S slots innermost: a tile of cells in all slots is one block of keys, which is
+    compared with the queries around it and with no others. So the work follows the neighbourhood, and the matrix
+    products stay large. Where frame 0 obeys the neighbourhood it is the ring's slot 0, never overwritten.
+
+    A source is a row of `labels`: first the cells of frame 0, then those of the ring, slot by slot within a cell.
     """
 
-    def __init__(self, cells: Tensor, labels: Tensor, protocol: Protocol, lines: int, width: int):
-        self.protocol, self.lines, self.width = protocol, lines, width
+    def __init__(self, cells: Tensor, labels: Tensor, protocol: Protocol):
+        self.protocol, self.grid = protocol, cells.shape[:2]
+        self.first = None if protocol.mask_first_frame else cells.flatten(0, 1)
+        self.kept = int(protocol.mask_first_frame)
+        self.slots = self.kept + protocol.queue
+        self.filled = self.slots if protocol.padded_start else self.kept
         self.pushed = 0
-        self.filled = protocol.queue if protocol.padded_start else 0
-        self.features = cells.repeat(protocol.queue + 1, 1, 1)
-        self.labels = labels.repeat(protocol.queue + 1, 1, 1)
-        band = min(lines, 2 * protocol.radius + 1) * width
-        self.block = max(1, SCORES_AT_ONCE // (max(1, protocol.queue) * band * width))
+        self.features = cells[:, :, None].repeat(1, 1, self.slots, 1)
+        first_labels = labels.flatten(0, 1)
+        self.labels = torch.cat([first_labels, first_labels.repeat_interleave(self.slots, dim=0)])
+        self.num_cells = len(first_labels)
+        tops, lefts = (range(0, side, TILE) for side in self.grid)
+        self.tiles = [self._tile(top, left) for top in tops for left in lefts]
 
     def push(self, cells: Tensor, labels: Tensor) -> None:
-        """Put a frame in the place of the oldest of the queue."""
+        """Put a frame's features (h, w, D) and labels (cells, K) in the place of the oldest of the queue."""
         if self.protocol.queue:
-            slot = 1 + self.pushed % self.protocol.queue
-            self.features[slot], self.labels[slot] = cells, labels
+            slot = self.kept + self.pushed % self.protocol.queue
+            self.features[:, :, slot] = cells
+            self.labels[self.num_cells + slot :: self.slots] = labels
             self.pushed += 1
-            self.filled = max(self.filled, min(self.pushed, self.protocol.queue))
+            self.filled = max(self.filled, min(self.kept + self.pushed, self.slots))
 
     def label(self, cells: Tensor) -> Tensor:
-        """Labels (cells, K) of a frame's normalised features (cells, D)."""
-        starts = range(0, self.lines, self.block)
-        return torch.cat([self._label_block(cells, s, min(s + self.block, self.lines)) for s in starts])
+        """Labels (cells, K) of a frame's normalised features (h, w, D)."""
+        queries = cells.flatten(0, 1)
+        best = queries.new_full((len(queries), self.protocol.top_k), -torch.inf)
+        source = torch.zeros_like(best, dtype=torch.long)
+        for rows, scores, sources in self._candidates(queries):
+            # few queries find anything better in a further block: only those are sorted anew
+            better = (scores.amax(dim=1) > best[rows, -1]).nonzero()[:, 0]
+            rows, scores = rows[better], scores[better]
+            scores, found = scores.topk(min(self.protocol.top_k, scores.shape[1]), dim=1)
+            scores, found = torch.cat([best[rows], scores], dim=1), torch.cat([source[rows], sources[found]], dim=1)
+            best[rows], order = scores.topk(self.protocol.top_k, dim=1)
+            source[rows] = found.gather(1, order)
+        weights = (best / self.protocol.temperature).softmax(dim=1)
+        return torch.einsum("nk,nkc->nc", weights, self.labels[source])
 
-    def _label_block(self, cells: Tensor, start: int, stop: int) -> Tensor:
-        queries = cells[start * self.width : stop * self.width]
-        reach = self.protocol.radius - (self.protocol.shape == "disc")
-        low, high = max(0, start - reach), min(self.lines, stop + reach)
-        allowed = self._allowed(start, stop, low, high, cells.device)
-        last = self.filled + 1
-        if self.protocol.mask_first_frame:
-            found = [self._best(queries, 0, last, low, high, allowed)]
-        else:
-            found = [self._best(queries, 0, 1, 0, self.lines, None)]
-            if last > 1:
-                found.append(self._best(queries, 1, last, low, high, allowed))
-        scores, sources = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
-        scores, order = scores.topk(min(self.protocol.top_k, scores.shape[1]), dim=1)
-        weights = (scores / self.protocol.temperature).softmax(dim=1)
-        labels = self.labels.flatten(0, 1)[sources.gather(1, order)]
-        return torch.einsum("nk,nkc->nc", weights, labels)
+    def _candidates(self, queries: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Blocks of the affinity: query rows (n,), their scores (n, m), and the sources (m,) of the m keys."""
+        if self.first is not None:
+            everywhere = torch.arange(self.num_cells, device=queries.device)
+            for rows in everywhere.split(QUERIES_AT_ONCE):
+                yield rows, queries[rows] @ self.first.T, everywhere
+        if self.filled:
+            for region, rows, far, sources in self.tiles:
+                keys = self.features[region][:, :, : self.filled].flatten(0, 2)
+                scores = queries[rows] @ keys.T
+                scores.view(len(rows), -1, self.filled).masked_fill_(far, -torch.inf)
+                yield rows, scores, sources[:, : self.filled].flatten()
 
-    def _allowed(self, start: int, stop: int, low: int, high: int, device: torch.device) -> Tensor:
-        """Which cells of lines low..high neighbour which cells of lines start..stop: (n, c) bool."""
-        line, column = (torch.arange(n, device=device) for n in (self.lines, self.width))
-        along = (line[start:stop, None, None, None] - line[low:high, None]).abs()
-        across = (column[:, None, None] - column).abs()
+    def _tile(self, top: int, left: int) -> tuple[tuple[slice, slice], Tensor, Tensor, Tensor]:
+        """A tile of c keys: its region, the queries in reach (n,), the pairs too far (n, c, 1), the sources (c, S)."""
+        place = torch.arange(self.num_cells, device=self.labels.device)
+        region = slice(top, top + TILE), slice(left, left + TILE)
+        keys = place.view(self.grid)[region].flatten()
+        width = self.grid[1]
+        down, right = (place[:, None] // width - keys // width).abs(), (place[:, None] % width - keys % width).abs()
         if self.protocol.shape == "disc":
-            near = along**2 + across**2 < self.protocol.radius**2
+            near = down**2 + right**2 < self.protocol.radius**2
         else:
-            near = torch.maximum(along, across) <= self.protocol.radius
-        return near.flatten(2).flatten(0, 1)
-
-    def _best(self, queries, first, last, low, high, allowed) -> tuple[Tensor, Tensor]:
-        """Candidates of slots first..last, lines low..high: scores and flat (slot, cell) indices, (n, m).
-
-        The k best of all slots lie in the k cells whose best score over the slots is highest, so the costly
-        search runs over cells once, not over cells times slots. Exact; ties are broken arbitrarily.
-        """
-        context = self.features[first:last, low * self.width : high * self.width]
-        scores = queries @ context.transpose(1, 2)  # (slots, n, c)
-        best = scores.amax(dim=0)
-        if allowed is not None:
-            best = best.masked_fill(~allowed, -torch.inf)
-        best, cell = best.topk(min(self.protocol.top_k, best.shape[1]), dim=1)
-        scores = scores.gather(2, cell.expand(last - first, -1, -1))
-        scores = scores.masked_fill(best == -torch.inf, -torch.inf)
-        slot = torch.arange(first, last, device=cell.device)[:, None, None]
-        sources = slot * (self.lines * self.width) + low * self.width + cell
-        return tuple(part.permute(1, 0, 2).flatten(1) for part in (scores, sources))
+            near = torch.maximum(down, right) <= self.protocol.radius
+        rows = near.any(dim=1).nonzero()[:, 0]
+        sources = self.num_cells + keys[:, None] * self.slots + torch.arange(self.slots, device=keys.device)
+        return region, rows, ~near[rows, :, None], sources
