@@ -12,6 +12,7 @@ from pathlib import Path
 from lib.errors import UserError, cli
 from lib.runtime import write_json
 from lib.scoring.davis import print_davis, score_davis
+from lib.scoring.jhmdb import GRID, print_jhmdb, score_jhmdb, split_argument
 from lib.scoring.vip import print_vip, score_vip
 
 
@@ -19,36 +20,36 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lib.score", description="Score predicted files.")
     benchmarks = parser.add_subparsers(dest="benchmark", required=True)
 
-    davis = _benchmark(benchmarks, "davis", score_davis, print_davis, "object masks: region J and boundary F")
-    davis.add_argument("--truth", required=True, type=Path, help="DAVIS root: JPEGImages, Annotations, ImageSets")
-    davis.add_argument("--predictions", required=True, type=Path, help="folder of {sequence}/00000.png")
+    davis = benchmarks.add_parser("davis", help="object masks: region J and boundary F")
+    _add_common(davis, score_davis, print_davis, "JPEGImages, Annotations, ImageSets", "{sequence}/00000.png, ids")
     davis.add_argument("--split", default="val", help="list in ImageSets/{year}/ (default: val)")
     davis.add_argument("--year", type=int, help="2017 or 2016 (default: what ImageSets/ holds)")
-    davis.add_argument("--max-frames", type=int, help="score only the first n frames of each sequence")
-    davis.add_argument(
-        "--resized-truth", type=int, nargs=2, metavar=("H", "W"),
-        help="another measure: bring truth and predictions to this size first (CropMAE, RSP: 480 880)",
-    )  # fmt: skip
+    resized = "another measure: bring truth and predictions to this size first (CropMAE and RSP: 480 880)"
+    davis.add_argument("--resized-truth", type=int, nargs=2, metavar=("H", "W"), help=resized)
     davis.add_argument("--workers", type=int, help="sequences at once (default: one a core)")
 
-    vip = _benchmark(benchmarks, "vip", score_vip, print_vip, "body and clothing parts: mIoU")
-    vip.add_argument("--truth", required=True, type=Path, help="VIP root: VIP_Fine, or Images, Annotations, lists")
-    vip.add_argument("--predictions", required=True, type=Path, help="folder of {video}/{stem}.png, class ids")
-    vip.add_argument("--split", default="val", help="list in lists/{split}_videos.txt (default: val)")
-    vip.add_argument("--max-frames", type=int, help="score only the first n annotated frames of each video")
-    vip.add_argument(
-        "--without-first", dest="include_first", action="store_false", help="leave out frame 0, whose parts are given"
-    )
+    jhmdb = benchmarks.add_parser("jhmdb", help="joints: PCK")
+    files = "0.dat, 1.dat, ... in the split's order"
+    _add_common(jhmdb, score_jhmdb, print_jhmdb, "Rename_Images, joint_positions, splits", files)
+    jhmdb.add_argument("--split", default=1, type=split_argument, help="1, 2, 3, all, or a file list (default: 1)")
+    jhmdb.add_argument("--grid", type=int, default=GRID, help=f"cells a side that the files count in (default: {GRID})")
+
+    vip = benchmarks.add_parser("vip", help="body and clothing parts: mIoU")
+    _add_common(vip, score_vip, print_vip, "VIP_Fine, or its Images, Annotations, lists", "{video}/{stem}.png, ids")
+    vip.add_argument("--split", default="val", help="list lists/{split}_videos.txt (default: val)")
+    without = "leave out frame 0, whose parts are given (published numbers include it)"
+    vip.add_argument("--without-first", dest="include_first", action="store_false", help=without)
     vip.add_argument("--workers", type=int, help="videos at once (default: one a core)")
     return parser
 
 
-def _benchmark(benchmarks, name: str, score: Callable[..., dict], show: Callable, help: str) -> argparse.ArgumentParser:
-    """A subcommand. Every other argument that it gets is one of the function `score`'s, by name."""
-    parser = benchmarks.add_parser(name, help=help)
-    parser.add_argument("--json", type=Path, help="also write the result to this file")
+def _add_common(parser: argparse.ArgumentParser, score: Callable[..., dict], show: Callable, root: str, files: str):
+    """What every benchmark has. The arguments are those of the function `score`, by name, and --json."""
     parser.set_defaults(score=score, show=show)
-    return parser
+    parser.add_argument("--truth", required=True, type=Path, metavar="ROOT", help=f"folder that holds {root}")
+    parser.add_argument("--predictions", required=True, type=Path, metavar="DIR", help=f"folder of {files}")
+    parser.add_argument("--max-frames", type=int, metavar="N", help="score only the first N frames of each video")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to this file")
 
 
 @cli

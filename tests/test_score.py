@@ -154,6 +154,77 @@ def test_every_fault_is_one_line_and_writes_no_scores(scene, tmp_path, capsys, m
     assert not out.exists()
 
 
+def damaged(path):
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+TRUTH_BREAK = {
+    r"Annotations.480p.zebra.00003.png: missing annotation of zebra \(1 missing\)": lambda t, z: t.unlink(),
+    "00003.png: damaged image": lambda t, z: damaged(t),
+    "00003.png: not a readable image": lambda t, z: t.write_bytes(b""),
+    "zebra.00003.jpg: not a readable image": lambda t, z: z.write_bytes(b"no image"),
+    "00003.png: 60x40 pixels, but its frame .*00003.jpg has 30x20": lambda t, z: Image.new("RGB", (30, 20)).save(z),
+    "00003.png: 30x20 pixels, but its frame .* has 60x40": lambda t, z: write_png(t, np.zeros((20, 30))),
+    "00000.png: 60x40 pixels, but its frame .*00000.jpg has 90x48": lambda t, z: shutil.copy(
+        z.parents[1] / "ant" / "00000.jpg", z.with_name("00000.jpg")
+    ),
+    r"00000.png: ids in the first frame must be 1, 2, ... without gaps, not \[2\]": lambda t, z: write_png(
+        t.with_name("00000.png"), 2 * np.array(Image.open(t.with_name("00000.png")))
+    ),
+    r"00000.png: ids in the first frame must be .* not \[\]": lambda t, z: write_png(
+        t.with_name("00000.png"), np.zeros((40, 60))
+    ),
+}
+
+
+@pytest.mark.parametrize("message", TRUTH_BREAK)
+def test_every_fault_of_the_truth_is_one_line_and_writes_no_scores(scene, tmp_path, capsys, message):
+    truth, predictions, _ = scene
+    out = tmp_path / "scores.json"
+    frame = truth / "JPEGImages" / "480p" / "zebra" / "00003.jpg"
+    TRUTH_BREAK[message](truth / "Annotations" / "480p" / "zebra" / "00003.png", frame)
+    assert main(["davis", "--truth", str(truth), "--predictions", str(predictions), "--json", str(out)]) == 2
+    printed = capsys.readouterr()
+    assert re.search(message, printed.err) and printed.err.count("\n") == 1 and printed.out == ""
+    assert not out.exists()
+
+
+def test_a_truth_resized_before_scoring_equals_resized_files(scene, tmp_path, capsys):
+    """The same numbers as from a data set that was resized on disk, as CropMAE and RSP do it, and from large files."""
+    truth, predictions, sequences = scene
+    size = (64, 84)  # no pixel's centre lies exactly between two ids
+
+    def resized(masks):
+        lines, columns = (np.arange(n) + 0.5 for n in size)
+        height, width = masks.shape[1:]
+        return masks[:, (lines * height / size[0]).astype(int)][:, :, (columns * width / size[1]).astype(int)]
+
+    small = {name: np.roll(masks, -2, axis=2) for name, masks in sequences.items()}
+    on_disk = make_davis(tmp_path / "resized", {name: resized(masks) for name, masks in sequences.items()})
+    large = write_predictions(tmp_path / "large", {name: resized(masks) for name, masks in small.items()})
+    expected = score_davis(on_disk, large)
+    for folder in (predictions, large):
+        result = score_davis(truth, folder, resized_truth=size)
+        assert result.pop("resized_truth") == [64, 84]
+        assert result == expected
+    assert expected["J_mean"] != score_davis(truth, predictions)["J_mean"]
+    with pytest.raises(UserError, match="84x64 pixels, but the annotation has"):
+        score_davis(truth, large)
+    out = tmp_path / "scores.json"
+    command = ["davis", "--truth", str(truth), "--predictions", str(large), "--json", str(out)]
+    assert main([*command, "--resized-truth", "64", "84"]) == 0
+    assert json.loads(out.read_text()) == {**expected, "resized_truth": [64, 84]}
+    assert "resized to 64 x 84 (H x W)" in capsys.readouterr().out
+    with pytest.raises(UserError, match="resized_truth must be"):
+        score_davis(truth, predictions, resized_truth=(0, 84))
+
+
+def test_a_folder_is_no_place_for_the_result(scene, tmp_path, capsys):
+    truth, predictions, _ = scene
+    assert main(["davis", "--truth", str(truth), "--predictions", str(predictions), "--json", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"error: --json {tmp_path}: a folder; name a file\n"
+
+
 def test_wrong_values_are_named(scene):
     truth, predictions, _ = scene
     for values, message in (

@@ -41,8 +41,10 @@ def score_davis(
     whatever is missing, unreadable, or does not fit the truth.
     """
     check_options(predictions, workers=workers, max_frames=max_frames)
-    if resized_truth is not None and min(resized_truth) < 2:
-        raise UserError(f"resized_truth must be a height and a width of 2 or more, not {resized_truth}")
+    if resized_truth is not None:
+        resized_truth = tuple(resized_truth)
+        if len(resized_truth) != 2 or min(resized_truth) < 2:
+            raise UserError(f"resized_truth must be a height and a width of 2 or more, not {resized_truth}")
     dataset, predictions = DavisDataset(truth, split, year), Path(predictions)
     for sequence in dataset:
         if len(sequence.stems[:max_frames]) < 3:
