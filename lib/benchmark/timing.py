@@ -1,0 +1,53 @@
+"""What every benchmark shares: fair timing of alternatives, peak memory, and the conditions a number holds under."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+from lib.errors import UserError
+from lib.runtime import hardware
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+
+def best_times(alternatives: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The shortest of `rounds` runs of each alternative, seconds of wall-clock time.
+
+    All take turns in every round, so that a machine that slows down or has other work does not favour one of them;
+    the shortest run is the one with the least of that. On a GPU the work is waited for.
+    Raises UserError if `rounds` is below 1.
+    """
+    if rounds < 1:
+        raise UserError(f"rounds must be 1 or more, not {rounds}")
+    best = dict.fromkeys(alternatives, float("inf"))
+    for _ in range(rounds):
+        for name, run in alternatives.items():
+            _wait()
+            start = time.perf_counter()
+            run()
+            _wait()
+            best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def peak_memory_mb() -> float | None:
+    """The most memory this process has held at once so far, MB (2**20 bytes); None where the system does not say."""
+    if resource is None:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes, Linux kilobytes
+
+
+def conditions() -> dict[str, str | int]:
+    """What a time depends on besides the code: the device in words, and the threads of PyTorch."""
+    return {"hardware": hardware(), "torch_threads": torch.get_num_threads()}
