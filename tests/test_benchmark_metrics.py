@@ -68,6 +68,7 @@ def test_the_benchmark_measures_both_ways(capsys):
     assert 0 < result["mean_J"] < 1
     assert result["ratio"] == result["reference_seconds"] / result["score_sequence_seconds"]
     assert min(value for name, value in result.items() if "seconds" in name) > 0
+    metrics.show(result)
     printed = capsys.readouterr().out
     assert all(name in printed for name in result)
 
@@ -119,9 +120,10 @@ def test_alternatives_take_turns_and_the_best_counts():
 
 def test_peak_memory_grows_with_what_is_held():
     before = timing.peak_memory_mb()
-    held = np.ones(2**20 * 400, np.uint8)  # touched, so it is really there
+    held = np.ones(2**20 * 100, np.uint8)  # touched, so it is really there
     after = timing.peak_memory_mb()
-    assert held[-1] == 1 and after >= 400 and after >= before
+    assert held[-1] == 1 and after >= before
+    assert 100 <= after < 100_000  # a wrong unit is a factor of 1024
 
 
 def test_conditions_name_the_machine():

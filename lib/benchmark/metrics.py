@@ -103,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    """Measure, print and return the result; see the module's head. Raises UserError for options that leave nothing."""
+    """Measure and return the result; see the module's head. Raises UserError for options that leave nothing."""
     smallest = {"max_frames": 3, "sequences": 1, "objects": 1, "compared": 1, "rounds": 1}
     for name, least in smallest.items():
         if getattr(args, name) < least:
@@ -126,10 +126,13 @@ def run(args: argparse.Namespace) -> dict:
             if len(pairs) < args.compared:
                 pairs.append((truth[SCORED], predicted[SCORED], sequence.num_objects))
         result = {**_loops(pairs, args.rounds), **_workers(root, late, args)}
-    result |= {"peak_memory_mb": peak_memory_mb(), **conditions()}
+    return {**result, "peak_memory_mb": peak_memory_mb(), **conditions()}
+
+
+def show(result: dict) -> None:
+    """Print what `run` returned."""
     for name, value in result.items():
-        print(f"{name:28} {value:.6g}" if isinstance(value, float) else f"{name:28} {value}")
-    return result
+        print(f"{name:30} {value:.6g}" if isinstance(value, float) else f"{name:30} {value}")
 
 
 def _loops(pairs: list[tuple[np.ndarray, np.ndarray, int]], rounds: int) -> dict:
