@@ -6,6 +6,7 @@ two-dimensional sine-cosine table; they are added before patches are dropped, th
 Shapes: `B` batch, `H W` pixels, `P` patch side, `h w` patch grid, `N` = h*w patches, `K` kept patches, `D` width.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -46,15 +47,25 @@ class ViTEncoder(nn.Module):
         image_size: side in pixels of the square frames it is trained on; others run with resized positions.
         patch_size: P.
         embed_dim, depth, num_heads, mlp_ratio: as in timm.
+        resize: how the position table is brought to another grid; other people's weights expect their own way.
     """
 
+    has_cls = True  # whoever reads attention asks; other encoders may have none
+
     def __init__(
-        self, image_size: int, patch_size: int, embed_dim: int, depth: int, num_heads: int, mlp_ratio: float = 4.0
+        self,
+        image_size: int,
+        patch_size: int,
+        embed_dim: int,
+        depth: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        resize: Callable[[Tensor, tuple[int, int], tuple[int, int]], Tensor] = resize_positions,
     ):
         super().__init__()
         if embed_dim % num_heads:
             raise UserError(f"embed_dim {embed_dim} is no multiple of num_heads {num_heads}")
-        self.patch_size = patch_size
+        self.patch_size, self.resize = patch_size, resize
         self.grid = grid_of(image_size, image_size, patch_size)
         self.patch_embed = PatchEmbed(None, patch_size, in_chans=3, embed_dim=embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
@@ -69,7 +80,7 @@ class ViTEncoder(nn.Module):
     def embed(self, images: Tensor) -> Tensor:
         """Patch tokens with their positions: float (B, 3, H, W) -> (B, N, D). UserError for a part of a patch."""
         grid = grid_of(*images.shape[-2:], self.patch_size)
-        positions = resize_positions(self.pos_embed[0, 1:], self.grid, grid)
+        positions = self.resize(self.pos_embed[0, 1:], self.grid, grid)
         return self.patch_embed(images) + positions
 
     def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
@@ -91,10 +102,7 @@ class ViTEncoder(nn.Module):
         `block` counts from 1; -1 is the last. The final LayerNorm follows whichever block is chosen (protocols take
         the last block's normed tokens; earlier blocks are read the same way). UserError when there is no such block.
         """
-        depth = len(self.blocks)
-        last = depth if block == -1 else block
-        if not 1 <= last <= depth:
-            raise UserError(f"block {block} does not exist: choose 1 to {depth}, or -1 for the last")
+        last = block_number(block, len(self.blocks))
         grid = grid_of(*images.shape[-2:], self.patch_size)
         tokens = self._attach_cls(self.embed(images))
         for layer in self.blocks[:last]:
@@ -104,6 +112,14 @@ class ViTEncoder(nn.Module):
     def _attach_cls(self, tokens: Tensor) -> Tensor:
         cls = self.cls_token + self.pos_embed[:, :1]
         return torch.cat([cls.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+
+
+def block_number(block: int, depth: int) -> int:
+    """The number from 1 to `depth` that `block` means, where -1 is the last; UserError when there is no such block."""
+    number = depth if block == -1 else block
+    if not 1 <= number <= depth:
+        raise UserError(f"block {block} does not exist: choose 1 to {depth}, or -1 for the last")
+    return number
 
 
 def initialize(module: nn.Module) -> None:

@@ -88,16 +88,26 @@ def sincos_positions(embed_dim: int, grid: tuple[int, int]) -> Tensor:
     return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1).float()
 
 
-def resize_positions(positions: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
+def resize_positions(
+    positions: Tensor,
+    old_grid: tuple[int, int],
+    new_grid: tuple[int, int],
+    nudge: float = 0.0,
+    antialias: bool = False,
+) -> Tensor:
     """Bicubic interpolation of a position table (N, D) from `old_grid` to `new_grid` -> (h*w, D).
 
     What DINO and CropMAE do to run on frames of another size than they were trained on. The alternative, a new
-    sine-cosine table, shows the encoder positions it has never seen.
+    sine-cosine table, shows the encoder positions it has never seen. `nudge` is added to the new sides when the scale
+    is computed, which moves the samples a little: DINO and CropMAE use 0.1. `antialias` as timm does, which also
+    takes another cubic kernel.
     """
     if old_grid == new_grid:
         return positions
     table = rearrange(positions, "(h w) d -> 1 d h w", h=old_grid[0])
-    table = F.interpolate(table, size=new_grid, mode="bicubic", align_corners=False)
+    scale = tuple((new + nudge) / old for new, old in zip(new_grid, old_grid, strict=True))
+    target = {"scale_factor": scale} if nudge else {"size": new_grid}
+    table = F.interpolate(table, **target, mode="bicubic", align_corners=False, antialias=antialias)
     return rearrange(table, "1 d h w -> (h w) d")
 
 

@@ -1,0 +1,164 @@
+"""Encoders with other people's weights, and with this project's own, behind one interface.
+
+An encoder has `features(images, block=-1)`, float (B, 3, H, W) ImageNet-normalised -> (B, D, h, w), and `patch_size`,
+`blocks` and `has_cls`, which attention maps need. A plain ViT from a file becomes a `ViTEncoder`; a timm model stays
+timm's own, behind `TimmEncoder`.
+
+Shapes: `B` batch, `H W` pixels, `P` patch side, `h w` patch grid, `N` = h*w patches, `D` width.
+"""
+
+import difflib
+import math
+import re
+from pathlib import Path
+
+import timm
+import torch
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from lib.errors import UserError
+from lib.models.checkpoint_formats import Checkpoint, encoder_tensors, read_tensors
+from lib.models.vit import ViTEncoder, block_number
+from lib.tokens.patches import IMAGENET_MEAN, IMAGENET_STD, grid_of
+
+SUFFIXES = {".pth", ".pt", ".safetensors", ".bin", ".ckpt", ".tar"}
+HEAD_WIDTH = 64  # of the field's ViTs, whatever their width ...
+USUAL_HEADS = {1280: 16}  # ... but for ViT-H
+# Width, patch side, grid and MLP are read off these; the number is that of their dimensions.
+TELLING = {"patch_embed.proj.weight": 4, "pos_embed": 3, "blocks.0.mlp.fc1.weight": 2}
+
+
+class TimmEncoder(nn.Module):
+    """timm's own ViT behind the interface of `ViTEncoder`: registers, layer scale, rotary positions and all.
+
+    `model` must be a VisionTransformer or Eva with dynamic image size. Frames are given ImageNet-normalised and
+    brought to the model's own mean and deviation here. Positions are resized as timm does it.
+    """
+
+    def __init__(self, model: VisionTransformer | Eva):
+        super().__init__()
+        self.model, self.blocks = model, model.blocks
+        self.patch_size = model.patch_embed.patch_size[0]
+        self.has_cls = model.cls_token is not None
+        # Models that pool the patches have their final norm behind the pooling; here it is given each token.
+        self.norm = model.fc_norm if isinstance(model.norm, nn.Identity) else model.norm
+        mean, std = (torch.tensor(model.pretrained_cfg[name]).view(3, 1, 1) for name in ("mean", "std"))
+        self.register_buffer("scale", torch.tensor(IMAGENET_STD).view(3, 1, 1) / std, persistent=False)
+        self.register_buffer("shift", (torch.tensor(IMAGENET_MEAN).view(3, 1, 1) - mean) / std, persistent=False)
+
+    def features(self, images: Tensor, block: int = -1) -> Tensor:
+        """Feature grid: float (B, 3, H, W) -> (B, D, h, w); block and errors as in `ViTEncoder.features`."""
+        last = block_number(block, len(self.blocks))
+        grid_of(*images.shape[-2:], self.patch_size)
+        (features,) = self.model.forward_intermediates(
+            images * self.scale + self.shift, indices=[last - 1], stop_early=True, intermediates_only=True
+        )
+        return self.norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def load_encoder(
+    path_or_name: str | Path, num_heads: int | None = None, timm_model: str | None = None
+) -> ViTEncoder | TimmEncoder:
+    """An encoder with trained weights, in evaluation mode on the CPU.
+
+    Args:
+        path_or_name: a file (.pth, .pt, .safetensors) in one of the formats of `checkpoint_formats.py`, or the name of
+            a timm ViT, whose weights come from the Hugging Face cache or are downloaded into it.
+        num_heads: no tensor tells it. By default what the file says of its model, else one head for each 64 channels
+            (ViT-H: 16), as the field's ViTs have.
+        timm_model: fill this timm model from the file: for ViTs that are not plain (layer scale, registers, ...).
+
+    A plain ViT's file must hold each of the encoder's tensors, and no stranger besides what its format is known to
+    carry (decoder, head, projector); `encoder.format` names the format. Position tables, learned or fixed, are the
+    file's own; for frames of another size they are resized as the format's own evaluation does. Files are taken to
+    expect ImageNet-normalised frames; some of timm's models do not, and by their names they are given their own.
+    Raises UserError, one line, for a missing, damaged, unsafe, unknown or unfit file and for an unknown name.
+    """
+    path = Path(path_or_name).expanduser()
+    named = isinstance(path_or_name, str) and not re.search(r"[/\\]", path_or_name) and path.suffix not in SUFFIXES
+    if named and timm_model is None and not path.is_file():
+        timm_model, path = path_or_name, None
+    if timm_model and num_heads is not None:
+        raise UserError(f"num_heads is not to choose for timm's {timm_model}: leave it out")
+    checkpoint = read_tensors(path) if path else None
+    if timm_model:
+        return TimmEncoder(_timm_vit(timm_model, path, checkpoint)).eval()
+    return _plain_vit(path, checkpoint, num_heads).eval()
+
+
+def _plain_vit(path: Path, checkpoint: Checkpoint, num_heads: int | None) -> ViTEncoder:
+    format, tensors = encoder_tensors(path, checkpoint)
+    if lacking := [name for name, ndim in TELLING.items() if name not in tensors or tensors[name].ndim != ndim]:
+        raise _misfit(path, format.name, {"missing or misshapen": lacking})
+    kernel, positions, hidden = (tensors[name] for name in TELLING)
+    width, side = len(kernel), math.isqrt(max(0, positions.shape[1] - 1))
+    if side < 1 or side**2 + 1 != positions.shape[1]:
+        raise UserError(f"{path}: {positions.shape[1]} positions are no class token and a square grid: not a plain ViT")
+    with torch.device("meta"):  # the file's tensors are put in place of what would be initialised
+        encoder = ViTEncoder(
+            image_size=side * kernel.shape[-1],
+            patch_size=kernel.shape[-1],
+            embed_dim=width,
+            depth=len({name.split(".")[1] for name in tensors if re.match(r"blocks\.\d+\.", name)}),
+            num_heads=_heads(path, width, checkpoint.settings.get("num_heads") if num_heads is None else num_heads),
+            mlp_ratio=(len(hidden) + 0.5) / width,  # the half: int(width * ratio) must not fall short
+            resize=format.resize,
+        )
+    wanted = encoder.state_dict()
+    problems = {
+        "missing": [name for name in wanted if name not in tensors],
+        "unexpected": [name for name in tensors if name not in wanted],
+        "misshapen": [name for name in wanted if name in tensors and tensors[name].shape != wanted[name].shape],
+    }
+    if any(problems.values()):
+        raise _misfit(path, format.name, problems)
+    encoder.load_state_dict(tensors, assign=True)
+    encoder.format = format.name
+    return encoder
+
+
+def _heads(path: Path, width: int, chosen: int | None) -> int:
+    if chosen is None and width % HEAD_WIDTH:
+        raise UserError(f"{path} does not tell the heads of its encoder, {width} wide: give num_heads")
+    heads = USUAL_HEADS.get(width, width // HEAD_WIDTH) if chosen is None else chosen
+    if not isinstance(heads, int) or heads < 1 or width % heads:
+        raise UserError(
+            f"{path}: its encoder, {width} wide, has no {heads} heads: give num_heads, a divisor of {width}"
+        )
+    return heads
+
+
+def _misfit(path: Path, format: str, problems: dict[str, list[str]]) -> UserError:
+    words = [
+        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for kind, names in problems.items()
+        if names
+    ]
+    return UserError(
+        f"{path}, read as {format}, is no plain ViT: tensors {', '.join(words)}; if timm has the model, name timm_model"
+    )
+
+
+def _timm_vit(name: str, path: Path | None, checkpoint: Checkpoint | None) -> VisionTransformer | Eva:
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, {*timm.list_models(), *timm.list_models(pretrained=True)}, n=3)
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        raise UserError(f"unknown timm model {name!r}: {hint}give a file of weights or a ViT of timm.list_models()")
+    options = {}
+    if checkpoint:
+        tensors = {key: tensor for key, tensor in checkpoint.tensors.items() if not key.startswith("head.")}
+        options = {"num_classes": 0, "pretrained_cfg_overlay": {"state_dict": tensors, "num_classes": 0}}
+    try:  # with as many classes as the weights have, timm insists on every tensor
+        model = timm.create_model(name, pretrained=True, dynamic_img_size=True, **options)
+    except TypeError as error:
+        raise UserError(f"timm's {name} is no ViT on one grid of patches: choose another") from error
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        source = f"{path} does not fill timm's {name}" if path else f"no weights for timm's {name}"
+        raise UserError(f"{source} ({type(error).__name__}: {reason})") from error
+    if not isinstance(model, VisionTransformer | Eva):
+        raise UserError(f"timm's {name} is no ViT on one grid of patches: choose another")
+    model.reset_classifier(0)
+    return model
