@@ -24,19 +24,21 @@ from scipy.spatial import cKDTree
 
 from lib.data.images import davis_palette
 from lib.errors import UserError
-from lib.toyworld import ToyWorldOptions, ensure_toy_world, render_clip
+from lib.toyworld import DATASETS, ToyWorldOptions, ensure_toy_world, render_clip
 from lib.toyworld import generate as generate_module
 from lib.toyworld.actions import ACTIONS, JOINTS, affine, apply, compose
 from lib.toyworld.cast import Part
+from lib.toyworld.complex_writers import _hide
 from lib.toyworld.layouts import folder_name, plan
 from lib.toyworld.render import flow_truth, inverse, local_coordinates, part_map, signed_distance
 from lib.toyworld.scene import Scene, build_scene
+from lib.toyworld.staging import shown_pixels
 from lib.toyworld.writers import _hats_late, _push_out
 
 SCRIPT = Path(__file__).resolve().parent.parent / "data_scripts" / "make_toy_world.py"
 TINY = ToyWorldOptions(
     height=72, width=96, kinetics_train=1, kinetics_val=1, kinetics_frames=60, davis_train=1, davis_val=3,
-    davis_frames=30, small_clips=2, small_frames=25,
+    davis_frames=30, small_clips=2, small_frames=25, uvo_videos=2, uvo_frames=6,
 )  # fmt: skip
 
 
@@ -77,6 +79,12 @@ def test_the_number_of_processes_and_of_data_sets_changes_nothing(world, tmp_pat
     alone = ensure_toy_world(tmp_path / "alone", replace(TINY, datasets=("kinetics400", "jhmdb")), workers=1)
     for name in ("kinetics400", "jhmdb"):
         assert digests(alone / name) == digests(world / name)
+
+
+def test_data_sets_are_numbered_for_good():
+    """A clip's content follows from its data set's place in the list: a change would change worlds that exist."""
+    assert DATASETS[:6] == ("kinetics400", "davis2017", "jhmdb", "vip", "ucf101", "ssv2")
+    assert DATASETS[6:9] == ("vspw", "uvo", "kitti")
 
 
 def test_a_seed_changes_every_clip_and_its_name():
@@ -235,6 +243,74 @@ def test_ssv2_json_files_and_videos(world):
     assert sorted(ids) == sorted(p.stem for p in (base / "videos").glob("*.webm"))
     with av.open(str(base / "videos" / f"{ids[0]}.webm")) as video:
         assert video.streams.video[0].codec_context.name == "vp9" and len(list(video.decode(video=0))) == 25
+
+
+def test_vspw_layout_and_its_empty_picture(world):
+    base = world / "vspw"
+    names = lines(base / "val.txt")
+    assert len(names) == 2 and (base / "train.txt").read_text() == (base / "test.txt").read_text() == ""
+    classes = json.loads((base / "label_num_dic_final.json").read_text())
+    empty = 0
+    for name in names:
+        frames, masks = (sorted((base / "data" / name / kind).iterdir()) for kind in ("origin", "mask"))
+        assert [p.name for p in frames] == [f"{t:08d}.jpg" for t in range(1, 13)]
+        assert [p.stem for p in masks] == [p.stem for p in frames]
+        empty += sum(p.stat().st_size == 0 for p in frames)
+        assert all({*map(str, np.unique(Image.open(p)))} <= {*classes.values(), "255"} for p in masks)
+    assert empty == 1 and classes["others"] == "0" and classes["person"] == "61"
+
+
+def test_uvo_layout_and_its_null_mask(world):
+    base = world / "uvo"
+    content = json.loads((base / "VideoDenseSet" / "UVO_video_val_dense.json").read_text())
+    assert sorted(content) == ["annotations", "categories", "videos"] and len(content["videos"]) == 2
+    for video in content["videos"]:
+        assert video["file_names"] == [f"{video['ytid']}/{t}.png" for t in range(6)]
+        sizes = {Image.open(base / "uvo_videos_dense_frames" / name).size for name in video["file_names"]}
+        assert sizes == {(video["width"], video["height"])}
+    assert [found["video_id"] for found in content["annotations"]] == [1, 2, 2]
+    nulls = [[rle is None for rle in found["segmentations"]] for found in content["annotations"]]
+    assert nulls[2] == [t == 3 for t in range(6)] and not any(found[0] for found in nulls)
+
+
+def test_a_hidden_puppet_is_away_in_one_frame_and_back_in_the_next():
+    scene = build_scene(
+        np.random.default_rng(1), TINY, action="bowing", seconds=np.arange(3) / 15, objects=3, puppets=3, crowd=True
+    )
+    before = [shown_pixels(scene, t) for t in range(3)]
+    assert min(shown.min() for shown in before) > 0
+    _hide(scene, 2, 1)
+    assert shown_pixels(scene, 1)[1] == 0 and joints_outside_their_limbs(scene) != []
+    np.testing.assert_array_equal([shown_pixels(scene, t) for t in (0, 2)], [before[0], before[2]])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 8])
+def test_a_crowd_fills_the_picture_and_every_puppet_stands_apart(count):
+    rng = np.random.default_rng(count)
+    scene = build_scene(
+        rng, ToyWorldOptions(), action="bowing", seconds=np.zeros(1), objects=count, puppets=count, crowd=True
+    )
+    assert scene.puppets == list(range(1, count + 1)) == sorted({part.object_id for part in scene.parts})
+    bellies = np.stack([joints[0, JOINTS.index("belly")] for joints in scene.joints])
+    gaps = np.hypot(*(bellies[:, None] - bellies[None]).transpose(2, 0, 1)) + 1000 * np.eye(count)
+    assert gaps.min() > 20
+    rows = {round(float(y) / 20) for y in bellies[:, 1]}
+    assert (np.ptp(bellies[:, 1]) > 40) == (count > 3) and len(rows) <= 4
+
+
+def test_kitti_layout_and_its_region_to_ignore(world):
+    base = world / "kitti"
+    folders = [base / "training" / "image_02", base / "instances", base / "panoptic_maps" / "val"]
+    frames, mots, step = ([Image.open(p) for p in sorted((folder / "0002").iterdir())] for folder in folders)
+    assert [Path(image.filename).name for image in mots] == [f"{t:06d}.png" for t in range(25)]
+    assert len(frames) == len(step) == 25
+    assert {image.size for image in frames + mots + step} == {(159, 48)}
+    ids = np.stack([np.asarray(image) for image in mots])
+    assert ids.dtype == np.uint16 and set(np.unique(ids // 1000)) == {0, 1, 2, 10} and set(ids[ids >= 3000]) == {10000}
+    panoptic = np.stack([np.asarray(image) for image in step])
+    np.testing.assert_array_equal(panoptic[..., 0] == 255, ids == 10000)
+    np.testing.assert_array_equal(panoptic[..., 2], np.where(ids == 10000, 0, ids % 1000))
+    np.testing.assert_array_equal(panoptic[..., 0] == 11, ids // 1000 == 2)
 
 
 # --- truth --------------------------------------------------------------------------------------------------
@@ -430,6 +506,48 @@ def test_another_world_or_something_else_is_refused_in_one_line(world, tmp_path)
     assert (tmp_path / "photos" / "mine.jpg").read_text() == (tmp_path / "file").read_text() == "keep me"
 
 
+def test_a_world_gets_the_data_sets_it_lacks(world, tmp_path):
+    """As one made before they existed: its manifest knows neither them nor their options."""
+    root = ensure_toy_world(tmp_path / "old", replace(TINY, datasets=("jhmdb", "vip")), workers=1)
+    manifest = json.loads((root / "manifest.json").read_text())
+    for name in ("uvo_videos", "uvo_frames"):
+        del manifest["options"][name]
+    (root / "manifest.json").write_text(json.dumps(manifest))
+    times = {path: path.stat().st_mtime_ns for name in ("jhmdb", "vip") for path in (root / name).rglob("*")}
+    ensure_toy_world(root, replace(TINY, datasets=("jhmdb", "kitti", "uvo")), workers=2)
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    for name in ("jhmdb", "vip", "kitti", "uvo"):
+        assert digests(root / name) == digests(world / name)
+    manifest = json.loads((root / "manifest.json").read_text())
+    assert manifest["options"]["datasets"] == ["jhmdb", "vip", "kitti", "uvo"] == list(manifest["files"])
+    assert manifest["options"]["uvo_frames"] == 6
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    with pytest.raises(UserError, match="uvo_frames is 6, wanted 7"):
+        ensure_toy_world(root, replace(TINY, uvo_frames=7))
+
+
+def test_adding_fails_without_a_trace_and_overwrites_nothing(tmp_path, monkeypatch):
+    small, larger = (replace(TINY, datasets=names) for names in (("jhmdb",), ("jhmdb", "vspw")))
+    root = ensure_toy_world(tmp_path / "world", small, workers=1)
+    before = digests(root)
+    with pytest.raises(UserError, match="seed is 0, wanted 3"):
+        ensure_toy_world(root, replace(larger, seed=3), workers=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(generate_module, "write_lists", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+        with pytest.raises(OSError, match="no space"):
+            ensure_toy_world(root, larger, workers=1)
+    assert digests(root) == before and [path.name for path in tmp_path.iterdir()] == ["world"]
+    (root / "vspw").mkdir()
+    (root / "vspw" / "mine.jpg").write_text("keep me")
+    with pytest.raises(UserError, match="vspw is there, but not in the manifest") as error:
+        ensure_toy_world(root, larger, workers=1)
+    assert "\n" not in str(error.value) and (root / "vspw" / "mine.jpg").read_text() == "keep me"
+    (root / "vspw" / "mine.jpg").unlink()
+    (root / "vspw").rmdir()
+    ensure_toy_world(root, larger, workers=1)
+    assert len(lines(root / "vspw" / "val.txt")) == 2
+
+
 def test_a_world_that_lost_files_is_refused(tmp_path):
     options = replace(TINY, datasets=("jhmdb",))
     root = ensure_toy_world(tmp_path / "world", options, workers=1)
@@ -473,6 +591,8 @@ def test_a_killed_generation_does_not_pass_for_complete(tmp_path):
         (["--root", "w", "--datasets", "davis2016"], "unknown data set 'davis2016': did you mean 'davis2017'"),
         (["--root", "w", "--width", "97"], "width 97"),
         (["--root", "w", "--difficulty", "2"], "difficulty 2.0"),
+        (["--root", "w", "--uvo_videos", "0"], "uvo_videos 0 is too small: use 1 or more"),
+        (["--root", "w", "--uvo_frames", "5"], "uvo_frames 5 is too small: use 6 or more"),
         ([], "nothing to do"),
         (["--figure", "f.jpg"], "f.jpg"),
     ],
