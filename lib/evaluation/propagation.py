@@ -110,15 +110,21 @@ class _Memory:
 
     def _tile(self, top: int, left: int) -> tuple[tuple[slice, slice], Tensor, Tensor, Tensor]:
         """A tile of c keys: its region, the queries in reach (n,), the pairs too far (n, c, 1), the sources (c, S)."""
-        place = torch.arange(self.num_cells, device=self.labels.device)
+        device, radius = self.labels.device, self.protocol.radius
+        place = torch.arange(self.num_cells, device=device).view(self.grid)
         region = slice(top, top + TILE), slice(left, left + TILE)
-        keys = place.view(self.grid)[region].flatten()
-        width = self.grid[1]
-        down, right = (place[:, None] // width - keys // width).abs(), (place[:, None] % width - keys % width).abs()
+        around = tuple(slice(max(0, part.start - radius), part.stop + radius) for part in region)
+        down, right = (
+            (torch.arange(side, device=device)[wide, None] - torch.arange(side, device=device)[part]).abs()
+            for side, wide, part in zip(self.grid, around, region, strict=True)
+        )
+        down, right = down[:, None, :, None], right[None, :, None, :]
         if self.protocol.shape == "disc":
-            near = down**2 + right**2 < self.protocol.radius**2
+            near = down**2 + right**2 < radius**2
         else:
-            near = torch.maximum(down, right) <= self.protocol.radius
-        rows = near.any(dim=1).nonzero()[:, 0]
-        sources = self.num_cells + keys[:, None] * self.slots + torch.arange(self.slots, device=keys.device)
-        return region, rows, ~near[rows, :, None], sources
+            near = torch.maximum(down, right) <= radius
+        near = near.flatten(2).flatten(0, 1)
+        reached = near.any(dim=1)
+        slots = torch.arange(self.slots, device=device)
+        sources = self.num_cells + place[region].flatten()[:, None] * self.slots + slots
+        return region, place[around].flatten()[reached], ~near[reached, :, None], sources
