@@ -1,0 +1,1 @@
+"""Benchmarks: each prints and returns ratios of one run, taken in turns on one machine."""

@@ -1,0 +1,146 @@
+"""How much faster label propagation is than the usual code, and whether both give the same labels.
+
+The usual code, as the published evaluations have it: the whole affinity of a chunk of queries with every cell of every
+context frame, a mask for what lies outside the neighbourhood, then the top k over all of it.
+
+Shape letters: `S` context frames, `N` = h * w cells, `D` feature width, `K` label channels.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib.benchmark.timing import conditions, peak_memory_mb
+from lib.errors import UserError
+from lib.evaluation.propagation import propagate
+from lib.evaluation.protocols import Protocol, get_protocol
+
+CLASSES = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The benchmark's own options."""
+    parser.add_argument("--height", type=int, default=60, help="cells (default: 60)")
+    parser.add_argument("--width", type=int, default=110, help="cells (default: 110)")
+    parser.add_argument("--channels", type=int, default=384, help="feature width (default: 384)")
+    parser.add_argument("--protocol", default="cropmae", help="whose queue, radius and top_k (default: cropmae)")
+    parser.add_argument("--queue", type=int, help="context frames besides frame 0")
+    parser.add_argument("--radius", type=int, help="cells")
+    parser.add_argument("--top-k", type=int, help="neighbours that are averaged")
+    parser.add_argument("--rounds", type=int, default=3, help="timed frames (default: 3)")
+    parser.add_argument("--chunk", type=int, default=500, help="queries at once in the usual code (default: 500)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Time both on the same frames in turns, once the queue is full; compare their labels.
+
+    Returns seconds per frame (the best of the rounds), their ratio, the largest difference of the soft labels, the share
+    of cells with the same arg max, and the process's peak memory before the usual code has run.
+    """
+    given = {name: getattr(args, name) for name in ("queue", "radius", "top_k") if getattr(args, name) is not None}
+    protocol = get_protocol(args.protocol, **given)
+    for name in ("height", "width", "channels", "rounds", "chunk"):
+        if getattr(args, name) < 1:
+            raise UserError(f"{name} is {getattr(args, name)}: it must be 1 or more")
+    grid, device = (args.height, args.width), torch.device(args.device)
+    warm_up = protocol.queue + 2  # frame 0, a full queue of others, and one frame for the caches
+    first = F.one_hot(torch.randint(CLASSES, grid, generator=torch.Generator().manual_seed(0))).permute(2, 0, 1).float()
+    stream = propagate(_frames(warm_up + args.rounds, args.channels, grid, device), first.to(device), protocol)
+    past, ours, usual, memory, errors, same = [], [], [], None, [], []
+    for index in range(warm_up + args.rounds):
+        seconds, labels = _timed(lambda: next(stream), device)
+        if index >= warm_up:
+            memory = memory or peak_memory_mb()
+            ours.append(seconds)
+            context = [0, *range(max(0 if protocol.padded_start else 1, index - protocol.queue), index)]
+            keys = torch.stack([_cells(_frame(i, args.channels, grid, device)) for i in context])
+            values = torch.stack([past[i].flatten(1).T for i in context])
+            query = _cells(_frame(index, args.channels, grid, device))
+            seconds, expected = _timed(lambda: usual_code(query, keys, values, grid, protocol, args.chunk), device)  # noqa: B023
+            usual.append(seconds)
+            found = labels.flatten(1).T
+            errors.append(float((found - expected).abs().max()))
+            same.append(float((found.argmax(1) == expected.argmax(1)).double().mean()))
+        past.append(labels)
+    return {
+        "grid": list(grid),
+        "channels": args.channels,
+        "context_frames": len(context),
+        "protocol": {
+            "name": args.protocol,
+            "queue": protocol.queue,
+            "radius": protocol.radius,
+            "top_k": protocol.top_k,
+        },
+        "seconds_per_frame": min(ours),
+        "usual_seconds_per_frame": min(usual),
+        "ratio": min(usual) / min(ours),
+        "largest_difference": max(errors),
+        "share_of_equal_labels": min(same),
+        "peak_memory_mb": memory,
+        **conditions(),
+    }
+
+
+def usual_code(
+    query: Tensor, keys: Tensor, values: Tensor, grid: tuple[int, int], protocol: Protocol, chunk: int
+) -> Tensor:
+    """Labels (N, K) of the queries (N, D): whole affinity with keys (S, N, D), mask, top k, values (S, N, K)."""
+    far = _far(grid, protocol, query.device)
+    labels = []
+    for start in range(0, len(query), chunk):
+        affinity = torch.einsum("qd,snd->qsn", query[start : start + chunk], keys)
+        masked = affinity if protocol.mask_first_frame else affinity[:, 1:]
+        masked.masked_fill_(far[start : start + chunk, None], -torch.inf)
+        scores, found = affinity.flatten(1).topk(protocol.top_k, dim=1)
+        weights = (scores / protocol.temperature).softmax(dim=1)
+        labels.append(torch.einsum("qk,qkc->qc", weights, values.flatten(0, 1)[found]))
+    return torch.cat(labels)
+
+
+def _far(grid: tuple[int, int], protocol: Protocol, device: torch.device) -> Tensor:
+    line, column = (part.flatten() for part in torch.meshgrid(*map(torch.arange, grid), indexing="ij"))
+    down, right = (line[:, None] - line).abs(), (column[:, None] - column).abs()
+    if protocol.shape == "disc":
+        return (down**2 + right**2 >= protocol.radius**2).to(device)
+    return (torch.maximum(down, right) > protocol.radius).to(device)
+
+
+def _frame(index: int, channels: int, grid: tuple[int, int], device: torch.device) -> Tensor:
+    """Random features (D, h, w) of a frame, the same whenever it is asked for."""
+    return torch.randn(channels, *grid, generator=torch.Generator().manual_seed(index)).to(device)
+
+
+def _frames(count: int, channels: int, grid: tuple[int, int], device: torch.device) -> Iterator[Tensor]:
+    return (_frame(index, channels, grid, device) for index in range(count))
+
+
+def _cells(frame: Tensor) -> Tensor:
+    return F.normalize(frame, dim=0).flatten(1).T.contiguous()
+
+
+def _timed(work, device: torch.device) -> tuple[float, Tensor]:
+    start = time.perf_counter()
+    result = work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start, result
+
+
+def show(result: dict) -> None:
+    """Print what was measured."""
+    grid, protocol = result["grid"], result["protocol"]
+    print(f"{grid[0]}x{grid[1]} cells, {result['context_frames']} context frames, {result['channels']} channels,")
+    print(f"radius {protocol['radius']}, top {protocol['top_k']}, on {result['hardware']}")
+    print(
+        f"this project     {result['seconds_per_frame']:8.3f} s a frame, peak memory {result['peak_memory_mb']:.0f} MB"
+    )
+    print(f"the usual code   {result['usual_seconds_per_frame']:8.3f} s a frame")
+    print(f"ratio            {result['ratio']:8.2f}")
+    print(f"soft labels differ by {result['largest_difference']:.1e} at most; "
+          f"equal arg max in {result['share_of_equal_labels']:.2%} of cells")  # fmt: skip
