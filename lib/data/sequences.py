@@ -78,6 +78,10 @@ class MaskSequence:
                 )
         return ids
 
+    def first_mask(self) -> np.ndarray:
+        """The mask to start a propagation with: (H, W) uint8 ids of frame 0."""
+        return self.mask(0)
+
     def masks(self, max_frames: int | None = None) -> np.ndarray:
         """The ids of the first `max_frames` (default all) frames, (T, H, W) uint8.
 
