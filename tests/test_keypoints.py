@@ -275,6 +275,11 @@ def test_a_lost_joint_is_skipped_reported_and_shapes_no_box():
     assert counts.lost_share() == pytest.approx(1 / 3)
 
 
+def test_a_joint_in_the_first_column_is_seen():
+    truth = np.zeros((2, 2, 2)) + [[0, 5], [20, 5]]
+    assert pck(truth, truth).counted.tolist() == [1, 1] and (pck(truth, truth).mean() == 1).all()
+
+
 def test_losing_a_wrong_joint_raises_the_score():
     """Why the number of lost joints belongs to every PCK."""
     truth = np.random.default_rng(0).uniform(0, 100, (3, 15, 2))
