@@ -246,6 +246,8 @@ def test_heads_and_an_odd_mlp(tmp_path):
               reference(state, images, "plain", heads, mlp_ratio=100.5 / 128))  # fmt: skip
     told = write(tmp_path / "told.pth", {"model": state, "args": argparse.Namespace(num_heads=4)})
     assert load_encoder(told).blocks[0].attn.num_heads == 4
+    odd = vit_state(embed_dim=448, num_heads=7, mlp_ratio=453.5 / 448)  # int(448 * (453 / 448)) is 452
+    assert load_encoder(write(tmp_path / "odd.pth", {"model": odd})).blocks[0].mlp.fc1.out_features == 453
     huge = vit_state(embed_dim=1280, num_heads=16, depth=1)
     assert load_encoder(write(tmp_path / "huge.pth", {"model": huge})).blocks[0].attn.num_heads == 16
 
@@ -438,6 +440,7 @@ def test_a_timm_model_filled_from_a_file(suffix, tmp_path):
     message = refused(write(path, whole), "does not fill timm's test_vit2", timm_model="test_vit2")
     assert "blocks.3.ls1.gamma" in message
     refused(tmp_path / "none", "does not exist", timm_model="test_vit2")
+    refused("none", "^none does not exist", timm_model="test_vit2")
 
 
 @torch.no_grad()

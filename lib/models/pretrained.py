@@ -149,7 +149,7 @@ def _timm_vit(name: str, path: Path | None, checkpoint: Checkpoint | None) -> Vi
     options = {}
     if checkpoint:
         tensors = {key: tensor for key, tensor in checkpoint.tensors.items() if not key.startswith("head.")}
-        options = {"num_classes": 0, "pretrained_cfg_overlay": {"state_dict": tensors, "num_classes": 0}}
+        options = {"pretrained_cfg_overlay": {"state_dict": tensors, "num_classes": 0}}
     try:  # with as many classes as the weights have, timm insists on every tensor
         model = timm.create_model(name, pretrained=True, dynamic_img_size=True, **options)
     except TypeError as error:
