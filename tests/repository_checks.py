@@ -35,7 +35,7 @@ ALLOWED = {
     "evaluation": ("errors", "tokens", "evaluation"),
     "evaluation.metrics": ("errors",),
     "benchmark": ("errors", "runtime", "evaluation", "scoring", "data", "benchmark"),
-    "tracking": ("errors", "runtime", "data", "evaluation"),
+    "tracking": ("errors", "runtime", "data", "scoring"),
     "scoring": ("errors", "runtime", "data", "evaluation", "scoring"),
     "score": ("errors", "runtime", "data", "evaluation", "scoring"),
     "plots": ("errors", "runtime", "tokens"),

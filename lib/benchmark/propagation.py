@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict:
     """Time both on the same frames in turns, once the queue is full; compare their labels.
 
-    Returns seconds per frame (the best of the rounds), their ratio, the largest difference of the soft labels, the share
-    of cells with the same arg max, and the process's peak memory before the usual code has run.
+    Returns seconds per frame (the best of the rounds), their ratio, the largest difference of the soft labels, the
+    share of cells with the same arg max, and the process's peak memory before the usual code has run.
     """
     given = {name: getattr(args, name) for name in ("queue", "radius", "top_k") if getattr(args, name) is not None}
     protocol = get_protocol(args.protocol, **given)

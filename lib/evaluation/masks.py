@@ -5,7 +5,7 @@ that the first mask shows, in ascending order (0, where it is among them, is the
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -70,18 +70,34 @@ def propagate_masks(
     Raises UserError if sizes disagree or are no multiple of the patch.
     """
     features = FrameFeatures(frames, feature_fn, patch_size, protocol, batch_size, device)
-    if first_mask.shape != features.size:
-        raise UserError(
-            f"the first mask is {first_mask.shape}, the first frame {features.size} (H, W); make them agree"
-        )
-    start = blended_ids(first_mask, features.input_size) if protocol.blend_ids else first_mask
-    classes = np.unique(start)
-    labels = labels_to_cells(start, classes, features.grid, protocol)
+    yield from masks_from_features(features, features.size, features.input_size, first_mask, protocol, keep_first)
+
+
+@torch.inference_mode()
+def masks_from_features(
+    features: Iterable[Tensor],
+    size: tuple[int, int],
+    input_size: tuple[int, int],
+    first_mask: np.ndarray,
+    protocol: Protocol,
+    keep_first: bool = True,
+) -> Iterator[np.ndarray]:
+    """As `propagate_masks`, from the features (D, h, w) of frames of `size` (H, W) that were encoded at `input_size`.
+
+    So one set of features can be propagated by many protocols.
+    """
+    if first_mask.shape != tuple(size):
+        raise UserError(f"the first mask is {first_mask.shape}, the first frame {tuple(size)}; make them agree")
     if keep_first:
         yield first_mask.astype(np.uint8)
-    for soft in islice(propagate(features, labels, protocol), int(keep_first), None):
-        indices = cells_to_classes(soft, features.input_size, protocol)[None, None].float()
-        indices = F.interpolate(indices, features.size, mode="nearest-exact")[0, 0].long().cpu().numpy()
+    features = iter(features)
+    first = next(features)
+    start = blended_ids(first_mask, input_size) if protocol.blend_ids else first_mask
+    classes = np.unique(start)
+    labels = labels_to_cells(start, classes, tuple(first.shape[1:]), protocol)
+    for soft in islice(propagate(chain([first], features), labels, protocol), int(keep_first), None):
+        indices = cells_to_classes(soft, input_size, protocol)[None, None].float()
+        indices = F.interpolate(indices, size, mode="nearest-exact")[0, 0].long().cpu().numpy()
         yield classes[indices].astype(np.uint8)
 
 
