@@ -5,6 +5,7 @@ Perazzi et al. 2016, Pont-Tuset et al. 2017. Predictions: `DIR/{sequence}/00000.
 Shape letters: `T` frames, `H W` pixels.
 """
 
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -40,24 +41,35 @@ def score_davis(
     `sequences`: {name: {id: the first six}}, and `resized_truth` [H, W] where it was asked for. Raises UserError for
     whatever is missing, unreadable, or does not fit the truth.
     """
+    return score_masks(DavisDataset(truth, split, year), predictions, max_frames, workers, resized_truth)
+
+
+def score_masks(
+    sequences: Collection[MaskSequence],
+    predictions: str | Path,
+    max_frames: int | None = None,
+    workers: int | None = None,
+    resized_truth: tuple[int, int] | None = None,
+) -> dict:
+    """J and F of predicted masks of any sequences: DAVIS, VSPW, UVO, KITTI. All else as in `score_davis`."""
     check_options(predictions, workers=workers, max_frames=max_frames)
     if resized_truth is not None:
         resized_truth = tuple(resized_truth)
         if len(resized_truth) != 2 or min(resized_truth) < 2:
             raise UserError(f"resized_truth must be a height and a width of 2 or more, not {resized_truth}")
-    dataset, predictions = DavisDataset(truth, split, year), Path(predictions)
-    for sequence in dataset:
-        if len(sequence.stems[:max_frames]) < 3:
-            number = len(sequence.stems[:max_frames])
+    predictions = Path(predictions)
+    for sequence in sequences:
+        number = len(sequence.stems[:max_frames])
+        if number < 3:
             raise UserError(f"{sequence.name}: {number} frames; at least 3 are needed, first and last do not count")
         prediction_paths(predictions, sequence, _scored_stems(sequence, max_frames))
     score = partial(_score_sequence, predictions=predictions, max_frames=max_frames, resized_truth=resized_truth)
-    objects = each_sequence(score, dataset, workers)
-    sequences = {
+    objects = each_sequence(score, sequences, workers)
+    named = {
         sequence.name: {str(index): values for index, values in enumerate(found, start=1)}
-        for sequence, found in zip(dataset, objects, strict=True)
+        for sequence, found in zip(sequences, objects, strict=True)
     }
-    result = {**metrics.summary([values for found in objects for values in found]), "sequences": sequences}
+    result = {**metrics.summary([values for found in objects for values in found]), "sequences": named}
     return result if resized_truth is None else {**result, "resized_truth": list(resized_truth)}
 
 
