@@ -95,12 +95,11 @@ def _boundary_points(ids: np.ndarray, num_objects: int) -> tuple[np.ndarray, np.
 
 
 def _object_bits(square: np.ndarray, start: int, num_objects: int) -> np.ndarray:
-    """(n,) uint8, bit i set: on the boundary of object start + 1 + i, which some of the four show and some do not."""
+    """(n,) uint8, bit i set: on the boundary of object start + 1 + i, which some of the four show, never all."""
     count = min(OBJECTS_AT_ONCE, num_objects - start)
     bit = np.zeros(num_objects + 1, np.uint8)
     bit[start + 1 : start + 1 + count] = 1 << np.arange(count)
-    square = bit[square]
-    return np.bitwise_or.reduce(square) & ~np.bitwise_and.reduce(square)
+    return np.bitwise_or.reduce(bit[square])
 
 
 def _dilated(places: np.ndarray, bits: np.ndarray, size: int, stride: int, radius: int) -> np.ndarray:
