@@ -1,15 +1,18 @@
 """What every part needs and no method owns: the repository's root, seeds, progress, safe writes, run records."""
 
+import errno
 import json
 import os
 import platform
 import random
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +20,7 @@ from tqdm import tqdm
 
 from lib.errors import UserError
 
+Item, Result = TypeVar("Item"), TypeVar("Result")
 REPO_ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -66,12 +70,31 @@ def progress(iterable: Iterable, desc: str, total: int | None = None, initial: i
     return tqdm(iterable, desc, total, initial=initial, disable=disable, file=file, dynamic_ncols=True, leave=False)
 
 
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """`function` of every item, in order, `workers` at a time; the first error ends it.
+
+    With more than one worker each is a thread that keeps to one core: on small tensors PyTorch's own threads mostly
+    wait for each other. With one, PyTorch's own threads share the work.
+    """
+    if workers == 1:
+        yield from map(function, items)
+        return
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield from pool.map(function, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Write to the yielded temporary path; on success it is moved to `path`, on any failure it is removed.
 
     The temporary name keeps the suffix, by which savers choose the format, and lies in the same folder, because a move
     across file systems is not atomic. Works for a file or a folder (create it yourself); an existing folder stays.
+    Raises UserError when the disk, or the user's share of it, is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,6 +102,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(f"{path}: no space left to write it; free some and start again") from None
     finally:
         _remove(temporary)
 
