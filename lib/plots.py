@@ -12,7 +12,7 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import HTML
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from torch import Tensor
 
@@ -55,11 +55,26 @@ def to_picture(image: Tensor | np.ndarray) -> np.ndarray:
 
 
 def image_grid(rows: dict[str, Sequence], titles: Sequence[str] = (), width: float = 10.0) -> Figure:
-    """Labelled rows of images, all of one size; `titles` above the columns. Entries that are None stay empty."""
+    """Labelled rows of images; `titles` above the columns. Entries that are None stay empty.
+
+    The images of one row are of one size; each row gets the height that its images need.
+    """
     columns = max(len(images) for images in rows.values())
-    first = to_picture(next(image for image in next(iter(rows.values())) if image is not None))
-    height = width / columns * first.shape[0] / first.shape[1] * len(rows) + 0.35
-    figure, axes = plt.subplots(len(rows), columns, figsize=(width, height), squeeze=False)
+    figure = plt.figure(figsize=(width, width / columns * sum(row_aspects(rows)) + 0.35))
+    draw_rows(figure, rows, titles, columns)
+    return figure
+
+
+def row_aspects(rows: dict[str, Sequence]) -> list[float]:
+    """Height / width of each row's first image."""
+    firsts = (to_picture(next(image for image in images if image is not None)) for images in rows.values())
+    return [first.shape[0] / first.shape[1] for first in firsts]
+
+
+def draw_rows(figure: FigureBase, rows: dict[str, Sequence], titles: Sequence[str], columns: int) -> None:
+    """The rows of `image_grid` into a figure or a part of one, `columns` wide."""
+    heights = {"height_ratios": row_aspects(rows)}
+    axes = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw=heights)
     for line, (label, images) in zip(axes, rows.items(), strict=True):
         for axis, image in zip(line, [*images, *[None] * (columns - len(images))], strict=True):
             axis.set(xticks=[], yticks=[])
@@ -71,7 +86,6 @@ def image_grid(rows: dict[str, Sequence], titles: Sequence[str] = (), width: flo
         line[0].set_ylabel(label, fontsize=9)
     for axis, title in zip(axes[0], titles, strict=False):
         axis.set_title(title, fontsize=9)
-    return figure
 
 
 def overlay(frame: np.ndarray, ids: np.ndarray, strength: float = 0.55) -> np.ndarray:

@@ -39,6 +39,7 @@ ALLOWED = {
     "scoring": ("errors", "runtime", "data", "evaluation", "scoring"),
     "score": ("errors", "runtime", "data", "evaluation", "scoring"),
     "plots": ("errors", "runtime", "tokens"),
+    "plots_evaluation": ("errors", "runtime", "tokens", "plots"),
 }
 ROOTS = "home|root|Users|tmp|work|private/var|var/folders"
 MACHINE_PATH = re.compile(rf"(?<![\w.~$}}-])/(?:{ROOTS})/\w+|[A-Z]:\\+Users\\+\w+")
