@@ -250,17 +250,17 @@ def score_panels(table: pd.DataFrame) -> Figure:
     for axis, task in zip(axes[0], tasks, strict=True):
         scores = table[table["task"] == task].pivot(index="method", columns="metric", values="value").reindex(methods)
         metrics = list(table.loc[table["task"] == task, "metric"].unique())
-        thick = 0.7 / len(metrics)
+        thick, lowest = 0.7 / len(metrics), scores.mean(axis=1).argmin()  # beside short bars there is room for names
         for index, metric in enumerate(metrics):
             places = np.arange(len(methods)) + (index - (len(metrics) - 1) / 2) * thick
             colors = [_pale(ORANGE if method.startswith("SiamMAE") else BLUE, index) for method in methods]
             axis.barh(places, scores[metric].fillna(0), color=colors, height=thick)
             for row, (place, value) in enumerate(zip(places, scores[metric], strict=True)):
                 known = "–" if np.isnan(value) else f"{value:.1f}"
-                note = f"  {metric}" if row == 0 and len(metrics) > 1 else ""
+                note = f"  {metric}" if row == lowest and len(metrics) > 1 else ""
                 end = (np.nan_to_num(value), place)
                 axis.annotate(known + note, end, (3, 0), textcoords="offset points", va="center", fontsize=8)
-        axis.set(title=task, xlabel=f"{' and '.join(metrics)} (%)", xlim=(0, table["value"].max() * 1.25))
+        axis.set(title=task, xlabel=f"{' and '.join(metrics)} (%)", xlim=(0, table["value"].max() * 1.4))
         axis.grid(visible=False)
     axes[0, 0].set_yticks(range(len(methods)), methods)
     axes[0, 0].invert_yaxis()

@@ -128,6 +128,12 @@ def test_heat_limits_make_maps_comparable():
     np.testing.assert_array_equal(drawn.heat(frame, high, (0, 0.5)), drawn.heat(frame, high, (0, 0.8)))  # clipped
 
 
+def test_heat_is_smooth_between_cells():
+    picture = drawn.heat(np.zeros((10, 40, 3), np.uint8), np.array([[0.0, 1.0]]))
+    brightness = picture.sum(axis=2)[5]
+    assert (np.diff(brightness) >= 0).all() and len(np.unique(brightness[10:30])) == 20
+
+
 def test_heat_refuses_what_it_cannot_show():
     frame = np.zeros((8, 8, 3), np.uint8)
     with pytest.raises(UserError, match="NaN"):
@@ -298,6 +304,8 @@ def test_score_panels_print_what_they_draw():
     assert [text.get_text() for text in davis.texts] == ["40.0", "62.0"]
     assert [text.get_text() for text in vip.texts] == ["30.0", "–"]
     assert [text.get_text() for text in jhmdb.texts] == ["35.0  PCK@0.1", "47.0", "60.0  PCK@0.2", "76.1"]
+    turned = drawn.score_panels(table.iloc[[*range(4, 8), *range(4)]]).axes[2]  # names stand at the shortest bars
+    assert [text.get_text() for text in turned.texts] == ["47.0", "35.0  PCK@0.1", "76.1", "60.0  PCK@0.2"]
     assert [bar.get_width() for bar in jhmdb.patches] == [35, 47, 60, 76.1]
     colors = [bar.get_facecolor()[:3] for bar in davis.patches]
     np.testing.assert_allclose(colors, [to_rgb(plots.BLUE), to_rgb(plots.ORANGE)])
