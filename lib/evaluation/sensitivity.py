@@ -1,0 +1,141 @@
+"""How much a score hangs on the protocol: one factor is changed at a time, all others stay as in a base protocol.
+
+Published codes of label propagation (videowalk, Jabri et al. 2020, and those after it) differ in every factor here.
+Features do not depend on them, so each video is encoded once and propagated many times.
+
+Shape letters: `T` frames, `D` feature width, `h w` feature grid (cells), `H W` pixels.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.errors import UserError, unknown
+from lib.evaluation import metrics
+from lib.evaluation.features import FrameFeatures
+from lib.evaluation.masks import masks_from_features
+from lib.evaluation.protocols import RESIZES, Protocol
+
+UNLIMITED = "unlimited"  # a radius beyond every grid
+BEYOND = 1_000_000  # cells
+FACTORS: dict[str, tuple] = {
+    "top_k": (1, 3, 5, 7, 10, 15, 20, 40),
+    "queue": (0, 1, 2, 4, 7, 14, 20, 30),
+    "radius": (1, 2, 4, 8, 12, 16, 20, UNLIMITED),
+    "shape": ("disc", "square"),
+    "temperature": (0.01, 0.03, 0.05, 0.07, 0.1, 0.2, 0.4, 0.7, 1.0, 2.0),
+    "padded_start": (False, True),
+    "mask_first_frame": (False, True),
+    "label_resize": RESIZES,
+    "channel_min_max": (False, True),
+}
+NOT_HERE = ("input_size", "joint_cells")  # the features' size is given; joints are another task
+
+
+@dataclass(frozen=True)
+class CachedVideo:
+    """A video of which only the features are needed any more.
+
+    `features`: (D, h, w) a frame, on any device; `size` (H, W) of the frames, `input_size` (H, W) at which they were
+    encoded; `truth`: (T, H, W) ids, of which frame 0 shows 1..`num_objects`.
+    Raises UserError if they do not fit together, or if no frame is between the first and the last: those alone count.
+    """
+
+    features: Sequence[Tensor]
+    size: tuple[int, int]
+    input_size: tuple[int, int]
+    truth: np.ndarray
+    num_objects: int
+
+    def __post_init__(self):
+        if self.truth.shape != (len(self.features), *self.size):
+            raise UserError(
+                f"truth is {self.truth.shape} (T, H, W), but there are {len(self.features)} frames of {self.size}"
+            )
+        if len(self.truth) < 3 or self.num_objects < 1:
+            raise UserError(
+                f"{len(self.truth)} frames, {self.num_objects} objects: at least 3 frames and 1 object are needed"
+            )
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The base protocol with one factor changed to `value`; `is_base` where that is no change."""
+
+    factor: str
+    value: object
+    protocol: Protocol
+    is_base: bool
+
+
+@torch.inference_mode()
+def cached_video(
+    frames: Iterable[np.ndarray],
+    truth: np.ndarray,
+    num_objects: int,
+    feature_fn: Callable[[Tensor], Tensor],
+    patch_size: int,
+    protocol: Protocol,
+    batch_size: int = 4,
+    device: torch.device | str = "cpu",
+) -> CachedVideo:
+    """The features of a video's frames at the protocol's input size, with its truth; arguments as in FrameFeatures.
+
+    Holds T * D * h * w values on `device`; a sequence of DAVIS needs about 160 MB with ViT-S/16, 660 MB with ViT-S/8.
+    """
+    features = FrameFeatures(frames, feature_fn, patch_size, protocol, batch_size, device)
+    return CachedVideo(list(features), tuple(features.size), features.input_size, truth, num_objects)
+
+
+def one_at_a_time(base: Protocol, factors: Mapping[str, Iterable] = FACTORS) -> list[Variant]:
+    """All variants of the study, factor by factor, numbers in rising order; the base's value is added where missing.
+
+    So each factor has exactly one variant that is the base. Raises UserError for a name that is no field of a protocol
+    or has no effect here, and for a value that a protocol refuses.
+    """
+    variants = []
+    for factor, values in factors.items():
+        known = [name for name in Protocol.__dataclass_fields__ if name not in NOT_HERE]
+        if factor not in known:
+            raise unknown("factor", factor, known)
+        given = getattr(base, factor)
+        values = {BEYOND if factor == "radius" and value == UNLIMITED else value: None for value in [*values, given]}
+        for value in values if isinstance(given, str) else sorted(values):
+            shown = UNLIMITED if factor == "radius" and value >= BEYOND else value
+            variants.append(Variant(factor, shown, replace(base, **{factor: value}), value == given))
+    return variants
+
+
+def study(
+    videos: Sequence[CachedVideo], base: Protocol, factors: Mapping[str, Iterable] = FACTORS
+) -> Iterator[dict[str, object]]:
+    """The scores of every variant, as soon as they are known: `factor`, `value`, `is_base`, and as `jf_of_protocol`.
+
+    There are `len(one_at_a_time(base, factors))` rows; the base is propagated once and appears in each factor.
+    """
+    at_base = None
+    for variant in one_at_a_time(base, factors):
+        if variant.is_base:
+            scores = at_base = at_base or jf_of_protocol(videos, base)
+        else:
+            scores = jf_of_protocol(videos, variant.protocol)
+        yield {"factor": variant.factor, "value": variant.value, "is_base": variant.is_base, **scores}
+
+
+def jf_of_protocol(videos: Sequence[CachedVideo], protocol: Protocol) -> dict[str, float]:
+    """`J_mean`, `F_mean`, `JF_mean` as DAVIS defines them: fractions, means over the objects of all videos.
+
+    Equal to the scores of `propagate_masks` at the native size. Raises UserError if there is no video.
+    """
+    if not videos:
+        raise UserError("no video to propagate; give at least one")
+    objects = []
+    for video in videos:
+        masks = masks_from_features(video.features, video.size, video.input_size, video.truth[0], protocol)
+        truth, predicted = video.truth[metrics.SCORED], np.stack(list(masks))[metrics.SCORED]
+        objects += metrics.object_statistics(*metrics.score_sequence(truth, predicted, video.num_objects))
+    result = metrics.summary(objects)
+    return {name: result[name] for name in ("J_mean", "F_mean", "JF_mean")}
