@@ -26,6 +26,7 @@ from lib.evaluation.sensitivity import (
     one_at_a_time,
     study,
 )
+from lib.runtime import in_threads
 from lib.scoring.davis import score_davis
 from lib.tracking import track_masks
 
@@ -172,10 +173,16 @@ def test_the_base_is_propagated_once_and_rows_come_one_by_one(monkeypatch):
     factors = {"top_k": (1, 10), "queue": (0, 2), "shape": ("disc", "square")}
     rows = study([random_video()], base, factors)
     assert asked == []
-    for number in (1, 2, 3, 3, 3, 4):  # after each row: base values come second, last, and first
+    for number in (2, 2, 3, 3, 3, 4):  # after each row; the base comes first, its rows are second, last, and first
         next(rows)
         assert len(asked) == number
     assert next(rows, None) is None and asked.count(base) == 1
+
+
+def test_threads_give_the_same_rows():
+    base, factors = get_protocol("crw", radius=3, queue=2), {"top_k": (1, 3, 20), "queue": (0, 5)}
+    videos = [random_video(seed) for seed in range(2)]
+    assert list(study(videos, base, factors, partial(in_threads, workers=3))) == list(study(videos, base, factors))
 
 
 def test_a_study_leaves_what_is_cached_as_it_was():
