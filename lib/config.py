@@ -20,9 +20,9 @@ class Preset:
     pixels at which frames are read (None: as they are); `cache_frames` keeps them decoded on disk.
     Training: `epochs` counts passes in which each clip gives `repeated_sampling` pairs; `base_lr` is per 256 pairs
     (whether the paper's 1.5e-4 is meant so is not stated; MAE's code does).
-    Evaluation: `eval_size` is the input height and width for masks, `joint_size` for keypoints (None: the protocol's
-    own), `eval_frames` the first frames of each DAVIS sequence that are used (None: all), `blocks` the encoder blocks
-    whose output is scored (-1: the last).
+    Evaluation: `eval_size` is the input height and width for objects, `part_size` for body parts and joints, which are
+    smaller (None: the protocol's own), `eval_frames` the first frames of each DAVIS sequence that are used (None: all),
+    `blocks` the encoder blocks whose output is scored (-1: the last).
     """
 
     encoder: str = "small"
@@ -51,7 +51,7 @@ class Preset:
 
     protocol: str = "siammae-4b"
     eval_size: tuple[int, int] | None = None
-    joint_size: tuple[int, int] | None = None
+    part_size: tuple[int, int] | None = None
     eval_frames: int | None = None
     blocks: tuple[int, ...] = (-1,)
 
@@ -83,7 +83,7 @@ _SMALL = replace(
 PRESETS = {
     "toy": replace(
         _SMALL, encoder="micro", crop_scale=(0.1, 0.35), frame_size=144, epochs=240, warmup_epochs=12,
-        eval_size=(144, 192), joint_size=(144, 192),
+        eval_size=(144, 192), part_size=(288, 384),
     ),
     "laptop": replace(
         _SMALL, encoder="mini", crop_scale=(0.08, 0.3), frame_size=240, epochs=1600, warmup_epochs=80,

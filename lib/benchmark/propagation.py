@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> dict:
         if index >= warm_up:
             memory = memory or peak_memory_mb()
             ours.append(seconds)
-            context = [0, *range(max(0 if protocol.padded_start else 1, index - protocol.queue), index)]
+            context = [0, *range(index - protocol.queue, index)]  # the queue is full
             keys = torch.stack([_cells(_frame(i, args.channels, grid, device)) for i in context])
             values = torch.stack([past[i].flatten(1).T for i in context])
             query = _cells(_frame(index, args.channels, grid, device))

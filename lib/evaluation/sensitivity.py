@@ -9,7 +9,6 @@ Shape letters: `T` frames, `D` feature width, `h w` feature grid (cells), `H W` 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from functools import partial
 
 import numpy as np
 import torch
@@ -112,25 +111,23 @@ def one_at_a_time(base: Protocol, factors: Mapping[str, Iterable] = FACTORS) -> 
 
 
 def study(
-    videos: Sequence[CachedVideo], base: Protocol, factors: Mapping[str, Iterable] = FACTORS, each: Callable = map
+    videos: Sequence[CachedVideo],
+    base: Protocol,
+    factors: Mapping[str, Iterable] = FACTORS,
+    each: Callable[[Callable, Iterable], Iterable] = map,
 ) -> Iterator[dict[str, object]]:
     """The scores of every variant, as soon as they are known: `factor`, `value`, `is_base`, and as `jf_of_protocol`.
 
     There are `len(one_at_a_time(base, factors))` rows; the base is propagated once and appears in each factor.
-    `each(function, items)` yields the function of every item in order, as `map` does; a parallel one saves time.
+    `each(function, protocols)` calls the function on every protocol, in order: a `map`, perhaps one that uses threads.
     """
     variants = one_at_a_time(base, factors)
-    protocols = list(dict.fromkeys(variant.protocol for variant in variants))
-    scores, known = each(partial(jf_of_protocol, videos), protocols), {}
+    protocols = [base, *(variant.protocol for variant in variants if not variant.is_base)]
+    scores = iter(each(partial(jf_of_protocol, videos), protocols))
+    at_base = next(scores)
     for variant in variants:
-        while variant.protocol not in known:
-            known[protocols[len(known)]] = next(scores)
-        yield {
-            "factor": variant.factor,
-            "value": variant.value,
-            "is_base": variant.is_base,
-            **known[variant.protocol],
-        }
+        found = at_base if variant.is_base else next(scores)
+        yield {"factor": variant.factor, "value": variant.value, "is_base": variant.is_base, **found}
 
 
 def jf_of_protocol(videos: Sequence[CachedVideo], protocol: Protocol) -> dict[str, float]:
