@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import weakref
 from functools import partial
 from pathlib import Path
@@ -284,6 +285,26 @@ def test_what_stops_a_tracker_leaves_whole_sequences_only(dataset, tmp_path, err
         track_masks(dataset, track, folder, SETTINGS)
     assert sorted(path.name for path in folder.iterdir()) == ["settings.json", "zebra"]
     assert len(list((folder / "zebra").iterdir())) == 5
+
+
+def test_threads_write_the_same_and_leave_whole_sequences_when_one_fails(dataset, tmp_path):
+    whole = contents(track_masks(dataset, tracker, tmp_path / "whole", SETTINGS))
+    together = threading.Barrier(3, timeout=30)  # broken unless three come
+
+    def track(frames, first_mask):
+        together.wait()
+        yield from tracker(frames, first_mask)
+
+    assert contents(track_masks(dataset, track, tmp_path / "out", SETTINGS, workers=3)) == whole
+    (dataset.root / "JPEGImages/480p/ant/00003.jpg").write_bytes(b"")
+    folder = tmp_path / "stopped"
+    with pytest.raises(UserError, match="ant/00003.jpg: not a readable image"):
+        track_masks(dataset, tracker, folder, SETTINGS, workers=3)
+    left = contents(folder)
+    assert left.items() <= whole.items() and "zebra/00004.png" in left and not any("ant" in name for name in left)
+    assert {path.name for path in folder.iterdir()} <= {"settings.json", "zebra", "bear"}
+    for done in ("zebra", "bear"):
+        assert sum(name.startswith(done) for name in left) in (0, 5)
 
 
 def test_a_run_killed_before_its_first_record_is_no_foreign_folder(dataset, tmp_path):
