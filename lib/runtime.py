@@ -74,8 +74,10 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], worker
     """`function` of every item, in order, `workers` at a time; the first error ends it.
 
     With more than one worker each is a thread that keeps to one core: on small tensors PyTorch's own threads mostly
-    wait for each other. With one, PyTorch's own threads share the work.
+    wait for each other. With one, PyTorch's own threads share the work. UserError for fewer.
     """
+    if workers < 1:
+        raise UserError(f"workers must be 1 or more, not {workers}")
     if workers == 1:
         yield from map(function, items)
         return

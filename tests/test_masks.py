@@ -296,3 +296,8 @@ def test_wrong_settings_are_named(message, call):
 
 def test_tasks_are_three():
     assert {task for tasks in PROTOCOLS.values() for task in tasks} == set(TASKS) == {"davis", "vip", "jhmdb"}
+
+
+def test_no_features_are_told():
+    with pytest.raises(UserError, match="no features"):
+        list(masks_from_features([], (4, 4), (4, 4), np.zeros((4, 4), np.uint8), get_protocol("crw")))

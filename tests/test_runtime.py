@@ -16,7 +16,16 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from lib import colab, runtime
 from lib.errors import UserError, cli, unknown
-from lib.runtime import atomic_path, dataset_root, progress, resolve, run_record, seed_everything, write_json
+from lib.runtime import (
+    atomic_path,
+    dataset_root,
+    in_threads,
+    progress,
+    resolve,
+    run_record,
+    seed_everything,
+    write_json,
+)
 
 # --- errors -------------------------------------------------------------------------------------------------
 
@@ -260,3 +269,33 @@ def test_only_the_missing_are_installed(requirements, monkeypatch):
 def test_colab_help_needs_the_standard_library_alone():
     done = python("import sys; import lib.colab; print(sorted({'numpy', 'torch', 'lib.errors'} & set(sys.modules)))")
     assert done.stdout == "[]\n"
+
+
+# --- threads ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_threads_keep_the_order_and_give_the_cores_back(workers):
+    torch.set_num_threads(2)
+    try:
+        found = list(in_threads(lambda x: (x * x, torch.get_num_threads()), range(20), workers))
+        assert found == [(x * x, 1 if workers > 1 else 2) for x in range(20)]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_first_error_ends_the_threads(workers):
+    done = []
+
+    def work(x):
+        if x == 3:
+            raise UserError("item 3 is broken")
+        done.append(x)
+
+    with pytest.raises(UserError, match="item 3"):
+        list(in_threads(work, range(1000), workers))
+    assert len(done) < 1000 and torch.get_num_threads() == 1  # the tests' own number, see conftest.py
+    with pytest.raises(UserError, match="workers must be 1 or more, not 0"):
+        list(in_threads(work, [], 0))

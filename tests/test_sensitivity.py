@@ -17,9 +17,7 @@ from lib.evaluation.features import rgb_patch_features
 from lib.evaluation.masks import propagate_masks
 from lib.evaluation.protocols import PROTOCOLS, get_protocol
 from lib.evaluation.sensitivity import (
-    BEYOND,
     FACTORS,
-    UNLIMITED,
     CachedVideo,
     cached_video,
     jf_of_protocol,
@@ -65,8 +63,7 @@ def test_each_factor_has_the_base_once_and_changes_nothing_else(name):
         for variant in mine:
             changed = [f.name for f in fields(base) if getattr(base, f.name) != getattr(variant.protocol, f.name)]
             assert changed == ([] if variant.is_base else [factor])
-            shown = BEYOND if variant.value == UNLIMITED else variant.value
-            assert getattr(variant.protocol, factor) == shown
+            assert getattr(variant.protocol, factor) == variant.value
 
 
 def test_base_values_are_put_in_their_place():
@@ -74,17 +71,12 @@ def test_base_values_are_put_in_their_place():
     found = {factor: [v.value for v in one_at_a_time(base) if v.factor == factor] for factor in FACTORS}
     assert found["top_k"] == [1, 3, 5, 6, 7, 10, 15, 20, 40]
     assert found["queue"] == [0, 1, 2, 4, 7, 14, 20, 30, 40]
-    assert found["radius"] == [1, 2, 4, 8, 9, 12, 16, 20, "unlimited"]
+    assert found["radius"] == [1, 2, 4, 8, 9, 12, 16, 20, 40]
     assert found["temperature"] == [0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.4, 0.7, 1, 2]
     assert found["shape"] == ["disc", "square"] and found["padded_start"] == [False, True]
     assert len(one_at_a_time(base)) == sum(map(len, found.values()))
     one = one_at_a_time(base, {"top_k": [20, 1, 20]})
     assert [(v.value, v.is_base) for v in one] == [(1, False), (6, True), (20, False)]
-
-
-def test_a_base_without_limit_is_called_so():
-    found = one_at_a_time(get_protocol("crw", radius=BEYOND), {"radius": (4, UNLIMITED)})
-    assert [(variant.value, variant.is_base) for variant in found] == [(4, False), ("unlimited", True)]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +126,7 @@ def test_scores_are_those_of_written_predictions(tmp_path, name):
     encoder = {"feature_fn": rgb_patch_features(4), "patch_size": 4}
     videos = [cached_video(s.iter_frames(), s.masks(), s.num_objects, protocol=base, **encoder) for s in dataset]
     assert [len(video.features) for video in videos] == [5, 6] and videos[0].features[0].shape == (48, 8, 12)
-    factors = {"top_k": (1, 20), "radius": (1, UNLIMITED), "label_resize": ("area",), "channel_min_max": (False, True)}
+    factors = {"top_k": (1, 20), "radius": (1, 40), "label_resize": ("area",), "channel_min_max": (False, True)}
     rows = list(study(videos, base, factors))
     variants = one_at_a_time(base, factors)
     assert [(row["factor"], row["value"], row["is_base"]) for row in rows] == [
@@ -156,13 +148,6 @@ def test_every_factor_shows_in_the_predictions():
         assert len(scores) > 1, factor
     at_base = [{key: row[key] for key in KEYS} for row in rows if row["is_base"]]
     assert at_base == [at_base[0]] * len(FACTORS)
-
-
-@pytest.mark.parametrize("shape", ["disc", "square"])
-def test_unlimited_is_as_wide_as_the_grid(shape):
-    base = get_protocol("dino", shape=shape, queue=2, top_k=4)
-    scores = [jf_of_protocol([random_video()], replace(base, radius=radius)) for radius in (BEYOND, 12, 2)]
-    assert scores[0] == scores[1] != scores[2]  # sides of 6 and 9 cells, the diagonal is below 11
 
 
 def test_the_base_is_propagated_once_and_rows_come_one_by_one(monkeypatch):

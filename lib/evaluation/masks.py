@@ -91,7 +91,9 @@ def masks_from_features(
     if keep_first:
         yield first_mask.astype(np.uint8)
     features = iter(features)
-    first = next(features)
+    first = next(features, None)
+    if first is None:
+        raise UserError("no features, so no masks; give those of at least one frame")
     start = blended_ids(first_mask, input_size) if protocol.blend_ids else first_mask
     classes = np.unique(start)
     labels = labels_to_cells(start, classes, tuple(first.shape[1:]), protocol)

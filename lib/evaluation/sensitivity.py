@@ -20,12 +20,10 @@ from lib.evaluation.features import FrameFeatures
 from lib.evaluation.masks import masks_from_features
 from lib.evaluation.protocols import RESIZES, Protocol
 
-UNLIMITED = "unlimited"  # a radius beyond every grid
-BEYOND = 1_000_000  # cells
 FACTORS: dict[str, tuple] = {
     "top_k": (1, 3, 5, 7, 10, 15, 20, 40),
     "queue": (0, 1, 2, 4, 7, 14, 20, 30),
-    "radius": (1, 2, 4, 8, 12, 16, 20, UNLIMITED),
+    "radius": (1, 2, 4, 8, 12, 16, 20, 40),
     "shape": ("disc", "square"),
     "temperature": (0.01, 0.03, 0.05, 0.07, 0.1, 0.2, 0.4, 0.7, 1.0, 2.0),
     "padded_start": (False, True),
@@ -103,10 +101,9 @@ def one_at_a_time(base: Protocol, factors: Mapping[str, Iterable] = FACTORS) -> 
         if factor not in known:
             raise unknown("factor", factor, known)
         given = getattr(base, factor)
-        values = {BEYOND if factor == "radius" and value == UNLIMITED else value: None for value in [*values, given]}
+        values = dict.fromkeys([*values, given])
         for value in values if isinstance(given, str) else sorted(values):
-            shown = UNLIMITED if factor == "radius" and value >= BEYOND else value
-            variants.append(Variant(factor, shown, replace(base, **{factor: value}), value == given))
+            variants.append(Variant(factor, value, replace(base, **{factor: value}), value == given))
     return variants
 
 
