@@ -84,9 +84,10 @@ class _Memory:
         queries = cells.flatten(0, 1)
         best = queries.new_full((len(queries), self.protocol.top_k), -torch.inf)
         source = torch.zeros_like(best, dtype=torch.long)
+        floor = self._floor(queries)
         for rows, scores, sources in self._candidates(queries):
             # few queries find anything better in a further block: only those are sorted anew
-            better = (scores.amax(dim=1) > best[rows, -1]).nonzero()[:, 0]
+            better = (scores.amax(dim=1) > torch.maximum(best[rows, -1], floor[rows])).nonzero()[:, 0]
             rows, scores = rows[better], scores[better]
             scores, found = scores.topk(min(self.protocol.top_k, scores.shape[1]), dim=1)
             scores, found = torch.cat([best[rows], scores], dim=1), torch.cat([source[rows], sources[found]], dim=1)
@@ -94,6 +95,13 @@ class _Memory:
             source[rows] = found.gather(1, order)
         weights = (best / self.protocol.temperature).softmax(dim=1)
         return torch.einsum("nk,nkc->nc", weights, self.labels[source])
+
+    def _floor(self, queries: Tensor) -> Tensor:
+        """What the k-th best score of each query surely exceeds, (n,): the k-th best at its own place in the ring."""
+        if self.filled < self.protocol.top_k:
+            return queries.new_full((len(queries),), -torch.inf)
+        here = torch.einsum("nd,nsd->ns", queries, self.features.flatten(0, 1)[:, : self.filled])
+        return here.topk(self.protocol.top_k, dim=1).values[:, -1] - 1e-4  # far above any rounding of a cosine
 
     def _candidates(self, queries: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Blocks of the affinity: query rows (n,), their scores (n, m), and the sources (m,) of the m keys."""
@@ -105,11 +113,15 @@ class _Memory:
             for region, rows, far, sources in self.tiles:
                 keys = self.features[region][:, :, : self.filled].flatten(0, 2)
                 scores = queries[rows] @ keys.T
-                scores.view(len(rows), -1, self.filled).masked_fill_(far, -torch.inf)
+                partly = scores[len(rows) - len(far) :]
+                partly.view(*far.shape[:2], self.filled).masked_fill_(far, -torch.inf)
                 yield rows, scores, sources[:, : self.filled].flatten()
 
     def _tile(self, top: int, left: int) -> tuple[tuple[slice, slice], Tensor, Tensor, Tensor]:
-        """A tile of c keys: its region, the queries in reach (n,), the pairs too far (n, c, 1), the sources (c, S)."""
+        """A tile of c keys: its region, the queries that reach any of them (n,), the sources (c, S) of the keys.
+
+        The queries that do not reach all of the keys come last; for them, which pairs are too far: (m, c, 1).
+        """
         device, radius = self.labels.device, self.protocol.radius
         place = torch.arange(self.num_cells, device=device).view(self.grid)
         region = slice(top, top + TILE), slice(left, left + TILE)
@@ -124,7 +136,9 @@ class _Memory:
         else:
             near = torch.maximum(down, right) <= radius
         near = near.flatten(2).flatten(0, 1)
-        reached = near.any(dim=1)
+        whole = near.all(dim=1)
+        partly = near.any(dim=1) & ~whole
+        rows = place[around].flatten()
         slots = torch.arange(self.slots, device=device)
         sources = self.num_cells + place[region].flatten()[:, None] * self.slots + slots
-        return region, place[around].flatten()[reached], ~near[reached, :, None], sources
+        return region, torch.cat([rows[whole], rows[partly]]), ~near[partly, :, None], sources
