@@ -83,7 +83,7 @@ _SMALL = replace(
 PRESETS = {
     "toy": replace(
         _SMALL, encoder="micro", crop_scale=(0.1, 0.35), frame_size=144, epochs=240, warmup_epochs=12,
-        eval_size=(144, 192), part_size=(288, 384),
+        eval_size=(144, 192), part_size=(240, 320),
     ),
     "laptop": replace(
         _SMALL, encoder="mini", crop_scale=(0.08, 0.3), frame_size=240, epochs=1600, warmup_epochs=80,

@@ -11,26 +11,32 @@ from dataclasses import fields
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import repository_checks as checks
+import timm
 
 import make
 from lib.config import get_preset
+from lib.data.jhmdb import JhmdbDataset
 from lib.data.kinetics import read_manifest
+from lib.data.vip import VipDataset
 from lib.evaluation.protocols import get_protocol
 from lib.toyworld import ToyWorldOptions, ensure_toy_world
+from lib.tracking import track_joints, track_parts
 
 TEXT, FIGURES = (make.ROOT / "README.md").read_text(encoding="utf-8"), make.ROOT / "figures"
 README = checks.commands(TEXT)
-SCORE = ["python", "-m", "lib.score", "davis"]
+SCORE = ["python", "-m", "lib.score"]
+BENCHMARK = ["python", "-m", "lib.benchmark"]
 TOY_WORLD = ["python", "data_scripts/make_toy_world.py"]
 KINETICS = ["python", "data_scripts/prepare_kinetics.py"]
 MAKE = ["python3", "make.py"]
 PAPERMILL, CONVERT, LAUNCH = ["papermill"], ["jupyter", "nbconvert"], ["accelerate", "launch"]
 TINY = ToyWorldOptions(
-    datasets=("kinetics400", "davis2017"), height=72, width=96, objects=2, kinetics_train=4, kinetics_val=2,
-    kinetics_frames=60, davis_train=0, davis_val=1, davis_frames=30,
+    datasets=("kinetics400", "davis2017", "jhmdb", "vip"), height=72, width=96, objects=2, kinetics_train=4,
+    kinetics_val=2, kinetics_frames=60, davis_train=0, davis_val=1, davis_frames=30,
 )  # fmt: skip
 
 
@@ -66,7 +72,7 @@ def option(words: list[str], name: str) -> str:
 
 
 def test_every_command_has_its_test_here():
-    starts = [SCORE, TOY_WORLD, KINETICS, MAKE, PAPERMILL, CONVERT, LAUNCH]
+    starts = [SCORE, BENCHMARK, TOY_WORLD, KINETICS, MAKE, PAPERMILL, CONVERT, LAUNCH]
     assert all(documented(start) for start in starts), "README lost a command"
     covered = [words for start in starts for words in documented(start)]
     assert [shlex.join(words) for words in README if words not in covered] == []
@@ -74,9 +80,31 @@ def test_every_command_has_its_test_here():
 
 @pytest.mark.parametrize("words", documented(SCORE), ids=shlex.join)
 def test_score(words, copy):
+    task, root, folder = words[3], copy / option(words, "--truth"), copy / option(words, "--predictions")
+    if task == "vip":
+        track_parts(VipDataset(root), truth_of(VipDataset(root)), folder, {})
+    if task == "jhmdb":
+        clips = {tuple(clip.joints(1)[0].flatten()): clip.joints() for clip in JhmdbDataset(root)}
+        track_joints(JhmdbDataset(root), lambda _, first: iter(clips[tuple(first.flatten())]), folder, {})
     shown = run(words, copy)
-    assert json.loads((copy / option(words, "--json")).read_text())["JF_mean"] == 1.0  # the truth against itself
-    assert shown.splitlines()[-1].split() == ["JF_mean", "1.0000"]
+    result = json.loads((copy / option(words, "--json")).read_text())
+    measure = {"davis": "JF_mean", "vip": "mIoU", "jhmdb": "PCK@0.1"}[task]
+    assert result[measure] == 1.0 and f"{measure}" in shown  # the truth against itself
+
+
+def truth_of(sequences):
+    """A tracker that knows the truth, void made background."""
+    masks = {sequence.first_mask().tobytes(): sequence.masks() for sequence in sequences}
+    return lambda _, first: (np.where(mask == 255, 0, mask) for mask in masks[first.tobytes()])
+
+
+@pytest.mark.parametrize("words", documented(BENCHMARK), ids=shlex.join)
+def test_benchmark(words, copy):
+    small = {"propagation": "--height 6 --width 9 --channels 8 --queue 3 --radius 3 --rounds 1",
+             "metrics": "--sequences 1 --size 48 64 --objects 2 --max-frames 4 --compared 2 --rounds 1"}  # fmt: skip
+    run([*words, *small[words[3]].split()], copy)
+    result = json.loads((copy / option(words, "--json")).read_text())
+    assert result["ratio"] > 0
 
 
 @pytest.mark.parametrize("words", documented(TOY_WORLD), ids=shlex.join)
@@ -114,9 +142,11 @@ def test_papermill(copy):
 @pytest.mark.parametrize("words", documented(PAPERMILL), ids=shlex.join)
 def test_papermill_values(words):
     given = {words[i + 1]: words[i + 2] for i, word in enumerate(words) if word == "-p"}
-    settings = get_preset("toy", **{name: int(value) if value.isdigit() else value for name, value in given.items()})
+    known = {name: int(value) if value.isdigit() else value for name, value in given.items() if name != "weights"}
+    settings = get_preset("toy", **known)
     assert get_protocol(settings.protocol)
     assert set(given) <= set(make.parameters(Path(words[1])))
+    assert all(timm.is_model(name) for name in given.get("weights", "vit_small_patch16_224").split(","))
 
 
 def test_scripts_from_notebooks(copy):
@@ -140,10 +170,24 @@ def test_make_knows_the_command_and_its_options(words):
 
 
 def test_scores_on_the_toy_world_are_those_of_the_committed_rows():
-    for method, scores in pd.read_csv(FIGURES / "seeds.csv").groupby("method", sort=False)["JF_mean"]:
-        assert f"| {method} | {scores.mean():.1f} ± {scores.std():.1f} |" in TEXT
+    for method, scores in pd.read_csv(FIGURES / "seeds.csv").groupby("method", sort=False):
+        cells = [f"{scores[name].mean():.1f} ± {scores[name].std():.1f}" for name in ("JF_mean", "mIoU", "PCK@0.1")]
+        assert f"| {method} | {' | '.join(cells)} |" in TEXT
 
 
 def test_scores_on_real_video_are_those_of_the_committed_rows():
-    for row in pd.read_csv(FIGURES / "06_scores_real.csv").itertuples():
-        assert f"| {row.method} | {row.JF_mean:.1f} | {row.J_mean:.1f} | {row.F_mean:.1f} |" in TEXT
+    for row in pd.read_csv(FIGURES / "06_scores_real.csv").to_dict("records"):
+        cells = [f"{row[name]:.1f}" for name in ("JF_mean", "J_mean", "F_mean", "PCK@0.1", "PCK@0.2")]
+        assert f"| {row['method']} | {' | '.join(cells)} |" in TEXT
+
+
+def test_speeds_are_those_of_the_committed_runs():
+    propagation, masks = (
+        json.loads((FIGURES / f"benchmark_{name}.json").read_text()) for name in ("propagation", "metrics")
+    )
+    seconds = [propagation[name] for name in ("usual_seconds_per_frame", "seconds_per_frame")]
+    assert f"| {seconds[0]:.1f} s a frame | {seconds[1]:.2f} s | {propagation['ratio']:.1f} |" in TEXT
+    assert f"{propagation['peak_memory_mb']:.0f} MB" in TEXT and propagation["hardware"] in TEXT
+    loop, ours = (1000 * masks[name] for name in ("reference_seconds", "score_sequence_seconds"))
+    assert f"| {loop:.0f} ms a frame and object | {ours:.2f} ms | {masks['ratio']:.0f} |" in TEXT
+    assert masks["largest_difference_J"] == masks["largest_difference_F"] == 0
