@@ -261,7 +261,7 @@ def test_notebooks(pytest: Callable[..., None]) -> None:
 
 
 def seeds(args: argparse.Namespace) -> None:
-    """Pre-train and score with several seeds on the toy world, write figures/seeds.csv (about five minutes a seed).
+    """Pre-train and score with several seeds on the toy world, write figures/seeds.csv (about six minutes a seed).
 
     Finished seeds are kept: after a change of code, delete runs/seeds first.
     """

@@ -509,7 +509,7 @@ def test_a_full_disk_costs_no_checkpoint(tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(UserError, match="no space left"):
         train(Line(), loader_of(OPTIONS), OPTIONS, broken)
     assert sorted(path.name for path in broken.iterdir()) == ["last.pt", "losses.csv", "tensorboard"]
     assert load_checkpoint(broken / "last.pt")["step"] == 2
