@@ -20,9 +20,6 @@ VOID = 255
 TIER = "480p"
 
 
-DavisSequence = MaskSequence
-
-
 class DavisDataset(SequenceDataset):
     """The sequences of one split, in its list's order. Nothing is decoded before a sequence is asked for it.
 
