@@ -17,10 +17,12 @@ from timm.layers import Mlp
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
-from lib.models.mae import check_size, masked_pixel_loss
+from lib.errors import unknown
+from lib.models.adamae import OBJECTIVES, AdaptiveSampler
+from lib.models.mae import check_size
 from lib.models.vit import LayerNorm, ViTEncoder, initialize
-from lib.tokens.masking import Mask, random_mask, restore_order
-from lib.tokens.patches import normalize_images, sincos_positions
+from lib.tokens.masking import Mask, masked_mean, random_mask, restore_order
+from lib.tokens.patches import normalize_images, normalize_patches, patchify, sincos_positions
 
 
 class SiamMAE(nn.Module):
@@ -36,6 +38,8 @@ class SiamMAE(nn.Module):
         norm_pix: per-patch normalised target, as in the paper.
         memory_positions: give the past's tokens the decoder's positions, too. The paper does not say; CropMAE does
             not. With them the decoder can fetch by place; without, only by what the encoder made of the content.
+        masking: how the future frame's visible patches are chosen: "random", as in the paper, or adaptively, by the
+            name of a sampling variant of lib.models.adamae (OBJECTIVES), whose loss is then added and logged.
     """
 
     def __init__(
@@ -52,9 +56,14 @@ class SiamMAE(nn.Module):
         mask_ratio: float = 0.95,
         norm_pix: bool = True,
         memory_positions: bool = False,
+        masking: str = "random",
     ):
         super().__init__()
         self.architecture = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
+        if masking not in {"random", *OBJECTIVES}:
+            raise unknown("masking", masking, {"random", *OBJECTIVES})
+        if masking == "random":
+            del self.architecture["masking"]  # checkpoints from before there was a choice stay as they are
         self.patch_size, self.mask_ratio, self.norm_pix = patch_size, mask_ratio, norm_pix
         self.encoder = ViTEncoder(image_size, patch_size, embed_dim, depth, num_heads, mlp_ratio)
         self.decoder = CrossSelfDecoder(
@@ -68,12 +77,21 @@ class SiamMAE(nn.Module):
             memory_positions,
         )
         self.draw_mask(1, math.prod(self.encoder.grid), "cpu")  # an impossible ratio fails here
+        num_patches = math.prod(self.encoder.grid)
+        random = masking == "random"
+        self.sampler = None if random else AdaptiveSampler(embed_dim, num_patches, mask_ratio, masking)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """{"past", "future": uint8 (B, 3, H, W)} -> (loss, {"loss": ...})."""
+        """{"past", "future": uint8 (B, 3, H, W)} -> (loss, {"loss": ...}); with adaptive masking its logs, too."""
         past, future = normalize_images(batch["past"]), normalize_images(batch["future"])
         prediction, mask = self.predict(past, future)
-        loss = masked_pixel_loss(prediction, future, mask.hidden, self.patch_size, self.norm_pix)
+        target = patchify(future, self.patch_size)
+        if self.norm_pix:
+            target = normalize_patches(target)
+        errors = (prediction.float() - target).square().mean(dim=-1)
+        loss = masked_mean(errors, mask.hidden)
+        if self.sampler is not None:
+            return self.sampler.add_loss(loss, errors, mask)
         return loss, {"loss": loss.detach()}
 
     def predict(self, past: Tensor, future: Tensor, mask: Mask | None = None) -> tuple[Tensor, Mask]:
@@ -83,10 +101,18 @@ class SiamMAE(nn.Module):
         """
         for images in (past, future):
             check_size(images, self.patch_size, self.encoder.grid)
-        mask = mask or self.draw_mask(len(future), math.prod(self.encoder.grid), future.device)
+        mask = mask or self.choose_visible(future)
         memory = self.encoder(past)
         latent = self.encoder(future, mask.keep)
         return self.decoder(latent, mask.restore, memory), mask
+
+    def choose_visible(self, future: Tensor) -> Mask:
+        """A mask for normalised future frames (B, 3, H, W): random, or a SampledMask drawn from what they show."""
+        if self.sampler is None:
+            return self.draw_mask(len(future), math.prod(self.encoder.grid), future.device)
+        bare = self.sampler.objective.own_positions
+        tokens = self.encoder.patch_embed(future) if bare else self.encoder.embed(future)
+        return self.sampler(tokens, (1, *self.encoder.grid))
 
     def draw_mask(self, batch: int, num_patches: int, device: torch.device | str) -> Mask:
         """A random mask for future frames at this model's ratio, drawn for each sample apart."""
