@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.errors import UserError
-from lib.tokens.masking import mask_from_noise, masked_mean, num_visible, random_mask, restore_order, take
+from lib.tokens.masking import (
+    MASKINGS,
+    get_masking,
+    mask_from_noise,
+    masked_mean,
+    num_visible,
+    random_mask,
+    restore_order,
+    take,
+)
 from lib.tokens.patches import (
     denormalize_images,
     grid_of,
@@ -208,3 +217,72 @@ def test_masked_mean_by_hand_over_the_whole_batch():
     values = torch.tensor([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]])
     hidden = torch.tensor([[True, False, True], [False, True, False]])
     assert masked_mean(values, hidden).item() == (1 + 3 + 20) / 3
+
+
+# --- strategies ---------------------------------------------------------------------------------------------
+
+
+def tokens_on(grid: tuple[int, int, int], batch: int = 3) -> torch.Tensor:
+    return torch.zeros(batch, math.prod(grid), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "ratio", "visible"),
+    [("random", 0.95, 78), ("random", 0.9, 156), ("tube", 0.95, 72), ("tube", 0.9, 152), ("frame", 0.875, 196)],
+)
+def test_visible_counts_of_the_papers_clip(name, ratio, visible):
+    grid = (8, 14, 14)
+    mask = get_masking(name, ratio)(tokens_on(grid), grid)
+    assert mask.keep.shape == (3, visible) and (~mask.hidden).sum(dim=1).tolist() == [visible] * 3
+
+
+@given(s=st.integers(1, 6), h=st.integers(1, 5), w=st.integers(1, 5), hundredths=st.integers(1, 99))
+def test_tubes_and_frames_are_whole_and_as_many_as_the_ratio_leaves(s, h, w, hundredths):
+    grid, ratio = (s, h, w), hundredths / 100
+    for name, units, size in (("tube", h * w, s), ("frame", s, h * w)):
+        wanted = units * (100 - hundredths) // 100
+        if not wanted:
+            with pytest.raises(UserError, match=f"hides all {units} "):
+                get_masking(name, ratio)(tokens_on(grid), grid)
+            continue
+        mask = get_masking(name, ratio)(tokens_on(grid), grid)
+        visible = (~mask.hidden).view(3, s, h * w)
+        whole = visible.all(dim=1) if name == "tube" else visible.all(dim=2)
+        assert torch.equal(visible.any(dim=1 if name == "tube" else 2), whole)
+        assert whole.sum(dim=1).tolist() == [wanted] * 3 and mask.keep.shape[1] == wanted * size
+        for sample in range(3):
+            assert sorted(mask.keep[sample].tolist()) == (~mask.hidden[sample]).nonzero().flatten().tolist()
+
+
+@pytest.mark.parametrize("name", MASKINGS)
+def test_strategies_draw_for_each_sample_apart_and_keep_every_place_equally_often(name):
+    torch.manual_seed(0)
+    grid = (8, 2, 4)
+    hidden = get_masking(name, 0.75)(tokens_on(grid, 4000), grid).hidden
+    assert len({tuple(row) for row in hidden[:50].tolist()}) > 10
+    assert ((~hidden).float().mean(dim=0) - 0.25).abs().max() < 0.03  # over four standard deviations
+
+
+def test_tubes_stay_whole_where_random_numbers_are_equal(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda *size, device: torch.zeros(size, device=device))
+    grid = (3, 2, 2)
+    for name in ("tube", "frame"):
+        visible = (~get_masking(name, 0.5)(tokens_on(grid), grid).hidden).view(3, 3, 4)
+        assert torch.equal(*(f(visible, dim=1 if name == "tube" else 2) for f in (torch.any, torch.all)))
+
+
+def test_a_strategy_is_the_random_mask_of_a_single_frame():
+    torch.manual_seed(0)
+    expected = random_mask(3, 64, 0.95)
+    torch.manual_seed(0)
+    drawn = get_masking("random", 0.95)(tokens_on((1, 8, 8)), (1, 8, 8))
+    assert all(torch.equal(one, other) for one, other in zip(drawn, expected, strict=True))
+
+
+def test_unknown_strategies_and_frames_that_all_hide_are_refused_in_one_line():
+    with pytest.raises(UserError, match="^unknown masking 'tubes': did you mean 'tube'. choose one of frame, random"):
+        get_masking("tubes", 0.9)
+    with pytest.raises(UserError, match="^mask_ratio 0.95 hides all 8 times: lower it or use longer clips$"):
+        get_masking("frame", 0.95)(tokens_on((8, 2, 2)), (8, 2, 2))
+    with pytest.raises(UserError, match="^mask_ratio 0.9 hides all 4 places: lower it or use smaller patches$"):
+        get_masking("tube", 0.9)(tokens_on((8, 2, 2)), (8, 2, 2))
