@@ -1,0 +1,247 @@
+"""Clips for action recognition: 16 frames at a stride, cropped at random for training, evenly for testing.
+
+VideoMAE (Tong et al. 2022) and AdaMAE (Bandara et al. 2023, appendix A.4 to A.6): stride 4 on Kinetics-400, 2 on
+Something-Something v2; one crop and one flip for all frames of a clip; at test several clips x 3 crops of a video,
+whose scores are averaged (5 x 3 and 2 x 3 in the paper's tables).
+
+The stride counts the file's own frames, whatever its rate, as the published code does: 4 frames of a Kinetics video
+are 0.13 s at 30 fps and 0.16 s at 25. (For Something-Something that code fine-tunes on 16 frames spread over the
+whole video instead of a stride; the paper says stride 2, and so it is here.)
+
+Shapes: `T` frames of a clip, `H W` pixels of a video, `S` side of the square crop, `n` videos, `V` views of a video.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import Dataset
+
+from lib.data.actions import ActionList
+from lib.data.clips import cached_frames, draw_crop
+from lib.data.kinetics import Clip, scan_videos
+from lib.data.video import VideoInfo, probe, read_frames
+from lib.errors import UserError
+
+Box = tuple[int, int, int, int]  # top, left, height, width
+Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+SCALES = (1.0, 0.875, 0.75, 0.66)  # of MultiScaleCrop, as VideoMAE's code has them
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """How clips are read: `num_frames` frames, `stride` frames apart.
+
+    frame_size: videos are read with this short side, never enlarged; None: as they are. VideoMAE's copies have 320.
+    frame_cache: folder where each video is stored once as decoded frames; CPUs decode slower than they train. None:
+        the frames of a clip are decoded each time.
+    repeat_last: what happens where a video is shorter than a clip, (num_frames - 1) * stride + 1 frames. False: a
+        UserError names it, because such a clip shows less motion than the stride says. True: its last frame is
+        repeated, as published code does (to within a stride). Something-Something needs it: some of its videos are
+        as short, and none may be left out of a score.
+    """
+
+    num_frames: int = 16
+    stride: int = 4
+    frame_size: int | None = None
+    frame_cache: str | Path | None = None
+    repeat_last: bool = False
+    _known: dict[Path, VideoInfo] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if min(self.num_frames, self.stride) < 1:
+            raise UserError(f"num_frames {self.num_frames} and stride {self.stride} must both be at least 1")
+
+    @property
+    def span(self) -> int:
+        """Frames of a video that a clip reaches over, the first and last included."""
+        return (self.num_frames - 1) * self.stride + 1
+
+    def usable(
+        self,
+        actions: ActionList,
+        max_bad_fraction: float = 0.5,
+        manifest: str | Path | None = None,
+        workers: int = 1,
+    ) -> tuple[ActionList, dict[Path, str]]:
+        """The videos that give a clip, and for each other the reason in one line.
+
+        Opens every video once, or looks it up in a manifest of `lib.data.kinetics.write_manifest`, and remembers how
+        long it is. Raises UserError when more than the share `max_bad_fraction` cannot serve.
+        """
+        paths = [video.path for video in actions.videos]
+        scan = scan_videos(paths, 0.0, max_bad_fraction, manifest, workers)
+        self._known.update((clip.path, clip.info) for clip in scan.clips)
+        skipped = dict(scan.skipped)
+        for clip in scan.clips:
+            if clip.info.num_frames < self.span and not self.repeat_last:
+                skipped[clip.path] = self._too_short(clip.info.num_frames)
+        videos = tuple(video for video in actions.videos if video.path not in skipped)
+        if not videos or len(skipped) > max_bad_fraction * len(paths):
+            path, reason = next(iter(skipped.items()))
+            raise UserError(f"too few usable videos: {len(videos)} of {len(paths)}; first skipped: {path}: {reason}")
+        return replace(actions, videos=videos), skipped
+
+    def starts(self, path: Path) -> int:
+        """At how many frames of the video a clip may start: 1 where it is just long enough, or shorter and padded.
+
+        Raises UserError for a video shorter than a clip, unless `repeat_last`, and for one that cannot be read.
+        """
+        num_frames = self._info(path).num_frames
+        if num_frames < self.span and not self.repeat_last:
+            raise UserError(f"{path}: {self._too_short(num_frames)}")
+        return max(1, num_frames - self.span + 1)
+
+    def read(self, path: Path, start: int) -> np.ndarray:
+        """The clip from frame `start` on, uint8 (T, H, W, 3)."""
+        info = self._info(path)
+        indices = np.minimum(start + self.stride * np.arange(self.num_frames), info.num_frames - 1)
+        if self.frame_cache is None:
+            return read_frames(path, indices, self.frame_size)
+        return cached_frames(Clip(path, info), self.frame_size, Path(self.frame_cache))[indices]
+
+    def _info(self, path: Path) -> VideoInfo:
+        if path not in self._known:
+            self._known[path] = probe(path)
+        return self._known[path]
+
+    def _too_short(self, num_frames: int) -> str:
+        return (
+            f"has {num_frames} frames, a clip of {self.num_frames} at stride {self.stride} needs {self.span}: "
+            f"leave it out, lower the stride, or set repeat_last"
+        )
+
+
+class TrainingClips(Dataset):
+    """Random clips of labelled videos; the index carries the randomness.
+
+    dataset[i] is {"video": uint8 (3, T, S, S), "label": int64 ()}, drawn from video i % len(dataset) by a generator
+    that is seeded with (seed, i) alone. Any i >= 0 is valid, so that `lib.data.clips.StepBatches` gets fresh clips in
+    each epoch, and the same ones after a restart; `for sample in dataset` would not stop.
+
+    The start is uniform over all places where the clip fits. One crop box and one flip serve all frames; where
+    `actions.mirrored` is False, nothing is flipped. Crops are resized bilinearly with antialiasing.
+
+    crop_area: None for MultiScaleCrop (AdaMAE, Table 5; `multi_scale_crop`), or the range of the share of the area
+        that a random resized crop takes: (0.5, 1) in AdaMAE's section 4, (0.08, 1) in the code that fine-tunes.
+    augment: changes the whole frames, uint8 (T, H, W, 3), before they are cropped, drawing from the generator given.
+
+    Raises UserError for an empty list; when a video cannot be read, and for one that is too short (see ClipReader).
+    """
+
+    def __init__(
+        self,
+        actions: ActionList,
+        reader: ClipReader,
+        image_size: int = 224,
+        crop_area: tuple[float, float] | None = None,
+        augment: Augment | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.actions, self.reader, self.image_size = _filled(actions), reader, image_size
+        self.crop_area, self.augment, self.seed = crop_area, augment, seed
+
+    def __len__(self) -> int:
+        return len(self.actions.videos)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        video = self.actions.videos[index % len(self)]
+        rng = np.random.default_rng([self.seed, index])
+        frames = self.reader.read(video.path, int(rng.integers(self.reader.starts(video.path))))
+        if self.augment is not None:
+            frames = self.augment(frames, rng)
+        height, width = frames.shape[1:3]
+        if self.crop_area is None:
+            box = multi_scale_crop(height, width, self.image_size, rng)
+        else:
+            box = draw_crop(height, width, rng, self.crop_area)
+        clip = _resized_crop(frames, box, self.image_size)
+        if self.actions.mirrored and rng.random() < 0.5:
+            clip = clip.flip(-1)
+        return {"video": clip, "label": torch.tensor(video.label)}
+
+
+class TestingViews(Dataset):
+    """V = clips * crops views of every video, evenly placed, nothing random.
+
+    dataset[i] is {"video": uint8 (3, T, S, S), "label": int64 ()}: view i % V of video i // V, so that the scores of
+    one video lie together (`lib.evaluation.recognition.average_views`). Views go through the crops of the first clip,
+    then of the second, and so on. The first clip starts at the first frame, the last ends at the last one; frames
+    are brought to a short side of S, and the first crop touches one end of the long side, the last the other. A single
+    clip or crop is the middle one.
+
+    Raises UserError for an empty list or no views, and as TrainingClips does.
+    """
+
+    __test__ = False  # no test, though pytest would think so by its name
+
+    def __init__(
+        self, actions: ActionList, reader: ClipReader, image_size: int = 224, clips: int = 5, crops: int = 3
+    ) -> None:
+        if min(clips, crops) < 1:
+            raise UserError(f"clips {clips} and crops {crops} must both be at least 1")
+        self.actions, self.reader, self.image_size = _filled(actions), reader, image_size
+        self.clips, self.crops, self.views = clips, crops, clips * crops
+
+    def __len__(self) -> int:
+        return len(self.actions.videos) * self.views
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"view {index} of {len(self)}")
+        video = self.actions.videos[index // self.views]
+        clip, crop = divmod(index % self.views, self.crops)
+        start = evenly(self.reader.starts(video.path) - 1, self.clips)[clip]
+        frames = self.reader.read(video.path, start)
+        box = even_crops(*frames.shape[1:3], self.crops)[crop]
+        return {"video": _resized_crop(frames, box, self.image_size), "label": torch.tensor(video.label)}
+
+
+def evenly(room: int, count: int) -> list[int]:
+    """`count` whole places on 0..room, ends included, as even as rounding lets them be; the middle for one."""
+    places = [room / 2] if count == 1 else np.linspace(0, room, count)
+    return [int(np.floor(place + 0.5)) for place in places]
+
+
+def even_crops(height: int, width: int, count: int) -> list[Box]:
+    """`count` square crops as large as the short side, evenly placed along the long one."""
+    side = min(height, width)
+    return [
+        (at, 0, side, side) if height > width else (0, at, side, side)
+        for at in evenly(max(height, width) - side, count)
+    ]
+
+
+def multi_scale_crop(height: int, width: int, size: int, rng: np.random.Generator) -> Box:
+    """A box with the law of VideoMAE's MultiScaleCrop (after Wang et al. 2016, temporal segment networks).
+
+    Height and width are the short side times one of SCALES each, at most one scale apart; a side within 2 pixels of
+    `size` becomes `size`, if the picture has it. The place is one of 13: on a grid of 5 x 5 the nine on even rows and
+    columns, and the four between the middle and the corners.
+    """
+    short = min(height, width)
+    sides = [int(short * scale) for scale in SCALES]
+    sides = [min(size, short) if abs(side - size) < 3 else side for side in sides]
+    pairs = [(h, w) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= 1]
+    h, w = pairs[rng.integers(len(pairs))]
+    even, odd = (0, 2, 4), (1, 3)
+    places = [(y, x) for y in even for x in even] + [(y, x) for y in odd for x in odd]
+    y, x = places[rng.integers(len(places))]
+    return y * ((height - h) // 4), x * ((width - w) // 4), h, w
+
+
+def _resized_crop(frames: np.ndarray, box: Box, side: int) -> torch.Tensor:
+    """(T, H, W, 3) -> (3, T, S, S), both uint8."""
+    top, left, h, w = box
+    crop = torch.from_numpy(np.ascontiguousarray(frames[:, top : top + h, left : left + w])).permute(0, 3, 1, 2)
+    crop = F.interpolate(crop, size=(side, side), mode="bilinear", antialias=True)
+    return crop.transpose(0, 1).contiguous()
+
+
+def _filled(actions: ActionList) -> ActionList:
+    if not actions.videos:
+        raise UserError("no videos to draw clips from; ClipReader.usable tells why videos were skipped")
+    return actions

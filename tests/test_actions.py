@@ -1,0 +1,279 @@
+"""Lists of labelled videos: the layouts of the real data sets, their label orders, and broken ones."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from lib.data.actions import (
+    UNLABELLED,
+    ActionList,
+    LabelledVideo,
+    list_kinetics_actions,
+    list_labelled,
+    list_ssv2,
+    list_ucf101,
+)
+from lib.errors import UserError
+from lib.toyworld import ToyWorldOptions, ensure_toy_world
+from lib.toyworld.layouts import folder_name, plan
+
+SMALL = ToyWorldOptions(
+    datasets=("kinetics400", "ucf101", "ssv2"), kinetics_train=6, kinetics_val=2, kinetics_frames=60,
+    height=48, width=64, objects=1, small_frames=25,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> Path:
+    return ensure_toy_world(tmp_path_factory.mktemp("world") / "toy", SMALL, workers=1)
+
+
+def shown(actions: ActionList) -> dict[str, str]:
+    """File stem -> name of the class."""
+    return {video.path.stem: actions.classes[video.label] for video in actions.videos}
+
+
+def planned(dataset: str, split: str) -> dict[str, str]:
+    """File stem -> what the toy world's plan says is done there."""
+    return {clip.name: clip.action for clip in plan(SMALL) if (clip.dataset, clip.split) == (dataset, split)}
+
+
+def make(root: Path, files: dict[str, str | bytes]) -> Path:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return root
+
+
+def one_line(error: pytest.ExceptionInfo) -> str:
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# --- Kinetics-400 -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_toy_kinetics_has_the_actions_that_were_planned(toy, split):
+    actions = list_kinetics_actions(toy / "kinetics400", split)
+    assert shown(actions) == planned("kinetics400", split)
+    assert actions.mirrored and len(actions.classes) == 6 and list(actions.classes) == sorted(actions.classes)
+    assert all(video.path.parent.name == folder_name(actions.classes[video.label]) for video in actions.videos)
+
+
+def test_a_split_with_few_classes_counts_them_as_the_training_split(toy):
+    train, val = (list_kinetics_actions(toy / "kinetics400", split) for split in ("train", "val"))
+    assert len(set(val.labels)) == 2 and val.classes == train.classes
+    assert val.labels == [train.classes.index(name) for name in planned("kinetics400", "val").values()]
+    assert sum(train.counts().values()) == 9 and train.counts()["bowing"] == train.labels.count(0)
+
+
+def kinetics(root: Path, rows: list[str], videos: list[str], split: str = "train") -> Path:
+    table = "\n".join(["label,youtube_id,time_start,time_end", *rows]) + "\n"
+    return make(root, {f"annotations/{split}.csv": table, **{f"{split}/{name}.mp4": b"" for name in videos}})
+
+
+def test_class_folders_may_keep_spaces_quotes_and_brackets(tmp_path):
+    rows = ["b (x),idb,1,2", "\"a 'y'\",ida,3,4"]
+    kinetics(tmp_path, rows, ["b (x)/idb_000001_000002", "a_y/ida_000003_000004"])
+    actions = list_kinetics_actions(tmp_path)
+    assert actions.classes == ("a 'y'", "b (x)") and actions.labels == [1, 0]
+
+
+def test_class_folders_alone_are_labels_too(tmp_path):
+    make(tmp_path, {f"{split}/{name}/{i}.mp4": b"" for split, i in (("train", 1), ("val", 2)) for name in ("b", "a")})
+    (tmp_path / "val/b/2.mp4").unlink()
+    assert list_kinetics_actions(tmp_path).labels == [0, 1]
+    val = list_kinetics_actions(tmp_path, "val")
+    assert val.classes == ("a", "b") and val.labels == [0]
+
+
+def test_a_label_outside_the_class_list_is_named_with_its_line(tmp_path):
+    root = kinetics(tmp_path, ["a,ida,1,2", "jumping,idb,1,2"], ["a/ida_000001_000002", "jumping/idb_000001_000002"])
+    with pytest.raises(UserError) as error:
+        list_kinetics_actions(root, classes=["a", "jumping jacks"])
+    message = one_line(error)
+    assert message.startswith(
+        f"{root / 'annotations/train.csv'}:3: unknown class 'jumping': did you mean 'jumping jacks'?"
+    )
+    assert "2 others" in message
+
+
+def test_a_missing_video_is_named_with_its_line_or_left_to_the_reader(tmp_path):
+    root = kinetics(tmp_path, ["a,ida,1,2", "a,idb,1,2"], ["a/ida_000001_000002"])
+    with pytest.raises(UserError, match=r"train.csv:3: no video .*idb_000001_000002.mp4; put it there"):
+        list_kinetics_actions(root)
+    assert len(list_kinetics_actions(root, missing_ok=True).videos) == 2
+
+
+def test_kinetics_without_labels_or_rows(tmp_path):
+    make(tmp_path / "flat", {"videos/x.mp4": b""})
+    with pytest.raises(UserError, match="neither annotations/train.csv nor class folders"):
+        list_kinetics_actions(tmp_path / "flat")
+    with pytest.raises(UserError, match="names no video"):
+        list_kinetics_actions(kinetics(tmp_path / "empty", [], ["a/x"]))
+    make(tmp_path / "other", {"annotations/train.csv": "name,x\na,b\n", "train/a/x.mp4": b""})
+    with pytest.raises(UserError, match="must name the columns label"):
+        list_kinetics_actions(tmp_path / "other")
+    make(tmp_path / "val", {"annotations/train.csv": "name\na\n", "val/a/x.mp4": b""})
+    with pytest.raises(UserError, match=r"train.csv:1: the first line names no column label"):
+        list_kinetics_actions(tmp_path / "val", "val")
+
+
+# --- Something-Something v2 ---------------------------------------------------------------------------------
+
+
+def test_toy_ssv2_strips_brackets_and_hides_the_test_labels(toy):
+    root = toy / "ssv2"
+    templates = {"jumping jacks": "Making something jump", "waving hand": "Pretending to greet someone with something"}
+    for split in ("train", "validation"):
+        actions = list_ssv2(root, split)
+        assert shown(actions) == {name: templates[action] for name, action in planned("ssv2", split).items()}
+        assert not actions.mirrored and actions.classes == tuple(sorted(templates.values()))
+    test = list_ssv2(root, "test")
+    assert test.labels == [UNLABELLED] and sum(test.counts().values()) == 0
+    assert [video.path.name for video in test.videos] == ["100005.webm"]
+
+
+def ssv2(root: Path, labels: object, train: object, videos: list[str] = ()) -> Path:
+    files = {f"something-something-v2-{name}.json": json.dumps(c) for name, c in (("labels", labels), ("train", train))}
+    return make(root, {**files, **{name: b"" for name in videos}})
+
+
+def test_ssv2_classes_are_in_the_order_of_their_numbers_and_videos_may_be_converted(tmp_path):
+    items = [{"id": "7", "template": "Pulling [something] from [left] to right"}, {"id": 8, "template": "Zip"}]
+    files = ["20bn-something-something-v2/7.mp4", "8.webm"]
+    actions = list_ssv2(ssv2(tmp_path, {"Zip": "0", "Pulling something from left to right": "1"}, items, files))
+    assert actions.classes == ("Zip", "Pulling something from left to right") and actions.labels == [1, 0]
+    assert [str(video.path.relative_to(tmp_path)) for video in actions.videos] == files
+
+
+@pytest.mark.parametrize(
+    ("labels", "train", "words"),
+    [
+        ({"A": "0"}, [{"id": "1", "template": "A"}, {"id": "2", "template": "[B]"}],
+         r"train.json: item 2 \(id 2\): unknown class 'B': the class list has 1 others; is it of this data set"),
+        ({"A": "0"}, [{"id": "1"}], r"item 1 \(id 1\): has no template"),
+        ({"A": "0"}, [{"id": "3", "template": "A"}], r"item 1 \(id 3\): no video .*videos/3.webm"),
+        ({"A": "0"}, [], "train.json: the list is empty"),
+        ({"A": "0"}, {"id": "1"}, "is no list of items with an id"),
+        ({"A": "1"}, [], "labels.json: its 1 classes are not numbered 0, 1, 2"),
+        ({}, [], "labels.json: its 0 classes"),
+        (["A"], [], "labels.json: is no map of class names to numbers"),
+        ({"A": "first"}, [], "labels.json: is no map of class names to numbers"),
+    ],
+)  # fmt: skip
+def test_broken_ssv2_files(tmp_path, labels, train, words):
+    root = ssv2(tmp_path, labels, train, ["videos/1.webm"])
+    with pytest.raises(UserError, match=words) as error:
+        list_ssv2(root)
+    one_line(error)
+
+
+def test_ssv2_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(UserError, match=r"labels.json: no such file"):
+        list_ssv2(tmp_path)
+    make(tmp_path, {"something-something-v2-labels.json": '{"A": "0",\n"B" "1"}'})
+    with pytest.raises(UserError, match=r"labels.json:2: is no JSON"):
+        list_ssv2(tmp_path)
+    make(tmp_path, {"something-something-v2-labels.json": b"\xff\xfe\xfa"})
+    with pytest.raises(UserError, match="is no text in UTF-8"):
+        list_ssv2(tmp_path)
+    with pytest.raises(
+        UserError, match="unknown split of Something-Something v2 'val': choose one of test, train, val"
+    ):
+        list_ssv2(tmp_path, "val")
+
+
+# --- UCF101 -------------------------------------------------------------------------------------------------
+
+
+def test_toy_ucf101_folds(toy):
+    root = toy / "ucf101"
+    everything = set()
+    for fold in (1, 2, 3):
+        train, test = (list_ucf101(root, split, fold) for split in ("train", "test"))
+        assert train.classes == test.classes == ("JumpingJacks", "WavingHand") and train.mirrored
+        assert not set(shown(train)) & set(shown(test)) and len(train.videos) == len(test.videos) == 2
+        assert all(name in stem for actions in (train, test) for stem, name in shown(actions).items())
+        everything |= set(shown(test))
+    assert everything == {clip.name for clip in plan(SMALL) if clip.dataset == "ucf101"}
+
+
+CLASSES = "1 ApplyEyeMakeup\n2 Archery\n"
+
+
+@pytest.mark.parametrize(
+    ("classes", "train", "words"),
+    [
+        (CLASSES, "Archery/a.avi 2\nBowling/b.avi 3\n", r"trainlist01.txt:2: unknown class 'Bowling'"),
+        (CLASSES, "Archery/a.avi 1\n", r"trainlist01.txt:1: label 1, but Archery is 2 in classInd.txt"),
+        (CLASSES, "Archery/a.avi 2\n\nArchery/gone.avi 2\n", r"trainlist01.txt:3: no video .*UCF-101/Archery/gone.avi"),
+        (CLASSES, "\n", r"trainlist01.txt: the list is empty"),
+        ("1 ApplyEyeMakeup\n3 Archery\n", "", r"classInd.txt:2: '3 Archery' is not `2 ClassName`"),
+        ("0 a\n", "", r"classInd.txt:1: '0 a' is not `1 ClassName`"),
+        ("", "", r"classInd.txt: the list is empty"),
+    ],
+)  # fmt: skip
+def test_broken_ucf101_lists(tmp_path, classes, train, words):
+    lists = {"ucfTrainTestlist/classInd.txt": classes, "ucfTrainTestlist/trainlist01.txt": train}
+    make(tmp_path, {**lists, "UCF-101/Archery/a.avi": b"", "UCF-101/Bowling/b.avi": b""})
+    with pytest.raises(UserError, match=words) as error:
+        list_ucf101(tmp_path)
+    one_line(error)
+
+
+def test_ucf101_split_and_fold_are_checked(tmp_path):
+    with pytest.raises(UserError, match="unknown split of UCF101 'val'"):
+        list_ucf101(tmp_path, "val")
+    with pytest.raises(UserError, match="fold 4: UCF101 has the folds 1, 2 and 3"):
+        list_ucf101(tmp_path, fold=4)
+
+
+def test_windows_line_ends_and_byte_order_marks_do_no_harm(tmp_path):
+    lists = {"classInd.txt": "\ufeff1 Archery\r\n", "testlist01.txt": "Archery/a.avi\r\n"}
+    make(tmp_path, {f"ucfTrainTestlist/{name}": text for name, text in lists.items()})
+    make(tmp_path, {"UCF-101/Archery/a.avi": b""})
+    assert list_ucf101(tmp_path, "test").videos == (LabelledVideo(tmp_path / "UCF-101/Archery/a.avi", 0),)
+
+
+def test_real_ucf101_clips_fit_the_layout(real_data, tmp_path):
+    videos = sorted((real_data / "ucf101" / "UCF-101").glob("*/*.avi"))
+    classes = sorted({video.parent.name for video in videos})
+    index = "".join(f"{i} {name}\n" for i, name in enumerate(classes, 1))
+    tests = "".join(f"{video.parent.name}/{video.name}\n" for video in videos)
+    make(tmp_path, {"ucfTrainTestlist/classInd.txt": index, "ucfTrainTestlist/testlist03.txt": tests})
+    (tmp_path / "UCF-101").symlink_to((real_data / "ucf101" / "UCF-101").resolve())
+    actions = list_ucf101(tmp_path, "test", 3)
+    assert all(re.match(f"v_{actions.classes[v.label]}_g", v.path.name) for v in actions.videos) and len(videos) >= 2
+
+
+# --- plain lists --------------------------------------------------------------------------------------------
+
+
+def test_a_plain_list_may_have_spaces_and_absolute_paths(tmp_path):
+    make(tmp_path, {"in/my clip.mp4": b"", "b.mp4": b"", "in/list.txt": f"my clip.mp4 1\n\n{tmp_path}/b.mp4 0\n"})
+    actions = list_labelled(tmp_path / "in/list.txt", ["x", "y"], mirrored=False)
+    assert actions.videos == (LabelledVideo(tmp_path / "in/my clip.mp4", 1), LabelledVideo(tmp_path / "b.mp4", 0))
+    assert actions.classes == ("x", "y") and not actions.mirrored
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a.mp4 0\na.mp4 2\n", "list.txt:2: label 2, but there are 2 classes, counted from 0"),
+        ("a.mp4\n", "list.txt:1: 'a.mp4' is not `path label`"),
+        ("a.mp4 -1\n", "is not `path label` with a whole number"),
+        ("a.mp4 1.0\n", "is not `path label` with a whole number"),
+        ("a.mp4 0\ngone.mp4 0\n", r"list.txt:2: no video .*gone.mp4"),
+        ("", "list.txt: the list is empty"),
+    ],
+)
+def test_broken_plain_lists(tmp_path, text, words):
+    make(tmp_path, {"a.mp4": b"", "list.txt": text})
+    with pytest.raises(UserError, match=words) as error:
+        list_labelled(tmp_path / "list.txt", ["x", "y"], mirrored=True)
+    one_line(error)
