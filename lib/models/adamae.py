@@ -122,7 +122,7 @@ class SamplingObjective:
 # ratio or on how far the errors have fallen. The input is detached, as the text says. The logarithm comes from a
 # float32 log-softmax and the draw from Gumbel noise, so that no probability has to be exponentiated. And training
 # starts from random masking: Xavier weights in the last Linear give small samplers a preference before any evidence
-# (128 wide and 512 tokens: about 70 effective ones).
+# (128 wide, 512 tokens of noise: about 70 effective ones).
 OBJECTIVES = {
     "paper": SamplingObjective(masked_log_likelihood_sum),
     "released_code": SamplingObjective(masked_log_likelihood_mean, detach_input=False, own_positions=True),
