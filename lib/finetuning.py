@@ -2,7 +2,7 @@
 
 The tokens are averaged, normalised and classified by one linear layer. All regularisation is timm's own: mixup,
 CutMix, label smoothing, RandAugment, drop path, random erasing, layer-wise learning rates. `ActionClassifier` is
-trained by `lib.training`, like every model here, in groups made by `layer_groups`. Flips are the data's affair.
+trained by `lib.training`, like every model here, with the learning rates of its layers. Flips are the data's affair.
 
 A trap of the published code is avoided: it hands videos (B, 3, T, H, W) to timm's CutMix for images, which then cuts
 frames and rows, and mixes the labels by the area of rows and columns. Here channels and frames are merged first.
@@ -11,7 +11,7 @@ Shapes: `B` batch, `T` frames, `H W` pixels, `N` tokens, `D` width, `C` classes.
 """
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -145,6 +145,28 @@ class ActionClassifier(nn.Module):
         """(B, C) of normalised videos, float (B, 3, T, H, W)."""
         return self.head(self.norm(self.backbone.features(videos).mean(dim=1)))
 
+    def parameter_groups(self, weight_decay: float) -> list[dict]:
+        """AdamW groups with timm's layer-wise learning rates: `lr_scale` is layer_decay ** (layers above).
+
+        The classifier and the norms behind the blocks are the top layer, with scale 1; then each block from the last
+        to the first; what feeds the blocks comes last, at layer_decay ** (depth + 1). Biases, norms, tokens and
+        position tables do not decay.
+        """
+        plain = ("*cls_token", "*pos_embed")
+        return param_groups_layer_decay(self, weight_decay, plain, layer_decay=self.settings.layer_decay)
+
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
+        """The number of a parameter's layer from its name, as `param_groups_layer_decay` asks for it."""
+        depth = len(self.backbone.encoder.blocks)
+
+        def layer(name: str) -> int:
+            part, _, rest = name.removeprefix("backbone.encoder.").partition(".")
+            if not name.startswith("backbone.") or part == "norm":
+                return depth + 1
+            return 1 + int(rest.split(".")[0]) if part == "blocks" else 0
+
+        return layer
+
     def _erase(self, videos: Tensor) -> Tensor:
         """Noise in one box of all frames of a video, at the settings' rate; (B, 3, T, H, W), changed in place."""
         erase = RandomErasing(self.settings.erasing, mode="pixel", device=videos.device)
@@ -161,30 +183,6 @@ class ActionClassifier(nn.Module):
             raise UserError(f"a batch of {len(videos)} videos is odd: mixup and CutMix pair them; make it even")
         _, targets = self.mix(videos.flatten(1, 2), labels)  # a view: channels and frames are one axis to timm
         return videos, targets
-
-
-def layer_groups(model: ActionClassifier, weight_decay: float) -> list[dict]:
-    """AdamW groups with timm's layer-wise learning rates: `lr_scale` is layer_decay ** (layers above).
-
-    The classifier and the norms behind the blocks are the top layer, with scale 1; then each block from the last to
-    the first; what feeds the blocks comes last, at layer_decay ** (depth + 1). Biases, norms, tokens and position
-    tables do not decay.
-    """
-    depth = len(model.backbone.encoder.blocks)
-
-    def layer(name: str) -> int:
-        part, _, rest = name.removeprefix("backbone.encoder.").partition(".")
-        if not name.startswith("backbone.") or part == "norm":
-            return depth + 1
-        return 1 + int(rest.split(".")[0]) if part == "blocks" else 0
-
-    model.group_matcher = lambda coarse: layer
-    try:
-        return param_groups_layer_decay(
-            model, weight_decay, ("*cls_token", "*pos_embed"), layer_decay=model.settings.layer_decay
-        )
-    finally:
-        del model.group_matcher
 
 
 def _set_drop_path(blocks: nn.ModuleList, rate: float) -> None:

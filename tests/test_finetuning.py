@@ -22,7 +22,6 @@ from lib.finetuning import (
     VideoRandAugment,
     _timm_draws,
     class_probabilities,
-    layer_groups,
 )
 from lib.models.adamae import AdaMAE
 from lib.models.video_mae import VideoMAE
@@ -119,7 +118,7 @@ def test_impossible_settings_are_refused(change, words):
 def test_learning_rates_by_hand():
     model = build(replace(PLAIN, layer_decay=0.5))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    groups = layer_groups(model, 0.3)
+    groups = model.parameter_groups(0.3)
     scale = {names[id(p)]: group["lr_scale"] for group in groups for p in group["params"]}
     expected = {"backbone.encoder.patch_embed": 1 / 16, "backbone.encoder.pos_embed": 1 / 16, "norm": 1, "head": 1}
     expected |= {"backbone.encoder.norm": 1}
@@ -131,13 +130,12 @@ def test_learning_rates_by_hand():
     decays = {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
     matrices = {name for name, p in model.named_parameters() if p.ndim > 1 and not name.endswith("pos_embed")}
     assert all(decay == (0.3 if name in matrices else 0) for name, decay in decays.items())
-    assert not hasattr(model, "group_matcher")
 
 
 def test_rates_of_vit_base_are_the_published_ones():
     model = build(PAPER["ssv2"])
     model.backbone.encoder.blocks = nn.ModuleList(Block(WIDTH, 2, 2.0) for _ in range(12))
-    scales = sorted({group["lr_scale"] for group in layer_groups(model, 0.05)})
+    scales = sorted({group["lr_scale"] for group in model.parameter_groups(0.05)})
     assert scales == pytest.approx([0.75**power for power in range(13, -1, -1)])
 
 
@@ -228,7 +226,7 @@ def test_the_projects_video_models_are_trained_but_for_what_classification_does_
     loss.backward()
     trained = {name.split(".")[0] for name, parameter in backbone.named_parameters() if parameter.grad is not None}
     assert trained == {"encoder"}
-    assert {group["lr_scale"] for group in layer_groups(model, 0.05)} == {1, 0.75, 0.75**2, 0.75**3}
+    assert {group["lr_scale"] for group in model.parameter_groups(0.05)} == {1, 0.75, 0.75**2, 0.75**3}
     assert all(parameter.grad is not None for parameter in model.backbone.encoder.parameters())
     video = normalize_videos(videos)
     expected = model.eval().head(model.norm(backbone.pooled_features(video))).softmax(dim=-1)
@@ -383,7 +381,7 @@ def test_a_config_that_timm_does_not_read_is_refused(config):
 
 def test_it_learns_classes_that_differ():
     model = build(replace(PLAIN, label_smoothing=0.1, drop_path=0.1))
-    optimizer = torch.optim.AdamW([{**g, "lr": 0.02 * g["lr_scale"]} for g in layer_groups(model, 0.05)])
+    optimizer = torch.optim.AdamW([{**g, "lr": 0.02 * g["lr_scale"]} for g in model.parameter_groups(0.05)])
     labels = torch.arange(12) % 3
     videos = torch.randint(40, (12, 3, 4, 8, 8), dtype=torch.uint8)
     videos[torch.arange(12), labels] += 150
