@@ -320,7 +320,7 @@ def test_the_erased_share_is_the_rate():
 
 
 def test_a_training_step_is_a_function_of_pytorchs_seed():
-    model = build(replace(PAPER["ssv2"], erasing=0.5, drop_path=0.5))
+    model = build(replace(PAPER["ssv2"], drop_path=0.0))  # without drop path and erasing, mixing alone is random
     nn.init.normal_(model.head.weight)
     losses = []
     for seed in (7, 7, 8):
