@@ -152,7 +152,7 @@ class ActionClassifier(nn.Module):
         to the first; what feeds the blocks comes last, at layer_decay ** (depth + 1). Biases, norms, tokens and
         position tables do not decay.
         """
-        plain = ("*cls_token", "*pos_embed")
+        plain = [name for name, _ in self.named_parameters() if name.endswith(("cls_token", "pos_embed"))]
         return param_groups_layer_decay(self, weight_decay, plain, layer_decay=self.settings.layer_decay)
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
