@@ -88,7 +88,8 @@ def train(
     """Train `model`, or resume where the last checkpoint in `out_dir` stands; returns the loss curve.
 
     Args:
-        model: returns (loss, logs) for a batch; `model.architecture` (a plain dict) guards its checkpoints.
+        model: returns (loss, logs) for a batch; `model.architecture` (a plain dict) guards its checkpoints. If it has
+            `parameter_groups(weight_decay)`, these are AdamW's; a group's `lr_scale` multiplies its learning rate.
         make_loader: the loader of micro-batches from number `first` on (step * accumulation); each micro-batch holds
             batch_size / accumulation samples in all, which Accelerate splits among the processes.
         options: see TrainOptions.
@@ -104,7 +105,8 @@ def train(
     )
     architecture = dict(model.architecture)
     model.zero_grad()  # an interrupted run may have left half a step's gradients
-    groups = parameter_groups(model, options.weight_decay)
+    own = getattr(model, "parameter_groups", None)
+    groups = own(options.weight_decay) if own else parameter_groups(model, options.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=options.betas, fused=True)
     model, optimizer = accelerator.prepare(model, optimizer)
     files = RunFiles(Path(out_dir), architecture, options, accelerator.is_main_process)
@@ -148,7 +150,7 @@ def _gradient_steps(accelerator, model, optimizer, loader: Iterable, options: Tr
             if accelerator.sync_gradients:
                 norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]).item()
                 for group in optimizer.param_groups:
-                    group["lr"] = options.learning_rate(step)
+                    group["lr"] = options.learning_rate(step) * group.get("lr_scale", 1.0)
             if not math.isfinite(total + norm):
                 optimizer.zero_grad()
             optimizer.step()
@@ -159,9 +161,7 @@ def _gradient_steps(accelerator, model, optimizer, loader: Iterable, options: Tr
             yield {"step": step, "loss": total, "lr": lr, "grad_norm": norm, "seconds": seconds}
             step, total, started = step + 1, 0.0, time.perf_counter()
     if step < options.steps:
-        raise UserError(
-            f"the loader ended after {step} of {options.steps} steps: let it give steps x accumulation batches"
-        )
+        raise UserError(f"the loader ended after {step} of {options.steps} steps; give steps x accumulation batches")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from timm.data.mixup import Mixup
 from timm.layers import DropPath
 from timm.models.vision_transformer import Block
 from torch import nn
+from torch.utils.data import DataLoader, Subset
 
 from lib.errors import UserError
 from lib.finetuning import (
@@ -27,6 +28,7 @@ from lib.models.adamae import AdaMAE
 from lib.models.video_mae import VideoMAE
 from lib.tokens.cubes import normalize_videos
 from lib.tokens.patches import IMAGENET_MEAN, IMAGENET_STD
+from lib.training import train
 
 WIDTH, CLASSES = 8, 3
 PLAIN = FineTuning(0.5, 1, 4, 0, mixup=0.0, cutmix=0.0, label_smoothing=0.0, drop_path=0.0)
@@ -392,3 +394,69 @@ def test_it_learns_classes_that_differ():
         optimizer.step()
     p, _ = class_probabilities(model, [{"video": videos, "label": labels}])
     assert (p.argmax(dim=1) == labels).all()
+
+
+class Clips(torch.utils.data.Dataset):
+    """Eight videos, each a function of its number alone; after `until` of them it is interrupted."""
+
+    def __init__(self, until: int = 10**9):
+        self.until = until
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        if number >= self.until:
+            raise KeyboardInterrupt
+        return {name: values[0] for name, values in batch_of(1, seed=number % 8).items()}
+
+
+def loader_of(until: int = 10**9):
+    """make_loader of batches of four, counting on."""
+
+    def make(first: int) -> DataLoader:
+        return DataLoader(Subset(Clips(until), range(4 * first, 24)), batch_size=4)
+
+    return make
+
+
+ALL_ON = replace(PAPER["ssv2"], base_lr=0.3, batch_size=4, epochs=3, warmup_epochs=1, erasing=0.5, drop_path=0.3)
+
+
+def test_the_loop_gives_each_layer_its_rate(tmp_path):
+    settings = replace(PLAIN, base_lr=0.3, epochs=3, warmup_epochs=1, layer_decay=0.5)
+    options = settings.train_options(8, precision="no")
+    model, plain = build(settings), build(settings)
+    records = train(model, loader_of(), options, tmp_path)
+    optimizer = torch.optim.AdamW(plain.parameter_groups(0.05), betas=(0.9, 0.999))
+    for step, batch in enumerate(loader_of()(0)):
+        for group in optimizer.param_groups:
+            group["lr"] = options.learning_rate(step) * group["lr_scale"]
+        optimizer.zero_grad()
+        loss, _ = plain(batch)
+        loss.backward()
+        optimizer.step()
+        assert records[step]["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert [record["lr"] for record in records] == [options.learning_rate(step) for step in range(6)]  # the top layer's
+    torch.testing.assert_close(model.state_dict(), plain.state_dict(), rtol=0, atol=1e-5)
+
+
+def test_an_interrupted_run_resumes_exactly_with_everything_random_on(tmp_path):
+    options = ALL_ON.train_options(8, precision="no", save_every=2)
+    whole, broken, resumed = build(ALL_ON), build(ALL_ON), build(ALL_ON)
+    expected = train(whole, loader_of(), options, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(broken, loader_of(until=12), options, tmp_path / "broken")
+    random.random(), np.random.rand(), torch.rand(3)
+    found = train(resumed, loader_of(), options, tmp_path / "broken")
+    columns = ("step", "loss", "lr", "grad_norm")
+    assert [[r[c] for c in columns] for r in found] == [[r[c] for c in columns] for r in expected]
+    assert len(found) == 6
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
+    )
+
+
+def test_other_settings_are_refused_on_resume(tmp_path):
+    options = ALL_ON.train_options(8, precision="no")
+    train(build(ALL_ON), loader_of(), options, tmp_path)
+    other = replace(ALL_ON, layer_decay=0.9)
+    with pytest.raises(UserError, match=r"holds another architecture \(layer_decay 0.75 instead of 0.9\)"):
+        train(build(other), loader_of(), other.train_options(8, precision="no"), tmp_path)
