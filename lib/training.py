@@ -8,13 +8,11 @@ call runs on a CPU, on one GPU, and on several under `accelerate launch` or `not
 Recipe: MAE (arXiv 2111.06377, appendix A.1) as SiamMAE uses it (arXiv 2305.14344, Table 4a).
 """
 
-import csv
-import json
 import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +21,10 @@ from accelerate import Accelerator, DataLoaderConfiguration
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 
 from lib.errors import UserError
-from lib.runtime import atomic_path, progress
-
-Record = dict[str, float]
+from lib.run_files import Record, RunFiles, read_losses
+from lib.runtime import progress
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,8 @@ def train(
         make_loader: the loader of micro-batches from number `first` on (step * accumulation); each micro-batch holds
             batch_size / accumulation samples in all, which Accelerate splits among the processes.
         options: see TrainOptions.
-        out_dir: gets `losses.csv`, `tensorboard/` and the checkpoint `last.pt`.
+        out_dir: gets `losses.csv`, `tensorboard/` and the checkpoint `last.pt`. What the model logs besides its loss
+            has columns of its own there.
 
     Raises UserError when the checkpoint there is of another architecture or other options, when the loader ends early,
     and when the loss or its gradient is not finite: then it names the step and the last good checkpoint.
@@ -137,29 +134,31 @@ def step_seed(seed: int, step: int, micro: int, process: int) -> int:
 def _gradient_steps(accelerator, model, optimizer, loader: Iterable, options: TrainOptions, first: int):
     """Run the optimizer steps from `first` on and yield a record after each."""
     bf16 = choose_precision(options.precision) == "bf16"
-    step, total, norm, started = first, 0.0, 0.0, time.perf_counter()
+    step, logged, norm, started = first, {}, 0.0, time.perf_counter()
     micro_batches = (options.steps - first) * options.accumulation
     for batch, number in zip(loader, range(micro_batches), strict=False):  # no further, if the loader goes on
         micro = number % options.accumulation
         torch.manual_seed(step_seed(options.seed, step, micro, accelerator.process_index))
         with accelerator.accumulate(model):
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
-                loss, _ = model(batch)
+                loss, logs = model(batch)
             accelerator.backward(loss)
-            total += accelerator.reduce(loss.detach(), "mean").item() / options.accumulation
+            values = accelerator.reduce(torch.stack([loss.detach(), *logs.values()]).float(), "mean").tolist()
+            for name, value in zip(["total", *logs], values, strict=True):
+                logged[name] = logged.get(name, 0.0) + value / options.accumulation
             if accelerator.sync_gradients:
                 norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]).item()
                 for group in optimizer.param_groups:
                     group["lr"] = options.learning_rate(step) * group.get("lr_scale", 1.0)
-            if not math.isfinite(total + norm):
+            if not math.isfinite(logged["total"] + norm):
                 optimizer.zero_grad()
             optimizer.step()
             optimizer.zero_grad()
-        if micro + 1 == options.accumulation or not math.isfinite(total):
-            seconds = time.perf_counter() - started
-            lr = options.learning_rate(step)
-            yield {"step": step, "loss": total, "lr": lr, "grad_norm": norm, "seconds": seconds}
-            step, total, started = step + 1, 0.0, time.perf_counter()
+        if micro + 1 == options.accumulation or not math.isfinite(logged["total"]):
+            record = {"step": step, "loss": logged.pop("total"), "lr": options.learning_rate(step), "grad_norm": norm}
+            logged.pop("loss", None)  # the total again
+            yield {**record, "seconds": time.perf_counter() - started, **logged}
+            step, logged, started = step + 1, {}, time.perf_counter()
     if step < options.steps:
         raise UserError(f"the loader ended after {step} of {options.steps} steps; give steps x accumulation batches")
 
@@ -174,127 +173,3 @@ def _fast_cpu_attention(device: torch.device):
             yield
     finally:
         torch.set_flush_denormal(False)
-
-
-class RunFiles:
-    """What a run leaves on disk: the loss curve as it goes (csv and TensorBoard) and the checkpoint to resume from."""
-
-    columns = ("step", "loss", "lr", "grad_norm", "seconds")
-
-    def __init__(self, out_dir: Path, architecture: dict, options: TrainOptions, is_main: bool):
-        self.out_dir, self.architecture, self.options, self.is_main = out_dir, architecture, options, is_main
-        self.checkpoint, self.curve = out_dir / "last.pt", out_dir / "losses.csv"
-        self.saved_step = 0
-
-    def restore(self, model: nn.Module, optimizer) -> int:
-        """Load the checkpoint if there is one; returns the first step still to do."""
-        if not self.checkpoint.is_file():
-            return 0
-        state = load_checkpoint(self.checkpoint)
-        if not {"optimizer", "options"} <= state.keys():
-            raise UserError(f"{self.checkpoint} holds weights alone: load them, or use another out_dir to train")
-        for name, value in asdict(self.options).items():
-            found = state["options"].get(name)
-            if name != "save_every" and found != (list(value) if isinstance(value, tuple) else value):
-                raise UserError(
-                    f"{self.checkpoint} was trained with {name}={found}, not {value}: "
-                    f"use another out_dir, or delete it to start over"
-                )
-        _fill(model, self.checkpoint, state, self.architecture)
-        optimizer.load_state_dict(state["optimizer"])
-        self.saved_step = state["step"]
-        return self.saved_step
-
-    def __enter__(self):
-        if self.is_main:
-            self.out_dir.mkdir(parents=True, exist_ok=True)
-            rows = [row for row in read_losses(self.out_dir) if row["step"] < self.saved_step]
-            with atomic_path(self.curve) as temporary, temporary.open("w", newline="") as file:
-                writer = csv.DictWriter(file, self.columns)
-                writer.writeheader()
-                writer.writerows({**row, "step": int(row["step"])} for row in rows)
-            self.csv_file = self.curve.open("a", newline="")
-            self.writer = csv.DictWriter(self.csv_file, self.columns)
-            self.board = SummaryWriter(str(self.out_dir / "tensorboard"), purge_step=self.saved_step)
-        return self
-
-    def __exit__(self, *_):
-        if self.is_main:
-            self.csv_file.close()
-            self.board.close()
-
-    def log(self, record: Record) -> None:
-        """Append one step's record to the curve, at once on disk."""
-        if self.is_main:
-            self.writer.writerow(record)
-            self.csv_file.flush()
-            for name in ("loss", "lr", "grad_norm"):
-                self.board.add_scalar(name, record[name], int(record["step"]))
-
-    def save(self, model: nn.Module, optimizer, step: int) -> None:
-        """Write the checkpoint after `step` finished steps, whole or not at all."""
-        self.saved_step = step
-        if self.is_main:
-            options = json.loads(json.dumps(asdict(self.options)))
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-            with atomic_path(self.checkpoint) as temporary:
-                torch.save({**state, "architecture": self.architecture, "options": options}, temporary)
-
-    def not_finite(self, record: Record) -> str:
-        """The message that ends a run whose loss or gradient is not a number."""
-        name = "grad_norm" if math.isfinite(record["loss"]) else "loss"
-        last = f"{self.checkpoint} (after step {self.saved_step})" if self.saved_step else "none was saved"
-        return (
-            f"{name} is {record[name]} at step {int(record['step'])}: lower base_lr or lengthen the warm-up; "
-            f"last good checkpoint: {last}"
-        )
-
-
-def load_checkpoint(path: str | Path) -> dict:
-    """Read a checkpoint of this loop: tensors and plain values only, never code. UserError for anything else."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        kind = type(error).__name__
-        raise UserError(f"{path} is no readable checkpoint ({kind}): delete it to start over") from error
-    kinds = {"model": dict, "architecture": dict, "step": int}
-    if not isinstance(state, dict) or not all(isinstance(state.get(name), kind) for name, kind in kinds.items()):
-        raise UserError(f"{path} is no checkpoint of this project: it lacks model, architecture or step")
-    return state
-
-
-def check_architecture(path: str | Path, found: dict, wanted: dict) -> None:
-    """UserError, naming the first differences, when a checkpoint's architecture is not the model's."""
-    differ = [k for k in sorted(found.keys() | wanted.keys()) if found.get(k) != wanted.get(k)]
-    if differ:
-        words = ", ".join(f"{k} {found.get(k)} instead of {wanted.get(k)}" for k in differ[:4])
-        raise UserError(f"{path} holds another architecture ({words}): build the model to match, or use another path")
-
-
-def _fill(model: nn.Module, path: str | Path, state: dict, architecture: dict) -> None:
-    """Load a checkpoint's weights once its settings, and then every name and shape, are found to be the model's."""
-    check_architecture(path, state["architecture"], architecture)
-    weights = state["model"], model.state_dict()
-    check_architecture(path, *({name: tuple(w.shape) for name, w in part.items()} for part in weights))
-    model.load_state_dict(state["model"])
-
-
-def read_losses(out_dir: str | Path) -> list[Record]:
-    """The loss curve written so far: one record a step, whole lines only (a killed run may end within a line)."""
-    path = Path(out_dir) / "losses.csv"
-    if not path.is_file():
-        return []
-    lines = path.read_text().splitlines(keepends=True)
-    rows = csv.DictReader(line for line in lines if line.endswith("\n"))
-    return [{name: float(value) for name, value in row.items()} for row in rows]
-
-
-def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
-    """Load a trained model's weights from a checkpoint of this loop; every name and shape must match.
-
-    Raises UserError for a missing or unreadable file and for a checkpoint of another architecture.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"{path} does not exist: train first (notebooks/03_pretrain.ipynb), or correct the path")
-    _fill(model, path, load_checkpoint(path), dict(model.architecture))
-    return model

@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from lib.data.clips import StepBatches
 from lib.models.siammae import SiamMAE
+from lib.run_files import Record
 from lib.tokens.masking import Mask, mask_from_noise
-from lib.training import Record, TrainOptions, train
+from lib.training import TrainOptions, train
 
 OPTIONS = TrainOptions(
     steps=20, batch_size=4, base_lr=0.1, warmup_steps=3, accumulation=2, save_every=4, precision="no", seed=7

@@ -9,6 +9,7 @@ import math
 import pathlib
 import pickle
 from collections import OrderedDict
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ from lib.models.mae import MAE
 from lib.models.pretrained import TimmEncoder, load_encoder
 from lib.models.siammae import SiamMAE
 from lib.models.vit import ViTEncoder
-from lib.training import RunFiles, TrainOptions
+from lib.run_files import RunFiles
+from lib.training import TrainOptions
 
 P, D, DEPTH, SIDE, E = 8, 128, 2, 4, 32  # patch, width, blocks, grid side, decoder width
 HEADS = 2  # 64 channels each, as files are taken to have
@@ -215,7 +217,7 @@ def test_earlier_blocks_are_timms(state, tmp_path, block):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", [MAE, SiamMAE])
+@pytest.mark.parametrize("kind", [MAE, SiamMAE, partial(SiamMAE, masking="ours")])
 def test_this_projects_checkpoints(kind, tmp_path):
     torch.manual_seed(0)
     model = kind(32, P, 96, 2, 3, 4.0, decoder_embed_dim=E, decoder_depth=1, decoder_num_heads=2, mask_ratio=0.75)

@@ -19,19 +19,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
-from lib import training
+from lib import run_files, training
 from lib.errors import UserError
 from lib.models.mae import MAE
 from lib.models.siammae import SiamMAE
-from lib.training import (
-    TrainOptions,
-    choose_precision,
-    load_checkpoint,
-    load_weights,
-    parameter_groups,
-    read_losses,
-    train,
-)
+from lib.run_files import load_checkpoint, load_weights, read_losses
+from lib.training import TrainOptions, choose_precision, parameter_groups, train
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = TrainOptions(steps=4, batch_size=8, base_lr=0.5, warmup_steps=2, save_every=2, precision="no")
@@ -250,7 +243,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
 
 def test_the_curve_is_on_disk_while_a_resumed_run_does_its_first_step(tmp_path):
     train(Line(), loader_of(OPTIONS), OPTIONS, tmp_path)
-    files = training.RunFiles(tmp_path, {"inputs": 3, "outputs": 2}, OPTIONS, is_main=True)
+    files = run_files.RunFiles(tmp_path, {"inputs": 3, "outputs": 2}, OPTIONS, is_main=True)
     model = Line()
     files.restore(model, torch.optim.AdamW(parameter_groups(model, 0.05)))
     with files:
@@ -524,3 +517,28 @@ def test_tensorboard_gets_the_curve(tmp_path):
     records = train(Line(), loader_of(OPTIONS), OPTIONS, tmp_path)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.value for event in events.Scalars("loss")] == pytest.approx([r["loss"] for r in records])
+
+
+class Talker(Line):
+    """A line that logs two numbers of its own."""
+
+    def forward(self, batch):
+        loss, logs = super().forward(batch)
+        return loss, logs | {"entropy": batch[0].mean().detach(), "weight": self.layer.weight.mean().detach()}
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_what_a_model_logs_has_columns_of_its_own_and_survives_a_kill(tmp_path, accumulation):
+    options = replace(OPTIONS, accumulation=accumulation)
+    loader = loader_of(options)
+    whole = train(Talker(), loader, options, tmp_path / "whole")
+    for record, x in zip(whole, loader_of(OPTIONS)(0), strict=True):  # means over the micro-batches of a step
+        assert record["entropy"] == pytest.approx(x[0].mean().item(), abs=1e-6)
+    assert list(whole[0]) == [*CURVE, "seconds", "entropy", "weight"]
+
+    broken = loader_of(options, bad_micro_batch=3 * accumulation)
+    with pytest.raises(UserError, match="step 3"):
+        train(Talker(trouble=not_a_number), broken, options, tmp_path / "part")
+    resumed = train(Talker(), loader, options, tmp_path / "part")
+    names = [*CURVE, "entropy", "weight"]
+    assert [[r[n] for n in names] for r in resumed] == [[r[n] for n in names] for r in whole]

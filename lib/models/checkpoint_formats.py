@@ -52,7 +52,7 @@ class Format:
 # The first whose marker is found counts, so the particular come before the general. A bare state dict without a head
 # could be many a project's: it is taken as DINO publishes its backbones.
 FORMATS = (
-    Format("this project's", r"^model:encoder\.patch_embed\.", "encoder.", r"decoder\."),
+    Format("this project's", r"^model:encoder\.patch_embed\.", "encoder.", r"(decoder|sampler)\."),
     Format("DINO", r":backbone\.patch_embed\.", "backbone.", r"head\.", resize=NUDGED),
     Format("RSP", r":decoder_embed_deter\.", ignore=rf"{DECODER}|to_(prior|posterior)\.", resize=NUDGED),
     Format("CropMAE", r":decoder_blocks\.\d+\.multihead_attn\.", ignore=DECODER, resize=NUDGED),
