@@ -106,6 +106,18 @@ def test_both_decoders_agree(videos, short_side, monkeypatch):
     assert difference.max() == 0 if short_side is None else difference.mean() < 0.5
 
 
+@pytest.mark.parametrize("short_side", [18, 36, 54, 72])
+def test_sizes_that_decord_cannot_scale_to_are_read_all_the_same(tmp_path, short_side):
+    """From 144 x 192 decord fails on widths 24, 48 and 72."""
+    ramp = np.broadcast_to(np.linspace(20, 220, 192, dtype=np.uint8)[None, None, :, None], (3, 144, 192, 3))
+    path = write_frames(tmp_path / "ramp.mp4", ramp, 30, "libx264")
+    frames = read_frames(path, [0, 2], short_side)
+    width = short_side * 4 // 3
+    assert frames.shape == (2, short_side, width, 3)
+    expected = np.interp((np.arange(width) + 0.5) * 192 / width - 0.5, np.arange(192), np.linspace(20, 220, 192))
+    assert np.abs(frames.astype(float) - expected[:, None])[:, :, 2:-2].max() < 6
+
+
 def test_short_side_keeps_the_ratio_and_never_enlarges(videos):
     path = videos / "b_frames.mp4"
     assert read_frames(path, [0], 25).shape == (1, 25, round(WIDTH * 25 / HEIGHT), 3)

@@ -73,9 +73,10 @@ def read_frames(path: str | Path, indices: Sequence[int], short_side: int | None
         raise UserError(f"{path}: cannot read frames {indices.tolist()}; ask for at least one, counted from 0")
     wanted, places = np.unique(indices, return_inverse=True)
     info, decord_is_exact = _inspect(path, count=False)
+    frames = None
     if decord_is_exact:
         frames = _read_with_decord(path, wanted, _scaled(info.height, info.width, short_side))
-    else:
+    if frames is None:
         frames = _read_with_pyav(path, wanted, short_side)
     return frames[places]
 
@@ -156,15 +157,17 @@ def _scaled(height: int, width: int, short_side: int | None) -> tuple[int, int]:
     return round(height * scale), round(width * scale)
 
 
-def _read_with_decord(path: Path, wanted: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Frames `wanted` (sorted, distinct) of a plain MP4 at `size` (height, width)."""
+def _read_with_decord(path: Path, wanted: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
+    """Frames `wanted` (sorted, distinct) of a plain MP4 at `size` (height, width); None if decord cannot scale so."""
     try:
         # A new reader each time: one that is kept goes on decoding and holds it all (decord issue 208).
         reader = decord.VideoReader(str(path), height=size[0], width=size[1], num_threads=1)
         if wanted[-1] >= len(reader):
             raise _out_of_range(path, wanted[-1], len(reader))
         return reader.get_batch(wanted).asnumpy()
-    except (decord.DECORDError, RuntimeError):
+    except (decord.DECORDError, RuntimeError) as error:
+        if "size must exactly match" in str(error):  # it pads the lines of some widths and trips over that
+            return None
         raise _damaged(path, "decord stopped within it") from None
 
 
