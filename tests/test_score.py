@@ -243,9 +243,9 @@ def test_real_sequences(real_data, tmp_path):
     root = real_data / "davis2016"
     dataset = DavisDataset(root)
     for sequence in dataset:
-        shutil.copytree(sequence.mask_paths[0].parent, tmp_path / sequence.name)
-        for path in sequence.mask_paths[:6]:
-            shutil.copy(sequence.mask_paths[0], tmp_path / sequence.name / path.name)
+        shutil.copytree(sequence.sources[0].parent, tmp_path / sequence.name)
+        for path in sequence.sources[:6]:
+            shutil.copy(sequence.sources[0], tmp_path / sequence.name / path.name)
     result = score_davis(root, tmp_path, max_frames=6)
     masks = dataset["dog"].masks(6)
     region, _ = metrics.score_sequence(masks[1:-1], np.repeat(masks[:1], 4, axis=0), 1)

@@ -47,11 +47,6 @@ class MaskSequence:
         """The frames' file names without suffix, (T,): the names of result files."""
         return tuple(path.stem for path in self.frame_paths)
 
-    @property
-    def mask_paths(self) -> tuple[Path, ...]:
-        """The mask files, (T,), of data sets that have one a frame (UVO has none)."""
-        return self.sources
-
     def frame(self, t: int) -> np.ndarray:
         """Frame `t`, (H, W, 3) uint8 RGB. Raises UserError if it is missing or unreadable."""
         return read_frame(self.frame_paths[t])
