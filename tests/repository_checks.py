@@ -44,6 +44,8 @@ ALLOWED = {
     "score": ("errors", "runtime", "data", "evaluation", "scoring"),
     "plots": ("errors", "runtime", "tokens"),
     "plots_evaluation": ("errors", "runtime", "tokens", "plots"),
+    "plots_adamae": ("errors", "runtime", "tokens", "plots"),
+    "plots_adamae_charts": ("errors", "plots", "plots_adamae"),
 }
 ROOTS = "home|root|Users|tmp|work|private/var|var/folders"
 MACHINE_PATH = re.compile(rf"(?<![\w.~$}}-])/(?:{ROOTS})/\w+|[A-Z]:\\+Users\\+\w+")
