@@ -92,9 +92,8 @@ def _stop(axis: Axes, place: tuple[float, float], words: tuple[float, float]) ->
 def _panel(axis: Axes, corner: tuple[float, float], label: str, picture: np.ndarray | None) -> None:
     """A picture with its label above, or a box that waits for one."""
     x, y = corner
-    if picture is None:
-        axis.add_patch(FancyBboxPatch(corner, 12, 12, boxstyle="square,pad=0", fc="#eeeeee", ec=GREY))
-    else:
+    axis.add_patch(FancyBboxPatch(corner, 12, 12, boxstyle="square,pad=0", fc="#eeeeee", ec=GREY, linewidth=2))
+    if picture is not None:
         axis.imshow(picture, extent=(x, x + 12, y, y + 12), aspect="auto", zorder=2, interpolation="nearest")
     axis.text(x + 6, y + 12.5, label, ha="center", va="bottom", fontsize=8.5, color=INK)
 

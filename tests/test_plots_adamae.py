@@ -37,7 +37,8 @@ def make_sample(seed: int = 0, **changes) -> drawn.ClipSample:
     weights = torch.rand(GRID, generator=generator) + 0.01
     hidden = torch.rand(GRID, generator=generator) > 0.3
     objects = torch.zeros(8, 12, 20, dtype=torch.bool)
-    objects[:, 3:8, 6:12] = True
+    for frame in range(8):  # one pixel to the right a frame
+        objects[frame, 3:8, 6 + frame : 12 + frame] = True
     return drawn.ClipSample(video, weights / weights.sum(), hidden, objects=objects)._replace(**changes)
 
 
@@ -152,12 +153,20 @@ def test_no_error_map_without_errors_and_no_words_of_seen_where_all_are_known():
     assert "error" not in pictures(drawn.reconstruction_figure({"": make_sample()}))
 
 
-def test_outlines_lie_on_the_objects():
-    figure = drawn.reconstruction_figure({"": make_sample()})
-    for axis in (axis for axis in figure.subfigs[0].axes if axis.images):
-        (contours,) = axis.collections
-        corners = np.concatenate([path.vertices for path in contours.get_paths()])
-        np.testing.assert_allclose([*corners.min(0), *corners.max(0)], [5.5, 2.5, 11.5, 7.5], atol=0.01)
+def test_outlines_lie_on_the_objects_of_their_frame():
+    sample = make_sample()
+    for figure in (
+        drawn.reconstruction_figure({"": sample}),
+        drawn.mask_types_figure(sample.video, {"adaptive": sample.hidden}, sample.objects),
+    ):
+        axes = [axis for axis in figure.subfigs[0].axes if axis.images]
+        assert len(axes) in (2 * S, 3 * S)
+        for place, axis in enumerate(axes):
+            (contours,) = axis.collections
+            corners = np.concatenate([path.vertices for path in contours.get_paths()])
+            frame = T * (place % S)
+            box = [5.5 + frame, 2.5, 11.5 + frame, 7.5]
+            np.testing.assert_allclose([*corners.min(0), *corners.max(0)], box, atol=0.01)
     without = drawn.reconstruction_figure({"": make_sample(objects=None)})
     assert not any(axis.collections for axis in without.subfigs[0].axes if axis.images)
 
