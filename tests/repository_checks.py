@@ -39,6 +39,7 @@ ALLOWED = {
     "evaluation": ("errors", "tokens", "evaluation"),
     "evaluation.metrics": ("errors",),
     "benchmark": ("errors", "runtime", "evaluation", "scoring", "data", "benchmark"),
+    "benchmark.masking": ("errors", "benchmark", "models", "training"),
     "tracking": ("errors", "runtime", "data", "scoring"),
     "scoring": ("errors", "runtime", "data", "evaluation", "scoring"),
     "score": ("errors", "runtime", "data", "evaluation", "scoring"),
