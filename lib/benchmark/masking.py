@@ -28,7 +28,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from lib.benchmark.timing import best_times, conditions
 from lib.errors import UserError
-from lib.models.adamae import OBJECTIVES, AdaMAE
+from lib.models.adamae import AdaMAE
+from lib.models.adaptive_sampler import OBJECTIVES
 from lib.models.video_mae import VideoMAE
 from lib.training import _fast_cpu_attention, choose_precision, parameter_groups
 
@@ -42,9 +43,12 @@ class Setting:
     decoder_depth: int | None = None
     sampler_depth: int = 1
     sampler_share: float = 1.0
+    sampler_mlp: bool = True
 
 
 DEFAULT = Setting()
+HALF = Setting(sampler_share=0.5)
+ATTENTION = Setting(sampler_share=0.5, sampler_mlp=False)
 DEFAULT_GB = 14.4
 # Table -> rows of (case, setting, the paper's GB; None where the paper has no such row).
 TABLES = {
@@ -67,15 +71,21 @@ TABLES = {
     ],
     "f": [
         ("MLP", replace(DEFAULT, sampler_depth=0), 11.8),
-        ("MHA, depth 1, D / 2", replace(DEFAULT, sampler_share=0.5), 14.0),
+        ("MHA, depth 1, D / 2", HALF, 14.0),
+        ("the same without MLP", ATTENTION, None),
         ("MHA, depth 1, D", DEFAULT, DEFAULT_GB),
         ("MHA, depth 2, D / 2", replace(DEFAULT, sampler_depth=2, sampler_share=0.5), 17.1),
     ],
 }
-# What the paper claims of memory, and what the sampler alone may cost: (of, against, paper's ratio of memory).
+# What the paper claims of memory, what the sampler alone costs, and what a cheaper one would: (of, against, the
+# paper's ratio of memory).
 COMPARISONS = {
     "adaptive 0.95 against random 0.9": (DEFAULT, Setting("random", 0.9), DEFAULT_GB / 14.7),
     "adaptive 0.95 against random 0.95": (DEFAULT, Setting("random", 0.95), None),
+    "sampler of D / 2 against random 0.9": (HALF, Setting("random", 0.9), 14.0 / 14.7),
+    "sampler of D / 2 against random 0.95": (HALF, Setting("random", 0.95), None),
+    "that without MLP against random 0.9": (ATTENTION, Setting("random", 0.9), None),
+    "that without MLP against random 0.95": (ATTENTION, Setting("random", 0.95), None),
 }
 SIZES = {
     "num_frames": 16, "image_size": 224, "patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12,
@@ -125,7 +135,8 @@ def build(setting: Setting, args: argparse.Namespace) -> VideoMAE:
     if setting.masking != "adaptive":
         return VideoMAE(masking=setting.masking, **sizes)
     width = None if setting.sampler_share == 1 else int(args.embed_dim * setting.sampler_share)
-    return AdaMAE(args.variant, sampler_depth=setting.sampler_depth, sampler_dim=width, **sizes)
+    sampler = {"sampler_depth": setting.sampler_depth, "sampler_dim": width, "sampler_mlp": setting.sampler_mlp}
+    return AdaMAE(args.variant, **sampler, **sizes)
 
 
 def peak_bytes(work: Callable[[], None], device: torch.device) -> int:

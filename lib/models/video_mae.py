@@ -20,7 +20,6 @@ from lib.models.vit import LayerNorm, block_number, initialize
 from lib.tokens.cubes import Grid, cube_grid, cubify, normalize_cubes, normalize_videos, position_table
 from lib.tokens.masking import Mask, get_masking, masked_mean, restore_order, take
 
-
 LOSSES = {"mse": Tensor.square, "l1": Tensor.abs}  # of a difference; AdaMAE's Table 1d compares them
 
 
