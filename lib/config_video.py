@@ -78,8 +78,8 @@ PAPER = VideoPreset()
 # whole encoder of 5 % of the cubes (`python -m lib.benchmark masking`).
 _SMALL = replace(
     PAPER, patch_size=8, embed_dim=128, depth=4, num_heads=4, decoder_embed_dim=64, decoder_depth=2,
-    decoder_num_heads=4, norm_pix=False, sampler_dim=64, sampler_mlp=False, crop_area=(0.5, 1.0), cache_frames=True, workers=0, batch_size=16,
-    base_lr=0.048, save_every=50,
+    decoder_num_heads=4, norm_pix=False, sampler_dim=64, sampler_mlp=False, crop_area=(0.5, 1.0), cache_frames=True,
+    workers=0, batch_size=16, base_lr=0.048, save_every=50,
 )  # fmt: skip
 VIDEO_PRESETS = {
     "toy": replace(_SMALL, stride=2, frame_size=48, image_size=48, epochs=27, warmup_epochs=1),

@@ -46,8 +46,13 @@ def test_rank_agreement_by_hand():
 
 
 @pytest.mark.parametrize(
-    "weights, shares", [(torch.ones(2, 3), torch.ones(2, 4, 1)), (torch.ones(2, 3), torch.ones(2, 3)), (-torch.ones(1, 2), torch.ones(1, 2, 1))]
-)  # fmt: skip
+    "weights, shares",
+    [
+        (torch.ones(2, 3), torch.ones(2, 4, 1)),
+        (torch.ones(2, 3), torch.ones(2, 3)),
+        (-torch.ones(1, 2), torch.ones(1, 2, 1)),
+    ],
+)
 def test_what_cannot_be_measured_is_named(weights, shares):
     with pytest.raises(UserError, match="weight"):
         times_chance(weights, shares)
