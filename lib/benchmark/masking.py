@@ -31,7 +31,7 @@ from lib.errors import UserError
 from lib.models.adamae import AdaMAE
 from lib.models.adaptive_sampler import OBJECTIVES
 from lib.models.video_mae import VideoMAE
-from lib.training import fast_cpu_attention, choose_precision, parameter_groups
+from lib.training import choose_precision, fast_cpu_attention, parameter_groups
 
 
 @dataclass(frozen=True)
