@@ -284,9 +284,8 @@ def main(arguments: list[str] | None = None) -> None:
     rows = []
     for setting, seed in planned(args.seeds)[int(part) :: int(parts)]:
         row = run(setting, seed, get_video_preset("toy"), args.data, args.out)
-        print(
-            setting.case, setting.mask_ratio, seed, f"puppet {row['puppet']:.2f}, probe {row['probe']:.2f}", flush=True
-        )
+        found = f"puppet {row['puppet']:.2f}, motion probe {row['motion_probe']:.2f}"
+        print(f"{setting.case} {setting.mask_ratio}, seed {seed}: {found}", flush=True)
         rows.append(row)
     if args.part == "0/1":
         default = [row for row in rows if (row["table"], row["case"], row["ratio"]) == ("1a", "adaptive", 0.95)]
