@@ -14,12 +14,13 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from timm.data.auto_augment import rand_augment_transform
+from timm.data.auto_augment import RandAugment, rand_augment_transform
 from timm.data.mixup import Mixup
 from timm.data.random_erasing import RandomErasing
 from timm.layers import DropPath, trunc_normal_
@@ -221,7 +222,7 @@ class VideoRandAugment:
         mean = tuple(round(255 * value) for value in IMAGENET_MEAN)
         options = {"translate_const": int(image_size * 0.45), "img_mean": mean}
         try:
-            self.transform = rand_augment_transform(config, options)
+            self.transform = _at_least_one_bit(rand_augment_transform(config, options))
         except (AssertionError, ValueError):
             raise UserError(f"rand_augment {config!r} is not timm's notation, such as rand-m9-n4-mstd0.5") from None
 
@@ -232,6 +233,18 @@ class VideoRandAugment:
             with _timm_draws(seed):  # the same draws for every frame: none of them depends on the picture
                 changed.append(np.asarray(self.transform(Image.fromarray(frame))))
         return np.stack(changed)
+
+
+def _at_least_one_bit(transform: RandAugment) -> RandAugment:
+    """timm's posterizing may ask for 0 bits at full strength: a black frame to older Pillows, an error to newer ones."""
+    for operation in transform.ops:
+        if operation.name == "PosterizeIncreasing":
+            operation.level_fn = partial(_positive, operation.level_fn)
+    return transform
+
+
+def _positive(level_fn: Callable, *arguments) -> tuple[int]:
+    return (max(1, *level_fn(*arguments)),)
 
 
 @torch.no_grad()

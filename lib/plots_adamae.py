@@ -222,18 +222,23 @@ def ratios_figure(samples: Mapping[float, ClipSample], title: str = "", columns:
 
 
 def sampling_strip(
-    frame: np.ndarray, maps: np.ndarray, steps: Sequence[int], objects: np.ndarray, title: str = "", columns: int = 7
+    frame: np.ndarray,
+    maps: np.ndarray,
+    steps: Sequence[int],
+    objects: np.ndarray | None = None,
+    title: str = "",
+    columns: int = 7,
 ) -> Figure:
     """How the distribution moves in training: the frame, then its probabilities at some of the `steps`.
 
     frame: (H, W, 3) uint8 or float in 0..1. maps: (snapshots, h, w), multiples of chance. objects: bool (H, W), what
-    truly moves, outlined on all.
+    truly moves, outlined on all; None where nobody knows.
     """
     chosen = _moments(len(maps), columns)
     scale = chance_scale(maps)
     pictures = _colored(scale, _enlarged(maps[chosen], frame.shape[0] // maps.shape[1]))
     titles = ["frame", *(f"step {steps[index]:,}" for index in chosen)]
-    block = _Block({"": [frame, *pictures]}, titles, {"": scale}, [objects] * len(titles))
+    block = _Block({"": [frame, *pictures]}, titles, {"": scale}, [] if objects is None else [objects] * len(titles))
     return _draw_blocks({"": block}, title)
 
 
@@ -242,7 +247,7 @@ def sampling_animation(
     frame: np.ndarray,
     maps: np.ndarray,
     steps: Sequence[int],
-    objects: np.ndarray,
+    objects: np.ndarray | None = None,
     milliseconds: int = 200,
 ) -> None:
     """`sampling_strip` as a GIF, a snapshot after the other; the last one stays for two seconds.
@@ -255,11 +260,13 @@ def sampling_animation(
     figure = plt.figure(figsize=(5.2, 2.15 * frame.shape[0] / frame.shape[1] + 0.4), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    for axis, picture, name in ((left, frame, "frame, moving objects outlined"), (right, pictures[0], "")):
+    caption = "frame" if objects is None else "frame, moving objects outlined"
+    for axis, picture, name in ((left, frame, caption), (right, pictures[0], "")):
         axis.set(xticks=[], yticks=[])
         axis.set_title(name, fontsize=9)
         shown = axis.imshow(picture, interpolation="nearest")
-        _draw_outline(axis, objects)
+        if objects is not None:
+            _draw_outline(axis, objects)
     _draw_bar(right, scale)
     right.set_title(f"where it looks, step {steps[-1]:,}", fontsize=9)
     canvas.draw()

@@ -351,6 +351,17 @@ def picture() -> np.ndarray:
     return np.stack([x * 8, y * 10, (x + y) * 4], axis=-1).astype(np.uint8)
 
 
+def test_posterizing_at_full_strength_keeps_a_bit():
+    """Pillow refuses 0 bits, which timm asks for at magnitude 10; 9 with deviation 0.5 is cut there."""
+    augment = VideoRandAugment("rand-m10-n1-inc1", 24)
+    augment.transform.choice_weights = [op.name == "PosterizeIncreasing" for op in augment.transform.ops]
+    augment.transform.choice_weights = np.array(augment.transform.choice_weights, float)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    found = [augment(frames, np.random.default_rng(seed)) for seed in range(20)]
+    assert all(np.array_equal(clip, frames) or set(np.unique(clip)) <= {0, 128} for clip in found)
+    assert any(set(np.unique(clip)) == {0, 128} for clip in found)
+
+
 def test_all_frames_get_the_same_operations():
     augment = VideoRandAugment(PAPER["ssv2"].rand_augment, 24)
     changed = set()

@@ -26,7 +26,7 @@ PRESET = get_video_preset(
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory) -> Path:
-    options = ToyWorldOptions(datasets=("studio",), studio_train=20, studio_val=3)
+    options = ToyWorldOptions(datasets=("studio",), studio_train=12, studio_val=3)
     return ensure_toy_world(tmp_path_factory.mktemp("studio") / "world", options, workers=2) / "studio"
 
 
@@ -88,7 +88,7 @@ def test_random_masks_lie_at_chance_and_a_sampler_that_knows_is_found_out(studio
 def test_a_run_is_kept_and_a_killed_one_goes_on(studio, tmp_path, monkeypatch):
     setting = replace(study.SETTINGS[0], case="tiny")
     row = study.run(setting, 5, PRESET, studio, tmp_path)
-    assert row["steps"] == 5 and row["seed"] == 5 and row["case"] == "tiny"
+    assert row["steps"] == 3 and row["seed"] == 5 and row["case"] == "tiny"
     assert 0 <= row["probe"] <= 1 and 0 < row["entropy_share"] <= 1 and math.isfinite(row["agreement"])
     folder = tmp_path / study.run_name(setting, 5)
     assert json.loads((folder / "row.json").read_text()) == row
@@ -102,9 +102,9 @@ def test_a_run_is_kept_and_a_killed_one_goes_on(studio, tmp_path, monkeypatch):
 def test_the_command_writes_the_table_when_all_rows_are_there(studio, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(study, "SETTINGS", study.SETTINGS[:2])
     monkeypatch.setattr(study, "SEEDED", 1)
-    monkeypatch.setattr(study, "get_video_preset", lambda name: PRESET)
+    monkeypatch.setattr(study, "get_video_preset", lambda name, epochs: replace(PRESET, epochs=epochs))
     out, table = tmp_path / "out", tmp_path / "table.csv"
-    common = ["--data", str(studio), "--out", str(out), "--csv", str(table), "--seeds", "2"]
+    common = ["--data", str(studio), "--out", str(out), "--csv", str(table), "--seeds", "2", "--epochs", "1"]
     assert study.main([*common, "--part", "0/2"]) in (0, None) and not table.exists()
     study.main(common)
     rows = pd.read_csv(table)
