@@ -236,7 +236,7 @@ class VideoRandAugment:
 
 
 def _at_least_one_bit(transform: RandAugment) -> RandAugment:
-    """timm's posterizing may ask for 0 bits at full strength: a black frame to older Pillows, an error to newer ones."""
+    """timm's posterizing may ask for 0 bits at full strength: black to older Pillows, an error to newer ones."""
     for operation in transform.ops:
         if operation.name == "PosterizeIncreasing":
             operation.level_fn = partial(_positive, operation.level_fn)

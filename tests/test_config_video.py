@@ -35,4 +35,4 @@ def test_overrides_and_what_cannot_work():
     with pytest.raises(UserError, match="batch_size is 0: it must be above 0"):
         get_video_preset("toy", batch_size=0)
     rows = compare_video_presets(*VIDEO_PRESETS)
-    assert {"setting": "stride", "toy": 2, "laptop": 4, "paper": 4} in rows
+    assert {"setting": "stride", "toy": 2, "laptop": 4, "light": 4, "paper": 4} in rows

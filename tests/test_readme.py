@@ -41,6 +41,20 @@ TINY = ToyWorldOptions(
     kinetics_val=2, kinetics_frames=60, davis_train=0, davis_val=1, davis_frames=30, studio_train=12, studio_val=2,
 )  # fmt: skip
 
+SAMPLERS = (
+    ("adaptive, ours", "1a", "adaptive"),
+    ("adaptive, paper's objective", "variants", "paper"),
+    ("adaptive, released code's", "variants", "released_code"),
+    ("textbook REINFORCE", "variants", "reinforce"),
+    ("MLP", "1f", "MLP"),
+    ("random", "1a", "random"),
+)
+COSTS = {
+    "the released sampler": "adaptive 0.95",
+    "half the width": "sampler of D / 2",
+    "attention alone, half the width": "that without MLP",
+}
+
 
 def documented(start: list[str]) -> list[list[str]]:
     """README's commands that begin with `start`, each as words."""
@@ -103,12 +117,14 @@ def truth_of(sequences):
 @pytest.mark.parametrize("words", documented(BENCHMARK), ids=shlex.join)
 def test_benchmark(words, copy):
     small = {"propagation": "--height 6 --width 9 --channels 8 --queue 3 --radius 3 --rounds 1",
-             "masking": "--rows a --batch 1 --rounds 1 --image-size 48 --patch-size 8 --embed-dim 32 --depth 1 --num-heads 2 "
-                        "--decoder-embed-dim 16 --decoder-depth 1 --decoder-num-heads 2",
+             "masking": "--rows a --batch 1 --rounds 1 --image-size 48 --patch-size 8 --embed-dim 32 --depth 1 "
+                        "--num-heads 2 --decoder-embed-dim 16 --decoder-depth 1 --decoder-num-heads 2",
              "metrics": "--sequences 1 --size 48 64 --objects 2 --max-frames 4 --compared 2 --rounds 1"}  # fmt: skip
     run([*words, *small[words[3]].split()], copy)
     result = json.loads((copy / option(words, "--json")).read_text())
-    assert result["ratio"] > 0 if "ratio" in result else all(r["time_ratio"] > 0 for r in result["comparisons"].values())
+    assert (
+        result["ratio"] > 0 if "ratio" in result else all(r["time_ratio"] > 0 for r in result["comparisons"].values())
+    )
 
 
 @pytest.mark.parametrize("words", documented(STUDY), ids=shlex.join)
@@ -205,3 +221,22 @@ def test_speeds_are_those_of_the_committed_runs():
     loop, ours = (1000 * masks[name] for name in ("reference_seconds", "score_sequence_seconds"))
     assert f"| {loop:.0f} ms a frame and object | {ours:.2f} ms | {masks['ratio']:.0f} |" in TEXT
     assert masks["largest_difference_J"] == masks["largest_difference_F"] == 0
+
+
+def test_where_samplers_look_is_that_of_the_committed_rows():
+    rows = pd.read_csv(FIGURES / "04_masking_study.csv")
+    for name, table, case in SAMPLERS:
+        runs = rows[(rows["table"] == table) & (rows["case"] == case) & (rows["ratio"] == 0.95)]
+        values = [runs[column] for column in ("puppet", "poster", "wall", "agreement")]
+        several = len(runs) > 1
+        cells = [f"{value.mean():.2f}" + (f" ± {value.std():.2f}" if several else "") for value in values]
+        assert f"| {name} | {len(runs)} | {' | '.join(cells)} |" in TEXT
+
+
+def test_costs_of_masking_are_those_of_the_committed_run():
+    result = json.loads((FIGURES / "benchmark_masking.json").read_text())
+    assert result["sizes"]["embed_dim"] == 768 and result["hardware"] in TEXT
+    for name, key in COSTS.items():
+        pairs = [result["comparisons"][f"{key} against random {ratio}"] for ratio in (0.9, 0.95)]
+        cells = [f"{pair[ratio]:.2f}" for pair in pairs for ratio in ("time_ratio", "memory_ratio")]
+        assert f"| {name} | {' | '.join(cells)} |" in TEXT
