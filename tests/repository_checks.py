@@ -46,6 +46,7 @@ ALLOWED = {
         "errors",
         "runtime",
         "run_files",
+        "finetuning",
         "config_video",
         "tokens",
         "models",
