@@ -89,8 +89,9 @@ def policy_gradient(log_probs: Tensor, mask: Mask, errors: Tensor) -> Tensor:
 
     The reward is what section 3.2 calls the return, a clip's mean error over its hidden tokens, to be maximised; the
     baseline is the batch's mean reward, so a batch of one clip teaches nothing. Draws that left more error than others
-    grow likelier. Hard tokens leave most when hidden, so they grow likelier to be *hidden*: the opposite of the other
-    objectives and of what the paper shows.
+    grow likelier: of one clip, those that hide its hard tokens, the opposite of the other objectives and of what the
+    paper shows. Between clips the baseline cannot tell a good draw from a hard clip, which reinforces whatever was
+    drawn from it.
     """
     reward = (errors * mask.hidden).sum(dim=1) / mask.hidden.sum(dim=1)
     return -(reward - reward.mean()) * ordered_log_prob(log_probs, mask)
