@@ -112,6 +112,13 @@ def test_binned_error_by_hand():
     assert binned.count.tolist() == [2, 2]
 
 
+def test_bins_of_unequal_parts():
+    count = [
+        binned_error(torch.ones(len(v)), torch.tensor(v), bins=2).count.tolist() for v in ([1.0, 2, 3], [1.0, 2, 2, 2])
+    ]
+    assert count == [[2, 1], [1, 3]]  # three values in two bins; three equal ones, whose mean rank is in the second
+
+
 @pytest.mark.parametrize("factor", [1.0, 2.0, 0.5])
 def test_ence_of_a_spread_wrong_by_a_factor(factor):
     target, mean, variance = gaussian(5, factor)

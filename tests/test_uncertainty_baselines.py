@@ -88,6 +88,12 @@ def test_colour_alone_is_no_spread():
     torch.testing.assert_close(visible_neighbour_deviation(patches, hidden, (2, 2)), torch.zeros(1, 4))
 
 
+def test_flat_surfaces_far_from_zero_have_no_spread():
+    hidden = torch.tensor([[False, True, False, True, False, False]])
+    patches = torch.full((1, 6, 12), 1e6 + 0.3, dtype=torch.float64)
+    assert visible_neighbour_deviation(patches, hidden, (2, 3)).max() < 1e-6
+
+
 def test_hidden_pixels_are_not_read():
     hidden = torch.tensor([[True, False, True, True, False, True]])
     patches = torch.randn(1, 6, 12, generator=torch.Generator().manual_seed(0))

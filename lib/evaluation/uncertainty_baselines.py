@@ -58,10 +58,11 @@ def visible_neighbour_deviation(
         farthest = away.sort(dim=1).values[:, min(neighbours, len(visible)) - 1]
         near = (away <= farthest[:, None]).double()
         near /= near.sum(dim=1, keepdim=True)
-        # the variance does not depend on what is subtracted; a sample's own mean keeps the difference exact
-        visible = visible - visible.mean(dim=(0, 1))
-        mean, square = near @ visible.mean(dim=1), near @ visible.square().mean(dim=1)
-        rows.append((square - mean.square()).clamp(min=0).mean(dim=1).sqrt())
+        means = visible.mean(dim=1)
+        centre = near @ means  # (N, C)
+        between = near[:, :, None] * (means - centre[:, None]).square()
+        within = near @ visible.var(dim=1, correction=0)  # by the law of total variance; flat surfaces give 0
+        rows.append((within + between.sum(dim=1)).mean(dim=1).sqrt())
     return torch.stack(rows).float().to(hidden.device)
 
 
