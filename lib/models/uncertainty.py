@@ -61,7 +61,8 @@ def to_pixels(prediction: Prediction, future: Tensor, patch_size: int, norm_pix:
 
     future: the normalised frame, float (B, 3, H, W). With `norm_pix` mean and contrast of each patch are the true
     ones, which the model does not know: sigma is scaled by the true patch's standard deviation, too. Compare with
-    patchify(denormalize_images(future), patch_size).
+    patchify(denormalize_images(future), patch_size). That contrast goes with the error, so it does most of any ranking
+    of patches by sigma in these units, whatever the model says: judge rankings in the target space.
     """
     colours = prediction.mean.shape[-1] // 3
     offset, scale = (torch.tensor(rgb, device=future.device).repeat(colours) for rgb in (IMAGENET_MEAN, IMAGENET_STD))
