@@ -26,6 +26,8 @@ from lib.errors import UserError
 from lib.run_files import Record, RunFiles, read_losses
 from lib.runtime import progress
 
+FUSED_FROM = 256  # tokens: below, a CPU computes plain attention and its gradient faster than the fused one
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -85,7 +87,9 @@ def train(
 
     Args:
         model: returns (loss, logs) for a batch; `model.architecture` (a plain dict) guards its checkpoints. If it has
-            `parameter_groups(weight_decay)`, these are AdamW's; a group's `lr_scale` multiplies its learning rate.
+            `parameter_groups(weight_decay)`, these are AdamW's; a group's `lr_scale` multiplies its learning rate. If
+            it has `sequence_length`, the most tokens that attend to each other, a CPU uses the attention that is faster
+            for so many (FUSED_FROM).
         make_loader: the loader of micro-batches from number `first` on (step * accumulation); each micro-batch holds
             batch_size / accumulation samples in all, which Accelerate splits among the processes.
         options: see TrainOptions.
@@ -111,7 +115,7 @@ def train(
     loader = accelerator.prepare(make_loader(first * options.accumulation))
 
     model.train()
-    with _fast_cpu_attention(accelerator.device), files:
+    with _fast_cpu_attention(accelerator.device, getattr(accelerator.unwrap_model(model), "sequence_length", 0)), files:
         losses = _gradient_steps(accelerator, model, optimizer, loader, options, first)
         bar = progress(losses, "training", total=options.steps, initial=first)
         for record in bar:
@@ -164,12 +168,13 @@ def _gradient_steps(accelerator, model, optimizer, loader: Iterable, options: Tr
 
 
 @contextmanager
-def _fast_cpu_attention(device: torch.device):
-    """On CPUs the fused attention's backward is slow in bf16, and denormal floats are slow everywhere: avoid both."""
+def _fast_cpu_attention(device: torch.device, sequence_length: int):
+    """On CPUs denormal floats are slow, and so is the fused attention where sequences are short: avoid both."""
     if device.type == "cpu":
         torch.set_flush_denormal(True)
     try:
-        with sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext():
+        short = device.type == "cpu" and sequence_length < FUSED_FROM
+        with sdpa_kernel(SDPBackend.MATH) if short else nullcontext():
             yield
     finally:
         torch.set_flush_denormal(False)

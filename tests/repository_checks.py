@@ -39,11 +39,14 @@ ALLOWED = {
     "evaluation": ("errors", "tokens", "evaluation"),
     "evaluation.metrics": ("errors",),
     "benchmark": ("errors", "runtime", "evaluation", "scoring", "data", "benchmark"),
+    "benchmark.masking": ("errors", "benchmark", "models", "training"),
     "tracking": ("errors", "runtime", "data", "scoring"),
     "scoring": ("errors", "runtime", "data", "evaluation", "scoring"),
     "score": ("errors", "runtime", "data", "evaluation", "scoring"),
     "plots": ("errors", "runtime", "tokens"),
     "plots_evaluation": ("errors", "runtime", "tokens", "plots"),
+    "plots_adamae": ("errors", "runtime", "tokens", "plots"),
+    "plots_adamae_charts": ("errors", "plots", "plots_adamae"),
 }
 ROOTS = "home|root|Users|tmp|work|private/var|var/folders"
 MACHINE_PATH = re.compile(rf"(?<![\w.~$}}-])/(?:{ROOTS})/\w+|[A-Z]:\\+Users\\+\w+")

@@ -9,9 +9,9 @@ from test_models import attention, linear, mlp, plain_block, shake
 from test_training import same_weights
 
 from lib.errors import UserError
-from lib.models.adamae import (
+from lib.models.adamae import AdaMAE
+from lib.models.adaptive_sampler import (
     OBJECTIVES,
-    AdaMAE,
     AdaptiveSampler,
     collapsed,
     distribution_logs,
@@ -155,6 +155,24 @@ def test_log_probabilities_equal_a_slow_reference(variant, depth, width):
             x = block(x, weights, f"blocks.{number}", 8)
         scores = linear(x, weights, "head").flatten().exp()
         torch.testing.assert_close(log_probs.double(), (scores / scores.sum()).log(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [None, 16])
+def test_without_mlp_the_sampler_is_attention_and_a_linear(width):
+    sampler = shake(AdaptiveSampler(32, 12, 0.5, depth=2, width=width, mlp=False))
+    weights = {name: value.double() for name, value in sampler.state_dict().items()}
+    assert not any("mlp" in name or "norm2" in name for name in weights)
+    tokens = torch.randn(3, 12, 32)
+    for sample, log_probs in zip(tokens.double(), sampler.log_probs(tokens), strict=True):
+        x = linear(sample, weights, "embed") if width else sample
+        for name in ("blocks.0", "blocks.1"):
+            normed = torch.nn.functional.layer_norm(
+                x, x.shape[1:], weights[f"{name}.norm1.weight"], weights[f"{name}.norm1.bias"], 1e-6
+            )
+            queries, keys, values = linear(normed, weights, f"{name}.attn.qkv").chunk(3, dim=1)
+            x = x + linear(attention(queries, keys, values, 8), weights, f"{name}.attn.proj")
+        expected = linear(x, weights, "head").flatten().log_softmax(0)
+        torch.testing.assert_close(log_probs.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_released_sampler_drops_only_behind_attention_and_mlp():
@@ -453,6 +471,14 @@ def test_the_architecture_is_plain_and_builds_the_model_again():
     again = AdaMAE(**arguments)
     again.load_state_dict(model.state_dict())
     assert again.architecture == model.architecture and again.masking.weight == 0.5
+
+
+def test_a_sampler_without_mlp_is_part_of_the_architecture():
+    assert "sampler_mlp" not in AdaMAE(**TINY).architecture
+    model = AdaMAE(sampler_mlp=False, **TINY)
+    assert model.architecture["sampler_mlp"] is False and count(model.masking) < count(AdaMAE(**TINY).masking)
+    loss, _ = model({"video": clips()})
+    assert loss.isfinite()
 
 
 # --- logs and collapse --------------------------------------------------------------------------------------

@@ -1,1 +1,5 @@
 """Benchmarks: each prints and returns ratios of one run, taken in turns on one machine."""
+
+import os
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler speaks on stderr unless told before it is loaded

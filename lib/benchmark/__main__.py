@@ -1,16 +1,17 @@
-"""`python -m lib.benchmark propagation|metrics --json FILE`: print the ratios of one run, keep them with --json."""
+"""`python -m lib.benchmark propagation|metrics|masking --json FILE`: print the ratios of one run, --json keeps them."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from lib.benchmark import metrics, propagation
+from lib.benchmark import masking, metrics, propagation
 from lib.errors import cli
 from lib.runtime import write_json
 
 BENCHMARKS = {
     "propagation": (propagation, "label propagation against the usual code"),
     "metrics": (metrics, "J and F of sequences against the usual loop"),
+    "masking": (masking, "a training step by masking, ratio, decoder and sampler"),
 }
 
 

@@ -224,6 +224,11 @@ def list_labelled(path: str | Path, classes: Sequence[str], mirrored: bool) -> A
     return ActionList(_not_empty(videos, path), tuple(classes), mirrored)
 
 
+def read_classes(path: str | Path) -> tuple[str, ...]:
+    """The class names of a text file, one a line, in its order. Raises UserError for an empty or missing file."""
+    return _not_empty([line for _, line in _lines(Path(path))], Path(path))
+
+
 def _lines(path: Path) -> list[tuple[str, str]]:
     """The lines of a text file that are not blank, each with its place."""
     lines = _read(path).splitlines()

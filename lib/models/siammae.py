@@ -18,7 +18,7 @@ from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
 from lib.errors import unknown
-from lib.models.adamae import OBJECTIVES, AdaptiveSampler
+from lib.models.adaptive_sampler import OBJECTIVES, AdaptiveSampler
 from lib.models.mae import check_size
 from lib.models.vit import LayerNorm, ViTEncoder, initialize
 from lib.tokens.masking import Mask, masked_mean, random_mask, restore_order
@@ -39,7 +39,7 @@ class SiamMAE(nn.Module):
         memory_positions: give the past's tokens the decoder's positions, too. The paper does not say; CropMAE does
             not. With them the decoder can fetch by place; without, only by what the encoder made of the content.
         masking: how the future frame's visible patches are chosen: "random", as in the paper, or adaptively, by the
-            name of a sampling variant of lib.models.adamae (OBJECTIVES), whose loss is then added and logged.
+            name of a sampling variant of lib.models.adaptive_sampler (OBJECTIVES), whose loss is then added and logged.
     """
 
     def __init__(

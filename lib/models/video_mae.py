@@ -15,21 +15,26 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from lib.errors import UserError
+from lib.errors import UserError, unknown
 from lib.models.vit import LayerNorm, block_number, initialize
 from lib.tokens.cubes import Grid, cube_grid, cubify, normalize_cubes, normalize_videos, position_table
 from lib.tokens.masking import Mask, get_masking, masked_mean, restore_order, take
 
+LOSSES = {"mse": Tensor.square, "l1": Tensor.abs}  # of a difference; AdaMAE's Table 1d compares them
 
-def cube_errors(prediction: Tensor, videos: Tensor, tubelet_size: int, patch_size: int, norm_pix: bool) -> Tensor:
-    """Mean squared error of each cube: (B, N, t*P*P*3) against float RGB in 0..1 (B, 3, T, H, W) -> (B, N), float32.
 
-    With `norm_pix` each target cube is normalised by its own mean and deviation, channel by channel.
+def cube_errors(
+    prediction: Tensor, videos: Tensor, tubelet_size: int, patch_size: int, norm_pix: bool, loss: str = "mse"
+) -> Tensor:
+    """Mean error of each cube: (B, N, t*P*P*3) against float RGB in 0..1 (B, 3, T, H, W) -> (B, N), float32.
+
+    With `norm_pix` each target cube is normalised by its own mean and deviation, channel by channel. `loss` is a name
+    in LOSSES.
     """
     target = cubify(videos, tubelet_size, patch_size)
     if norm_pix:
         target = normalize_cubes(target)
-    return (prediction.float() - target).square().mean(dim=-1)
+    return LOSSES[loss](prediction.float() - target).mean(dim=-1)
 
 
 class VideoMAE(nn.Module):
@@ -45,9 +50,11 @@ class VideoMAE(nn.Module):
         masking: "random", "tube" or "frame" (lib.tokens.masking.MASKINGS).
         mask_ratio: share of hidden cubes; tubes at 0.9 in VideoMAE.
         norm_pix: per-cube normalised target, as in both papers.
+        loss: "mse" or "l1".
         positions: "separable" in time, row and column, or the releases' "flattened" (lib.tokens.cubes.POSITIONS).
 
-    Raises UserError for sizes that are not whole cubes, an unknown strategy and a ratio that leaves nothing visible.
+    Raises UserError for sizes that are not whole cubes, an unknown strategy or loss, and a ratio that leaves nothing
+    visible.
     """
 
     def __init__(
@@ -66,12 +73,15 @@ class VideoMAE(nn.Module):
         masking: str = "tube",
         mask_ratio: float = 0.9,
         norm_pix: bool = True,
+        loss: str = "mse",
         positions: str = "separable",
     ):
         super().__init__()
+        if loss not in LOSSES:
+            raise unknown("loss", loss, LOSSES)
         self.architecture = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
         self.tubelet_size, self.patch_size, self.norm_pix = tubelet_size, patch_size, norm_pix
-        self.mask_ratio = mask_ratio
+        self.mask_ratio, self.loss = mask_ratio, loss
         grid = cube_grid(num_frames, image_size, image_size, tubelet_size, patch_size)
         cube_values = tubelet_size * patch_size**2 * 3
         self.encoder = VideoEncoder(grid, cube_values, embed_dim, depth, num_heads, mlp_ratio, positions)
@@ -92,6 +102,11 @@ class VideoMAE(nn.Module):
         s, h, w = self.grid
         return s * h * w
 
+    @property
+    def sequence_length(self) -> int:
+        """The most tokens that attend to each other, N: tells the training loop which attention is fast."""
+        return self.num_cubes
+
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """{"video": uint8 (B, 3, T, H, W)} -> (loss, {"loss": ...})."""
         errors, mask = self.errors(batch["video"])
@@ -102,7 +117,7 @@ class VideoMAE(nn.Module):
         """Error of every cube (B, N) of videos uint8 or float in 0..1 (B, 3, T, H, W), and the mask used."""
         prediction, mask = self.predict(normalize_videos(videos), mask)
         pixels = videos if videos.is_floating_point() else videos.float() / 255
-        return cube_errors(prediction, pixels, self.tubelet_size, self.patch_size, self.norm_pix), mask
+        return cube_errors(prediction, pixels, self.tubelet_size, self.patch_size, self.norm_pix, self.loss), mask
 
     def predict(self, videos: Tensor, mask: Mask | None = None) -> tuple[Tensor, Mask]:
         """Predicted cubes (B, N, t*P*P*3) in the loss's target space, and the mask used (drawn when None).

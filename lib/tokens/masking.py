@@ -4,7 +4,7 @@ Follows MAE (arXiv 2111.06377, section 3, "simple implementation"); tubes and fr
 and AdaMAE (arXiv 2211.09120, Table 1a) compare them.
 
 A strategy is called as `strategy(tokens, grid)` and returns a Mask. The fixed ones here look at the tokens' shape
-alone; a learned one looks at the tokens (lib.models.adamae.AdaptiveSampler).
+alone; a learned one looks at the tokens (lib.models.adaptive_sampler.AdaptiveSampler).
 
 Shapes: `B` batch, `N` patches, `K` kept (visible) patches, `D` token width. In a mask, True means hidden. A video's
 patches are cubes on a grid (s, h, w): s times h*w places, numbered time by time; a single frame's grid is (1, h, w).

@@ -74,15 +74,29 @@ def prop(rng: np.random.Generator, setting: Setting, number: int, path: str, rad
     or return."""
     shape = str(rng.choice(PROP_SHAPES))
     half = (radius, radius * rng.uniform(0.75, 1.0)) if shape == "box" else (radius, radius)
-    period = max(4.0, radius * rng.uniform(0.45, 0.8)) * TEXELS
-    picture = textures.pattern(
-        rng, str(rng.choice(textures.PATTERNS)), _tones(rng, setting), *_texture_size(half), period
-    )
+    picture = _prop_picture(rng, setting, half)
     t = setting.seconds * (0.7 + 0.6 * setting.difficulty)
     x, y = _course(rng, setting, t, path, radius)
     turn = rng.uniform(-1.2, 1.2) * t + wave(rng, t, 0.5) + rng.uniform(0, 6.28)
     own = affine(x, y, turn, np.exp(wave(rng, t, 0.15)))
     return [_part(shape, number, shape, half, (0.0, 0.0), picture, compose(setting.camera, own))]
+
+
+def _prop_picture(rng: np.random.Generator, setting: Setting, half: tuple[float, float]) -> np.ndarray:
+    """A pattern for a shape with these half extents."""
+    period = max(4.0, half[0] * rng.uniform(0.45, 0.8)) * TEXELS
+    kind = str(rng.choice(textures.PATTERNS))
+    return textures.pattern(rng, kind, _tones(rng, setting), *_texture_size(half), period)
+
+
+def poster(
+    rng: np.random.Generator, setting: Setting, number: int, place: tuple[float, float], radius: float
+) -> Part:
+    """A patterned shape of `radius` pixels with object id `number` that hangs at `place` (x, y) and never moves."""
+    shape, still = str(rng.choice(PROP_SHAPES)), np.zeros(len(setting.seconds))
+    picture = _prop_picture(rng, setting, (radius, radius))
+    own = affine(still + place[0], still + place[1], still + rng.uniform(0, 6.28))
+    return _part(shape, number, shape, (radius, radius), (0.0, 0.0), picture, compose(setting.camera, own))
 
 
 def _course(rng, setting: Setting, t: np.ndarray, path: str, radius: float) -> tuple[np.ndarray, np.ndarray]:

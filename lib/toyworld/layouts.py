@@ -27,6 +27,7 @@ SSV2_TEMPLATES = {
 # Ids as in the real file, of the classes that the toy copy shows.
 VSPW_CLASSES = {"others": 0, "wall": 1, "person": 61, "flower": 68, "toy": 70, "ball": 75, "box": 77}
 VSPW_FRAMES, KITTI_FRAMES = 12, 25
+STUDIO_FRAMES, STUDIO_SIZE = 40, (96, 128)  # height, width
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def folder_name(label: str) -> str:
 def plan(options: ToyWorldOptions) -> list[ClipPlan]:
     """Every clip of a world, in a fixed order."""
     planners = {"kinetics400": _plan_kinetics, "davis2017": _plan_davis}
-    planners |= {"vspw": _plan_vspw, "uvo": _plan_uvo, "kitti": _plan_kitti}
+    planners |= {"vspw": _plan_vspw, "uvo": _plan_uvo, "kitti": _plan_kitti, "studio": _plan_studio}
     return [clip for name in options.datasets for clip in planners.get(name, _plan_small)(name, options)]
 
 
@@ -153,6 +154,16 @@ def _plan_kitti(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
     ]
 
 
+def _plan_studio(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
+    """All actions in turn, so that they are equally frequent in both splits (up to one)."""
+    splits = ["val"] * options.studio_val + ["train"] * options.studio_train
+    height, width = STUDIO_SIZE
+    return [
+        ClipPlan(dataset, i, split, f"{split}_{i:04d}", ACTIONS[i % len(ACTIONS)], STUDIO_FRAMES, 15, "", width, height)
+        for i, split in enumerate(splits)
+    ]
+
+
 def _youtube_id(*seeds: int) -> str:
     return "".join(np.random.default_rng(seeds).choice(list(LETTERS), 11))
 
@@ -168,6 +179,7 @@ def write_lists(base: Path, dataset: str, clips: list[ClipPlan]) -> None:
         "ssv2": _lists_ssv2,
         "vspw": _lists_vspw,
         "uvo": partial(_lists_uvo, base),
+        "studio": _lists_studio,
         "kitti": lambda clips: {},  # its folders are all there is
     }
     for name, lines in writers[dataset](clips).items():
@@ -260,3 +272,10 @@ def _lists_uvo(base: Path, clips: list[ClipPlan]) -> dict[str, list[str]]:
             annotations.append({"id": len(annotations) + 1, "video_id": number, "category_id": 1, "iscrowd": 0} | found)
     content = {"videos": videos, "annotations": annotations, "categories": [{"id": 1, "name": "object"}]}
     return {"VideoDenseSet/UVO_video_val_dense.json": [json.dumps(content)]}
+
+
+def _lists_studio(clips: list[ClipPlan]) -> dict[str, list[str]]:
+    """The class list, and for each split lines `path label`."""
+    lines = {c.name: f"videos/{c.name}.mp4 {ACTIONS.index(c.action)}" for c in clips}
+    lists = {f"{split}.txt": [lines[c.name] for c in clips if c.split == split] for split in ("train", "val")}
+    return {"classes.txt": list(ACTIONS)} | lists

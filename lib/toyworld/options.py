@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from lib.errors import UserError, unknown
 
 # In this order a clip's number follows from its data set's: append only, or every world changes.
-DATASETS = ("kinetics400", "davis2017", "jhmdb", "vip", "ucf101", "ssv2", "vspw", "uvo", "kitti")
+DATASETS = ("kinetics400", "davis2017", "jhmdb", "vip", "ucf101", "ssv2", "vspw", "uvo", "kitti", "studio")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class ToyWorldOptions:
     uvo_videos: int = 16
     """Videos of UVO; video i shows 1 + i mod 8 puppets."""
     uvo_frames: int = 24
+    studio_train: int = 180
+    studio_val: int = 60
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "datasets", tuple(self.datasets))
@@ -62,6 +64,8 @@ class ToyWorldOptions:
             "small_frames": 25,
             "uvo_videos": 1,
             "uvo_frames": 6,  # the decay of a score needs four frames between the first and the last
+            "studio_train": 1,
+            "studio_val": 1,
             "seed": 0,
         }
         for name, value in least.items():

@@ -19,6 +19,7 @@ from lib.toyworld.options import ToyWorldOptions
 from lib.toyworld.render import flow_truth, object_map, part_map, render_frame
 from lib.toyworld.scene import Scene
 from lib.toyworld.staging import find_scene, shown_pixels
+from lib.toyworld.studio import build_studio, write_layers
 
 # Equal frames must give equal files on any machine: x264's macroblock tree reads memory nobody has written, and its
 # fastest routines differ from one processor to another.
@@ -39,6 +40,7 @@ def write_clip(root: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
         "vspw": write_vspw,
         "uvo": write_uvo,
         "kitti": write_kitti,
+        "studio": _write_studio,
     }
     base = root / clip.dataset
     writers[clip.dataset](base / "VIP_Fine" if clip.dataset == "vip" else base, clip, options)
@@ -187,3 +189,11 @@ def _write_ssv2(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fast = {"deadline": "realtime", "cpu-used": "8", "crf": "30", "b": "0"}
     _encode(path, find_scene(clip, options), clip.fps, "libvpx-vp9", "webm", fast)
+
+
+def _write_studio(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
+    path, scene = base / "videos" / f"{clip.name}.mp4", build_studio(clip, options)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _encode(path, scene, clip.fps, "libx264", "mp4", X264)
+    if clip.split == "val":
+        write_layers(base / "layers" / clip.name, scene)

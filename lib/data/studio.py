@@ -1,0 +1,54 @@
+"""The toy world's studio: labelled videos, and for the val split what each pixel belongs to.
+
+Shapes: `T` frames of a clip, `S` side of the square crop.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import Dataset
+
+from lib.data.action_clips import ClipReader, TestingViews, even_crops, evenly
+from lib.data.actions import ActionList, list_labelled, read_classes
+from lib.data.images import read_mask
+from lib.errors import UserError
+
+LAYERS = ("wall", "puppet", "poster")  # by their numbers in the layer pictures
+
+
+def list_studio(root: str | Path, split: str = "train") -> ActionList:
+    """The studio's videos of split `train` or `val`, with labels from `classes.txt`.
+
+    Raises UserError for a folder that holds no studio, and as lib.data.actions.list_labelled does.
+    """
+    root = Path(root)
+    return list_labelled(root / f"{split}.txt", read_classes(root / "classes.txt"), mirrored=True)
+
+
+class LayerViews(Dataset):
+    """The middle view of every video, and how much of each pixel every layer covers.
+
+    dataset[i] is {"video": uint8 (3, T, S, S), "label": int64 (), "layers": float32 (3, T, S, S)}; the planes of
+    `layers` are those of LAYERS and sum to one. Frames and layers go through the same crop.
+    Raises UserError for a missing or damaged layer picture, and as TestingViews does.
+    """
+
+    def __init__(self, actions: ActionList, reader: ClipReader, image_size: int) -> None:
+        self.views = TestingViews(actions, reader, image_size, clips=1, crops=1)
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        path, reader, side = self.views.actions.videos[index].path, self.views.reader, self.views.image_size
+        start = evenly(reader.starts(path) - 1, 1)[0]
+        folder = path.parents[1] / "layers" / path.stem
+        ids = np.stack([read_mask(folder / f"{t:05d}.png") for t in start + reader.stride * np.arange(reader.num_frames)])
+        if ids.max() >= len(LAYERS):
+            raise UserError(f"{folder}: holds a layer {ids.max()}, but the last is {len(LAYERS) - 1}; make the toy world anew")
+        top, left, height, width = even_crops(*ids.shape[1:], 1)[0]
+        layers = F.one_hot(torch.from_numpy(ids[:, top : top + height, left : left + width]).long(), len(LAYERS))
+        layers = F.interpolate(layers.permute(0, 3, 1, 2).float(), (side, side), mode="area")
+        return self.views[index] | {"layers": layers.transpose(0, 1)}
