@@ -56,7 +56,9 @@ class Setting:
     share: float = 1.0
 
 
-# Widths and numbers of blocks are those of the small model; `case` says the paper's row that they stand for.
+# Widths and numbers of blocks are those of the small model; `case` says the paper's row that they stand for. The rows
+# named after the sampler have the paper's blocks, with an MLP; all others have the preset's lighter sampler.
+BLOCK = {"sampler_dim": 128, "sampler_mlp": True}
 SETTINGS = (
     Setting("1a", "adaptive"),
     Setting("1a", "random", "random"),
@@ -80,10 +82,11 @@ SETTINGS = (
     Setting("1e", "200 epochs", share=1 / 4),
     Setting("1e", "500 epochs", share=5 / 8),
     Setting("1e", "600 epochs", share=3 / 4),
-    Setting("1f", "MHA, depth 1, width 384", model={"sampler_dim": 64}),
-    Setting("1f", "MHA, depth 2, width 384", model={"sampler_depth": 2, "sampler_dim": 64}),
-    Setting("variants", "paper", model={"variant": "paper"}),
-    Setting("variants", "released_code", model={"variant": "released_code"}),
+    Setting("1f", "MHA, depth 1, width 768", model=BLOCK),
+    Setting("1f", "MHA, depth 1, width 384", model=BLOCK | {"sampler_dim": 64}),
+    Setting("1f", "MHA, depth 2, width 384", model=BLOCK | {"sampler_depth": 2, "sampler_dim": 64}),
+    Setting("variants", "paper", model=BLOCK | {"variant": "paper"}),
+    Setting("variants", "released_code", model=BLOCK | {"variant": "released_code"}),
     Setting("variants", "reinforce", model={"variant": "reinforce"}),
 )
 SEEDED = 4  # the first of them are run with every seed, the others with the first
@@ -94,7 +97,7 @@ def build_model(preset: VideoPreset, setting: Setting, seed: int) -> VideoMAE:
     torch.manual_seed(seed)
     arguments = preset.architecture() | {"mask_ratio": setting.mask_ratio} | setting.model
     if setting.masking == "adaptive":
-        return AdaMAE(sampling_weight=preset.sampling_weight, **arguments)
+        return AdaMAE(**preset.sampler() | arguments)
     return VideoMAE(masking=setting.masking, **arguments)
 
 
@@ -241,7 +244,9 @@ def main(arguments: list[str] | None = None) -> None:
     rows = []
     for setting, seed in planned(args.seeds)[int(part) :: int(parts)]:
         row = run(setting, seed, get_video_preset("toy"), args.data, args.out)
-        print(setting.case, setting.mask_ratio, seed, f"puppet {row['puppet']:.2f}, probe {row['probe']:.2f}", flush=True)
+        print(
+            setting.case, setting.mask_ratio, seed, f"puppet {row['puppet']:.2f}, probe {row['probe']:.2f}", flush=True
+        )
         rows.append(row)
     if args.part == "0/1":
         with atomic_path(args.csv) as temporary:

@@ -10,7 +10,7 @@ Recipe: MAE (arXiv 2111.06377, appendix A.1) as SiamMAE uses it (arXiv 2305.1434
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +115,7 @@ def train(
     loader = accelerator.prepare(make_loader(first * options.accumulation))
 
     model.train()
-    with _fast_cpu_attention(accelerator.device, getattr(accelerator.unwrap_model(model), "sequence_length", 0)), files:
+    with fast_cpu_attention(accelerator.device, getattr(accelerator.unwrap_model(model), "sequence_length", 0)), files:
         losses = _gradient_steps(accelerator, model, optimizer, loader, options, first)
         bar = progress(losses, "training", total=options.steps, initial=first)
         for record in bar:
@@ -168,8 +168,11 @@ def _gradient_steps(accelerator, model, optimizer, loader: Iterable, options: Tr
 
 
 @contextmanager
-def _fast_cpu_attention(device: torch.device, sequence_length: int):
-    """On CPUs denormal floats are slow, and so is the fused attention where sequences are short: avoid both."""
+def fast_cpu_attention(device: torch.device, sequence_length: int) -> Iterator[None]:
+    """On CPUs denormal floats are slow, and so is the fused attention where sequences are short: avoid both.
+
+    sequence_length: the most tokens that attend to each other.
+    """
     if device.type == "cpu":
         torch.set_flush_denormal(True)
     try:

@@ -33,12 +33,13 @@ from lib.toyworld.layouts import folder_name, plan
 from lib.toyworld.render import flow_truth, inverse, local_coordinates, part_map, signed_distance
 from lib.toyworld.scene import Scene, build_scene
 from lib.toyworld.staging import shown_pixels
+from lib.toyworld.studio import POSTER, PUPPET, WALL
 from lib.toyworld.writers import _hats_late, _push_out
 
 SCRIPT = Path(__file__).resolve().parent.parent / "data_scripts" / "make_toy_world.py"
 TINY = ToyWorldOptions(
     height=72, width=96, kinetics_train=1, kinetics_val=1, kinetics_frames=60, davis_train=1, davis_val=3,
-    davis_frames=30, small_clips=2, small_frames=25, uvo_videos=2, uvo_frames=6,
+    davis_frames=30, small_clips=2, small_frames=25, uvo_videos=2, uvo_frames=6, studio_train=2, studio_val=2,
 )  # fmt: skip
 
 
@@ -84,7 +85,7 @@ def test_the_number_of_processes_and_of_data_sets_changes_nothing(world, tmp_pat
 def test_data_sets_are_numbered_for_good():
     """A clip's content follows from its data set's place in the list: a change would change worlds that exist."""
     assert DATASETS[:6] == ("kinetics400", "davis2017", "jhmdb", "vip", "ucf101", "ssv2")
-    assert DATASETS[6:9] == ("vspw", "uvo", "kitti")
+    assert DATASETS[6:10] == ("vspw", "uvo", "kitti", "studio")
 
 
 def test_a_seed_changes_every_clip_and_its_name():
@@ -311,6 +312,24 @@ def test_kitti_layout_and_its_region_to_ignore(world):
     np.testing.assert_array_equal(panoptic[..., 0] == 255, ids == 10000)
     np.testing.assert_array_equal(panoptic[..., 2], np.where(ids == 10000, 0, ids % 1000))
     np.testing.assert_array_equal(panoptic[..., 0] == 11, ids // 1000 == 2)
+
+
+def test_studio_layout_and_what_stands_still(world):
+    base = world / "studio"
+    assert lines(base / "classes.txt") == list(ACTIONS)
+    assert lines(base / "train.txt") == ["videos/train_0002.mp4 2", "videos/train_0003.mp4 3"]
+    assert lines(base / "val.txt") == ["videos/val_0000.mp4 0", "videos/val_0001.mp4 1"]
+    assert [path.name for path in sorted((base / "layers").iterdir())] == ["val_0000", "val_0001"]
+    with av.open(str(base / "videos" / "val_0001.mp4")) as video:
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]).astype(int)
+    layers = np.stack([np.asarray(Image.open(path)) for path in sorted((base / "layers" / "val_0001").iterdir())])
+    assert frames.shape == (40, 96, 128, 3) and layers.shape == (40, 96, 128)
+    assert set(np.unique(layers)) == {WALL, PUPPET, POSTER}
+    changed = np.abs(frames - frames[:1]).max(-1) > 40  # beyond what the codec changes
+    free = ~maximum_filter((layers == PUPPET).any(0), 7)  # where the puppet never comes near
+    assert not changed[:, free].any()
+    assert changed[(layers == PUPPET) & (layers[:1] != PUPPET)].mean() > 0.5
+    np.testing.assert_array_equal((layers == POSTER)[:, free].all(0), (layers == POSTER)[:, free].any(0))
 
 
 # --- truth --------------------------------------------------------------------------------------------------

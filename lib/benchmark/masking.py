@@ -31,7 +31,7 @@ from lib.errors import UserError
 from lib.models.adamae import AdaMAE
 from lib.models.adaptive_sampler import OBJECTIVES
 from lib.models.video_mae import VideoMAE
-from lib.training import _fast_cpu_attention, choose_precision, parameter_groups
+from lib.training import choose_precision, fast_cpu_attention, parameter_groups
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Trainer:
 
     def step(self) -> None:
         """Forward, backward, AdamW; the gradients are gone afterwards."""
-        with _fast_cpu_attention(self.device, self.model.sequence_length):
+        with fast_cpu_attention(self.device, self.model.sequence_length):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 loss, _ = self.model(self.batch)
             loss.backward()

@@ -224,6 +224,13 @@ def list_labelled(path: str | Path, classes: Sequence[str], mirrored: bool) -> A
     return ActionList(_not_empty(videos, path), tuple(classes), mirrored)
 
 
+def unlabelled(paths: Sequence[str | Path]) -> ActionList:
+    """Videos without classes, such as a folder of clips: enough to pre-train on. UserError for an empty list."""
+    if not paths:
+        raise UserError("no videos: check the folder or the list they should come from")
+    return ActionList(tuple(LabelledVideo(Path(path), UNLABELLED) for path in paths), (), mirrored=True)
+
+
 def read_classes(path: str | Path) -> tuple[str, ...]:
     """The class names of a text file, one a line, in its order. Raises UserError for an empty or missing file."""
     return _not_empty([line for _, line in _lines(Path(path))], Path(path))

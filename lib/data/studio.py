@@ -45,9 +45,13 @@ class LayerViews(Dataset):
         path, reader, side = self.views.actions.videos[index].path, self.views.reader, self.views.image_size
         start = evenly(reader.starts(path) - 1, 1)[0]
         folder = path.parents[1] / "layers" / path.stem
-        ids = np.stack([read_mask(folder / f"{t:05d}.png") for t in start + reader.stride * np.arange(reader.num_frames)])
+        ids = np.stack(
+            [read_mask(folder / f"{t:05d}.png") for t in start + reader.stride * np.arange(reader.num_frames)]
+        )
         if ids.max() >= len(LAYERS):
-            raise UserError(f"{folder}: holds a layer {ids.max()}, but the last is {len(LAYERS) - 1}; make the toy world anew")
+            raise UserError(
+                f"{folder}: holds a layer {ids.max()}, but the last is {len(LAYERS) - 1}; make the toy world anew"
+            )
         top, left, height, width = even_crops(*ids.shape[1:], 1)[0]
         layers = F.one_hot(torch.from_numpy(ids[:, top : top + height, left : left + width]).long(), len(LAYERS))
         layers = F.interpolate(layers.permute(0, 3, 1, 2).float(), (side, side), mode="area")

@@ -89,9 +89,7 @@ def _prop_picture(rng: np.random.Generator, setting: Setting, half: tuple[float,
     return textures.pattern(rng, kind, _tones(rng, setting), *_texture_size(half), period)
 
 
-def poster(
-    rng: np.random.Generator, setting: Setting, number: int, place: tuple[float, float], radius: float
-) -> Part:
+def poster(rng: np.random.Generator, setting: Setting, number: int, place: tuple[float, float], radius: float) -> Part:
     """A patterned shape of `radius` pixels with object id `number` that hangs at `place` (x, y) and never moves."""
     shape, still = str(rng.choice(PROP_SHAPES)), np.zeros(len(setting.seconds))
     picture = _prop_picture(rng, setting, (radius, radius))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lib.toyworld import actions, cast, textures
+from lib.toyworld import cast, textures
 from lib.toyworld.actions import affine
 from lib.toyworld.cast import Setting
 from lib.toyworld.layouts import ClipPlan
