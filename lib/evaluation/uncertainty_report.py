@@ -45,7 +45,7 @@ def judge(test: Estimate, held_out: Estimate, clips: int, revealed: dict[str, Te
     """Judge `test` after recalibration on `held_out`, which must not share clips with it.
 
     clips: C. revealed: names of truths, float (I, n): the share of a patch that something hid before; the row then has
-    `auroc_{name}`, how well sigma tells patches of at least REVEALED from those without any.
+    `auroc_{name}`, how well sigma tells patches of at least REVEALED from the rest; NaN leaves a patch out.
     Besides the measures of `uncertainty_scores` (under the scaled variance) the row has `scale`, `nll_raw`, `ece_raw`
     and `ece_isotonic`. Raises UserError as the measures do, and if pairs cannot be shared out evenly among the clips.
     """
@@ -107,8 +107,8 @@ def _calibration_error(observed: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def _auroc(sigma: Tensor, share: Tensor, clips: int, resamples: int = 200) -> Interval:
-    """AUROC of patches with a share of at least REVEALED against those with none; patches in between are left out."""
-    positive, known = share >= REVEALED, (share >= REVEALED) | (share == 0)
+    """AUROC of patches with a share of at least REVEALED against the rest."""
+    positive, known = share >= REVEALED, ~share.isnan()
     sigma, positive, known = (values.reshape(clips, -1) for values in (sigma, positive, known))
 
     def statistic(chosen: Tensor) -> float:

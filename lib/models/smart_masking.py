@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lib.errors import UserError, unknown
-from lib.models.adamae import gumbel_top_k
+from lib.models.adaptive_sampler import gumbel_top_k
 from lib.models.variance_heads import GaussianSiamMAE
 from lib.tokens.masking import Grid, Mask, num_visible
 

@@ -1,7 +1,7 @@
 """Frame pairs of the toy world with what is true of them: what was hidden in the past, and what moved.
 
-`toy_futures` renders clips that no data set on disk holds, for measuring. `MovingPairs` adds true motion to the training
-pairs of the Kinetics clips, for a masking that knows it (an oracle).
+`toy_futures` renders clips that no data set on disk holds, for measuring. `MovingPairs` adds true motion to the
+training pairs of the Kinetics clips, for a masking that knows it (an oracle).
 
 Shapes: `I` clips, `G` gaps, `R` pairs drawn from one clip, `H W` pixels of a frame, `S` side of the square crop in
 pixels, `h w` patch grid, `N` = h*w patches.
@@ -66,7 +66,7 @@ def toy_futures(
 
 
 def unseen(scene: Scene, past: int, future: int, box: tuple[int, int, int, int], side: int) -> tuple[Tensor, Tensor]:
-    """Why the past crop does not show what the future crop shows: two shares of each of side*side patches, float32 (N,).
+    """Why the past crop lacks what the future crop shows: two shares of each of side*side patches, float32 (N,).
 
     First: the surface lay inside the crop but something hid it. Second: it lay outside the crop.
     """
@@ -97,7 +97,7 @@ def stage_motion(scene: Scene, past: int, future: int, rows: np.ndarray, columns
 class MovingPairs(Dataset):
     """FramePairs of a toy world's Kinetics clips with "score", float32 (R, N): how far each patch truly moved.
 
-    The mean over POINTS x POINTS places of a patch, in pixels of the frame, of `stage_motion` between the pair's frames.
+    The mean of `stage_motion` between the pair's frames over POINTS x POINTS places of a patch, in pixels of the frame.
     Indices and pairs are those of `pairs`. Raises UserError for a clip that is not of the world at `root`, and when
     frames are read at another size than the world's.
     """
