@@ -1,19 +1,16 @@
 """Uncertainty of SiamMAE's predictions, judged: train the models, ask all estimators, mask by uncertainty, track by it.
 
 `python -m lib.uncertainty_study --data data/toy --out runs/uncertainty --tables figures` trains every row of SETTINGS
-on the toy world's Kinetics clips and measures it on clips that no model has seen; then come the estimators that need
-several models or passes, and label propagation weighted by confidence. A finished row is a JSON file in its folder
-below `--out` and is not made again, so the study can be stopped and started; the tables are assembled from those
-files. The notebook uses the same steps for its one run.
-
-Shapes: `C` clips, `G` gaps, `n` hidden patches.
+(lib.uncertainty_runs) on the toy world's Kinetics clips and measures it on clips that no model has seen; then come the
+estimators that need several models or passes, and label propagation weighted by confidence. A finished row is a JSON
+file in its folder below `--out` and is not made again, so the study can be stopped and started; the tables are
+assembled from those files.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -21,182 +18,32 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from lib import uncertainty_measures as measures
-from lib.config import Preset, get_preset
-from lib.data.clips import FramePairs, StepBatches, collate_pairs
+from lib.config import get_preset
 from lib.data.davis import DavisDataset
-from lib.data.futures import futures_of_videos
-from lib.data.kinetics import Clip, list_kinetics, scan_videos
 from lib.errors import UserError, cli
 from lib.evaluation.masks import propagate_masks
 from lib.evaluation.protocols import get_protocol
+from lib.evaluation.uncertainty_report import Report
 from lib.models.confidence import FrameConfidence
-from lib.models.evidential import EvidentialSiamMAE
 from lib.models.siammae import SiamMAE
-from lib.models.smart_masking import SmartSiamMAE
 from lib.models.uncertainty import DeepEnsemble, MCDropout, SingleModel, VisibleSubsets
-from lib.models.variance_heads import GaussianSiamMAE
-from lib.models.vit import vit_size
-from lib.run_files import Record, load_weights
-from lib.runtime import atomic_path, dataset_root, write_json
+from lib.runtime import atomic_path, write_json
 from lib.scoring.davis import score_masks
-from lib.toyworld.pairs import MovingPairs, toy_futures
 from lib.tracking import fingerprint, track_masks
-from lib.training import TrainOptions, train
-
-GAPS = tuple(range(4, 49, 4))
-TEST_CLIPS, CALIBRATION_CLIPS = 48, 24  # of the toy world, rendered for this alone
-REAL_DRAWS = 6  # pasts from each real clip, of which there are few
-MEMBERS = 5
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A model of the study; `seeds` of them are trained. `arguments` are those that differ from the preset's."""
-
-    case: str
-    model: type[SiamMAE] = GaussianSiamMAE
-    arguments: dict = field(default_factory=dict)
-    seeds: int = 1
-
-    @property
-    def oracle(self) -> bool:
-        """Whether its batches must bring the true motion."""
-        return self.arguments.get("score") == "batch"
-
-
-DEFAULT = Setting("beta 0.5", arguments={"beta": 0.5}, seeds=MEMBERS)
-PLAIN = Setting("plain SiamMAE", SiamMAE, seeds=3)
-DROPOUT = Setting("dropout 0.1", arguments={"dropout": 0.1})
-SETTINGS = (
+from lib.uncertainty_runs import (
     DEFAULT,
-    PLAIN,
-    Setting("beta 1, head detached", arguments={"beta": 1.0, "detach_input": True}, seeds=3),
-    Setting("beta 0", arguments={"beta": 0.0}),
-    Setting("beta 1", arguments={"beta": 1.0}),
-    Setting("evidential", EvidentialSiamMAE),
     DROPOUT,
-    Setting("easy-first", SmartSiamMAE, {"masking": "easy-first"}, seeds=3),
-    Setting("hard-first", SmartSiamMAE, {"masking": "hard-first"}, seeds=3),
-    Setting("curriculum", SmartSiamMAE, {"masking": "curriculum"}, seeds=3),
-    Setting("true motion shown", SmartSiamMAE, {"masking": "easy-first", "score": "batch"}, seeds=3),
-    Setting("true motion hidden", SmartSiamMAE, {"masking": "hard-first", "score": "batch"}, seeds=3),
-    Setting("AdaMAE's sampler", arguments={"masking": "ours"}, seeds=3),
+    MEMBERS,
+    SETTINGS,
+    Setting,
+    Study,
+    prepare,
+    run_folder,
+    train_model,
+    trained,
 )
-
-
-@dataclass(frozen=True)
-class Study:
-    """The data of a study and its scale."""
-
-    preset: Preset
-    root: Path
-    out: Path
-    clips: list[Clip]
-    """To train on."""
-    test: measures.Split
-    calibration: measures.Split
-
-    @property
-    def gaps(self) -> list[int]:
-        """Numbers of the gaps that training draws from; all measures but the growth with the gap are for these."""
-        return self.test.upto(self.preset.gap[1])
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of every run."""
-        return self.preset.steps(len(self.clips))
-
-
-def prepare(data: str | Path, preset: Preset, out: str | Path, test: int = TEST_CLIPS, gaps: tuple = GAPS) -> Study:
-    """The clips to train on and the held-out ones, kept in `out`: of the toy world `test` new clips, and half as many
-    for calibration; of real videos those of a `val` split, or a part of all when there is none.
-
-    Raises UserError for data that cannot be read, and too few clips.
-    """
-    root, out = dataset_root(data, ["kinetics400"]), Path(out)
-    clips = scan_videos(list_kinetics(root, "train")).clips
-    shape = {"gaps": gaps, "image_size": preset.image_size, "crop_scale": preset.crop_scale}
-    if (root.parent / "manifest.json").is_file():
-        make = partial(toy_futures, **shape, patch_size=preset.patch_size)
-        makers = [partial(make, test, seed=1), partial(make, max(2, test // 2), seed=2)]
-    else:
-        clips, *parts = held_out_videos(root, clips)
-        make = partial(futures_of_videos, **shape, frame_size=preset.frame_size, draws=REAL_DRAWS)
-        makers = [partial(make, part, seed=seed) for seed, part in enumerate(parts, start=1)]
-    splits = []
-    for name, maker in zip(("test", "calibration"), makers, strict=True):
-        kept = out / f"{name}-{test}x{len(gaps)}-{preset.image_size}.pt"
-        if not kept.is_file():
-            measures.save_futures(kept, maker())
-        splits.append(measures.masked(measures.load_futures(kept), preset.patch_size, preset.mask_ratio, seed=0))
-    return Study(preset, root, out, clips, *splits)
-
-
-def held_out_videos(root: Path, clips: list[Clip]) -> tuple[list[Clip], list[Clip], list[Clip]]:
-    """Clips to train on, to test on, to calibrate on: the val split shared out, or every fourth clip for each."""
-    if (root / "val").is_dir():
-        val = scan_videos(list_kinetics(root, "val")).clips
-        parts = clips, val[0::2], val[1::2]
-    else:
-        parts = [clip for k, clip in enumerate(clips) if k % 4 < 2], clips[2::4], clips[3::4]
-    if min(map(len, parts[1:])) < 2:
-        raise UserError(f"{root}: {len(clips)} clips leave fewer than 2 to test or calibrate on; give 8 or more")
-    return parts
-
-
-# --- training -----------------------------------------------------------------------------------------------
-
-
-def build_model(study: Study, setting: Setting, seed: int) -> SiamMAE:
-    """An untrained model of the preset's size."""
-    torch.manual_seed(seed)
-    arguments = study.preset.model_arguments(vit_size(study.preset.encoder)) | {"mask_ratio": study.preset.mask_ratio}
-    if setting.arguments.get("masking") == "curriculum":
-        arguments["curriculum_steps"] = study.steps * study.preset.accumulation
-    return setting.model(**arguments, **setting.arguments)
-
-
-def train_model(study: Study, setting: Setting, seed: int, folder: str | Path) -> tuple[SiamMAE, list[Record]]:
-    """Train on the preset's schedule as notebooks/03_pretrain does, or resume, or load; the model and its curve."""
-    preset = study.preset
-    pairs: Dataset = FramePairs(
-        study.clips, preset.image_size, preset.gap, preset.crop_scale, repeated_sampling=preset.repeated_sampling,
-        seed=seed, frame_size=preset.frame_size, frame_cache=study.out / "frames" if preset.cache_frames else None,
-    )  # fmt: skip
-    if setting.oracle:
-        pairs = MovingPairs(pairs, study.root.parent, preset.patch_size)
-    micro = preset.batch_size // preset.accumulation // preset.repeated_sampling
-    options = TrainOptions(
-        steps=study.steps, batch_size=preset.batch_size, base_lr=preset.base_lr, seed=seed,
-        warmup_steps=preset.warmup_steps(len(study.clips)), weight_decay=preset.weight_decay,
-        accumulation=preset.accumulation, save_every=preset.save_every,
-    )  # fmt: skip
-
-    def make_loader(first: int) -> DataLoader:
-        batches = StepBatches(len(study.clips), micro, study.steps * preset.accumulation, seed, first)
-        return DataLoader(pairs, batch_sampler=batches, collate_fn=collate_pairs, num_workers=preset.workers)
-
-    model = build_model(study, setting, seed)
-    losses = train(model, make_loader, options, folder)
-    load_weights(model, Path(folder) / "last.pt")
-    return model.eval(), losses
-
-
-def run_folder(study: Study, setting: Setting, seed: int) -> Path:
-    """Where a run lives."""
-    return study.out / f"{setting.case}-seed{seed}".replace(" ", "_").replace(",", "").replace("'", "")
-
-
-def trained(study: Study, setting: Setting, seed: int) -> SiamMAE:
-    """A model of a finished run. Raises UserError where it has not been trained."""
-    model = build_model(study, setting, seed)
-    return load_weights(model, run_folder(study, setting, seed) / "last.pt").eval()
-
-
-# --- rows ---------------------------------------------------------------------------------------------------
 
 
 def kept(path: Path, make: Callable[[], dict]) -> dict:
@@ -234,8 +81,10 @@ def tracked(study: Study, model: SiamMAE, folder: Path, confidence_fn: Callable 
             confidence_fn=confidence_fn,
         )  # fmt: skip
         record = {"weights": fingerprint(model), "block": block, "confidence": folder.name}
-        predictions = track_masks(davis, tracker, folder / f"davis-block{block}", record)
-        found[f"JF_block{block}"] = 100 * score_masks(davis, predictions, workers=1)["JF_mean"]
+        predictions = track_masks(
+            davis, tracker, folder / f"davis-block{block}", record, workers=torch.get_num_threads()
+        )
+        found[f"JF_block{block}"] = 100 * score_masks(davis, predictions)["JF_mean"]
     return found
 
 
@@ -266,7 +115,7 @@ def estimator_rows(study: Study) -> Iterable[tuple[str, dict]]:
         yield row(name, partial(judged_baseline, study, model, name))
 
 
-def judged_baseline(study: Study, model: SiamMAE, name: str):
+def judged_baseline(study: Study, model: SiamMAE, name: str) -> Report:
     """A simple baseline around the model's own mean."""
     both = []
     for split in (study.test, study.calibration):
