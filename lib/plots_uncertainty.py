@@ -54,7 +54,7 @@ def gap_figure(
 
 
 def reliability_figure(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str = "") -> Figure:
-    """Observed against nominal quantiles, a panel an estimator; `curves`: name -> {"nominal", and named curves}, (L,)."""
+    """Observed against nominal quantiles, a panel an estimator; `curves`: name -> {"nominal" and others}, (L,) each."""
     figure, axes = plt.subplots(1, len(curves), figsize=(2.9 * len(curves), 3.2), sharey=True, squeeze=False)
     for axis, (name, found) in zip(axes[0], curves.items(), strict=True):
         axis.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)

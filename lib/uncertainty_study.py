@@ -25,7 +25,7 @@ from lib.data.davis import DavisDataset
 from lib.errors import UserError, cli
 from lib.evaluation.masks import propagate_masks
 from lib.evaluation.protocols import get_protocol
-from lib.evaluation.uncertainty_report import Report
+from lib.evaluation.uncertainty_report import Report, compare
 from lib.models.confidence import FrameConfidence
 from lib.models.siammae import SiamMAE
 from lib.models.uncertainty import DeepEnsemble, MCDropout, SingleModel, VisibleSubsets
@@ -90,29 +90,40 @@ def tracked(study: Study, model: SiamMAE, folder: Path, confidence_fn: Callable 
 
 def estimator_rows(study: Study) -> Iterable[tuple[str, dict]]:
     """The estimators that are no single run, and the baselines; those whose models are there."""
-    members = [seed for seed in range(MEMBERS) if (run_folder(study, DEFAULT, seed) / "last.pt").is_file()]
-    if not members:
+    if not (run_folder(study, DEFAULT, 0) / "row.json").is_file():
         return
-    model = trained(study, DEFAULT, members[0])
+    model = trained(study, DEFAULT, 0)
     estimators = {"visible subsets": lambda: VisibleSubsets(model)}
-    if len(members) == MEMBERS:
-        estimators[f"ensemble of {MEMBERS}"] = lambda: DeepEnsemble([trained(study, DEFAULT, s) for s in members])
-    if (run_folder(study, DROPOUT, 0) / "last.pt").is_file():
+    if all((run_folder(study, DEFAULT, seed) / "row.json").is_file() for seed in range(MEMBERS)):
+        estimators[f"ensemble of {MEMBERS}"] = lambda: DeepEnsemble(
+            [trained(study, DEFAULT, s) for s in range(MEMBERS)]
+        )
+    if (run_folder(study, DROPOUT, 0) / "row.json").is_file():
         estimators["MC dropout"] = lambda: MCDropout(trained(study, DROPOUT, 0))
 
     def row(name: str, make_report: Callable) -> tuple[str, dict]:
         def make() -> dict:
             report = make_report()
-            return {"row": {"case": name, **report.row}, "per_clip": report.per_clip, "curve": report.curve}
+            more = against_best_member(study, report.per_clip) if name.startswith("ensemble") else {}
+            return {"row": {"case": name, **report.row, **more}, "per_clip": report.per_clip, "curve": report.curve}
 
         return name, kept(study.out / "estimators" / f"{name.replace(' ', '_')}.json", make)
 
     for name, build in estimators.items():
-        yield row(
-            name, lambda build=build: measures.judged_model(build(), study.test, study.calibration, study.gaps, model)
-        )
+        asked = partial(measures.judged_model, test=study.test, calibration=study.calibration, gaps=study.gaps)
+        yield row(name, lambda build=build, asked=asked: asked(build(), model=model))
     for name in measures.BASELINES:
         yield row(name, partial(judged_baseline, study, model, name))
+
+
+def against_best_member(study: Study, ensemble: dict[str, list[float]]) -> dict[str, float]:
+    """The ensemble's NLL minus its best member's, both as predicted, with the interval over clips."""
+    folders = [run_folder(study, DEFAULT, seed) for seed in range(MEMBERS)]
+    members = [json.loads((folder / "row.json").read_text())["per_clip"] for folder in folders]
+    best = min(members, key=lambda member: np.mean(member["nll_raw"]))
+    found = compare(ensemble, best, "nll_raw")
+    names = ("nll_against_best", "nll_against_best_low", "nll_against_best_high")
+    return dict(zip(names, found, strict=True))
 
 
 def judged_baseline(study: Study, model: SiamMAE, name: str) -> Report:
@@ -194,7 +205,7 @@ def main(arguments: list[str] | None = None) -> None:
         for name, found in estimator_rows(study):
             print(name, ", ".join(f"{k} {found['row'][k]:.3f}" for k in SHOWN if k in found["row"]), flush=True)
         for seed in range(args.seeds):
-            for weighting, sharpness in WEIGHTINGS if (run_folder(study, DEFAULT, seed) / "last.pt").is_file() else ():
+            for weighting, sharpness in WEIGHTINGS if (run_folder(study, DEFAULT, seed) / "row.json").is_file() else ():
                 print(propagation_row(study, seed, weighting, sharpness)["row"], flush=True)
         print("wrote", ", ".join(map(str, assemble(study, args.tables))))
 

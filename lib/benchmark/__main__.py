@@ -1,4 +1,4 @@
-"""`python -m lib.benchmark propagation|metrics|masking|uncertainty --json FILE`: print one run's ratios, --json keeps."""
+"""`python -m lib.benchmark NAME --json FILE`: print the ratios of one run, --json keeps them; names: BENCHMARKS."""
 
 import argparse
 import sys
