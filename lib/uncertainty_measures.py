@@ -134,9 +134,20 @@ def judged(estimators: tuple[Estimate, Estimate], test: Split, gaps: Sequence[in
 
 
 def judged_model(estimator, test: Split, calibration: Split, gaps: Sequence[int], model: SiamMAE) -> Report:
-    """The same from an estimator; `model` tells patch size and target."""
+    """The same from an estimator, and its `epistemic_share`; `model` tells patch size and target."""
     both = (estimate(estimator, split, gaps, model.patch_size, model.norm_pix) for split in (test, calibration))
-    return judged(tuple(both), test, gaps)
+    report = judged(tuple(both), test, gaps)
+    return report._replace(row={**report.row, "epistemic_share": epistemic_share(estimator, test, gaps)})
+
+
+def epistemic_share(estimator, split: Split, gaps: Sequence[int]) -> float:
+    """Share of the mean total variance of hidden patches that the estimator calls epistemic; 0 if it states none."""
+    parts = [0.0, 0.0]
+    for gap in gaps:
+        found = ask(estimator, split, gap)
+        for place, values in enumerate((found.epistemic, found.total)):
+            parts[place] += float(of_hidden(values, split.mask.hidden).double().mean())
+    return parts[0] / parts[1] if parts[1] else 0.0
 
 
 def by_gap(estimator, split: Split, model: SiamMAE) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ Shapes: `C` clips, `I` pairs of frames (the same number from each clip, in a row
 a patch.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -44,8 +45,9 @@ class Report(NamedTuple):
 def judge(test: Estimate, held_out: Estimate, clips: int, revealed: dict[str, Tensor] | None = None) -> Report:
     """Judge `test` after recalibration on `held_out`, which must not share clips with it.
 
-    clips: C. revealed: names of truths, float (I, n): the share of a patch that something hid before; the row then has
-    `auroc_{name}`, how well sigma tells patches of at least REVEALED from the rest; NaN leaves a patch out.
+    clips: C. revealed: names of truths, float (I, n): the share of a patch that something hid before, NaN to leave it
+    out; the row then has `auroc_{name}`, how well sigma tells patches of at least REVEALED from the rest, or NaN where
+    all are of one kind.
     Besides the measures of `uncertainty_scores` (under the scaled variance) the row has `scale`, `nll_raw`, `ece_raw`
     and `ece_isotonic`. Raises UserError as the measures do, and if pairs cannot be shared out evenly among the clips.
     """
@@ -107,13 +109,17 @@ def _calibration_error(observed: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def _auroc(sigma: Tensor, share: Tensor, clips: int, resamples: int = 200) -> Interval:
-    """AUROC of patches with a share of at least REVEALED against the rest."""
+    """AUROC of patches with a share of at least REVEALED against the rest.
+
+    NaN where there are no such patches, as interval already when a draw of clips has none.
+    """
     positive, known = share >= REVEALED, ~share.isnan()
     sigma, positive, known = (values.reshape(clips, -1) for values in (sigma, positive, known))
 
     def statistic(chosen: Tensor) -> float:
         there = known[chosen]
-        return ranking.auroc(sigma[chosen][there], positive[chosen][there])
+        true = positive[chosen][there]
+        return ranking.auroc(sigma[chosen][there], true) if true.any() and not true.all() else math.nan
 
     return bootstrap(statistic, clips, resamples)
 
