@@ -23,6 +23,7 @@ from lib.runtime import atomic_path
 from lib.tokens.masking import Mask, random_mask
 from lib.tokens.patches import normalize_images, patchify
 
+NEIGHBOURS = 2  # nearest visible patches; of the toy preset's 3 a baseline of 4 would be the same everywhere
 FLOOR = 1e-4  # added to variances: a baseline may be 0, and a likelihood needs more
 
 
@@ -106,7 +107,10 @@ def with_baseline(base: Estimate, split: Split, gaps: Sequence[int], patch_size:
         sigmas = [simple.distance_to_visible(hidden, (side, side))] * len(gaps)
     else:
         frames = (normalize_images(split.futures.future[:, gap]) for gap in gaps)
-        sigmas = [simple.visible_neighbour_deviation(patchify(f, patch_size), hidden, (side, side)) for f in frames]
+        sigmas = [
+            simple.visible_neighbour_deviation(patchify(f, patch_size), hidden, (side, side), NEIGHBOURS)
+            for f in frames
+        ]
     sigma = _hidden(sigmas, split).unsqueeze(-1)
     return base._replace(variance=(sigma.square() + FLOOR).expand_as(base.mean))
 

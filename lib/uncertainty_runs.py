@@ -79,6 +79,8 @@ class Study:
     """To train on."""
     test: measures.Split
     calibration: measures.Split
+    frames: Path
+    """Where decoded frames are kept, if the preset wants that; other runs at the same frame size may share it."""
 
     @property
     def gaps(self) -> list[int]:
@@ -91,10 +93,18 @@ class Study:
         return self.preset.steps(len(self.clips))
 
 
-def prepare(data: str | Path, preset: Preset, out: str | Path, test: int = TEST_CLIPS, gaps: tuple = GAPS) -> Study:
+def prepare(
+    data: str | Path,
+    preset: Preset,
+    out: str | Path,
+    test: int = TEST_CLIPS,
+    gaps: tuple[int, ...] = GAPS,
+    frames: str | Path | None = None,
+) -> Study:
     """The clips to train on and the held-out ones, kept in `out`: of the toy world `test` new clips, and half as many
     for calibration; of real videos those of a `val` split, or a part of all when there is none.
 
+    frames: the folder of decoded frames; None: one in `out`.
     Raises UserError for data that cannot be read, and too few clips.
     """
     root, out = dataset_root(data, ["kinetics400"]), Path(out)
@@ -113,7 +123,7 @@ def prepare(data: str | Path, preset: Preset, out: str | Path, test: int = TEST_
         if not kept.is_file():
             measures.save_futures(kept, maker())
         splits.append(measures.masked(measures.load_futures(kept), preset.patch_size, preset.mask_ratio, seed=0))
-    return Study(preset, root, out, clips, *splits)
+    return Study(preset, root, out, clips, *splits, Path(frames or out / "frames"))
 
 
 def held_out_videos(root: Path, clips: list[Clip]) -> tuple[list[Clip], list[Clip], list[Clip]]:
@@ -145,7 +155,7 @@ def train_model(study: Study, setting: Setting, seed: int, folder: str | Path) -
     preset = study.preset
     pairs: Dataset = FramePairs(
         study.clips, preset.image_size, preset.gap, preset.crop_scale, repeated_sampling=preset.repeated_sampling,
-        seed=seed, frame_size=preset.frame_size, frame_cache=study.out / "frames" if preset.cache_frames else None,
+        seed=seed, frame_size=preset.frame_size, frame_cache=study.frames if preset.cache_frames else None,
     )  # fmt: skip
     if setting.oracle:
         pairs = MovingPairs(pairs, study.root.parent, preset.patch_size)
