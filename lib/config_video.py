@@ -82,7 +82,7 @@ _SMALL = replace(
     workers=0, batch_size=16, base_lr=0.048, save_every=50,
 )  # fmt: skip
 VIDEO_PRESETS = {
-    "toy": replace(_SMALL, stride=2, frame_size=48, image_size=48, epochs=27, warmup_epochs=1),
+    "toy": replace(_SMALL, stride=2, frame_size=48, image_size=48, epochs=45, warmup_epochs=2),
     "laptop": replace(_SMALL, frame_size=96, image_size=64, epochs=640, warmup_epochs=32),
     "light": replace(PAPER, sampler_dim=384, sampler_mlp=False),
     "paper": PAPER,

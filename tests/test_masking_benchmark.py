@@ -130,7 +130,7 @@ def test_rows_are_the_papers_and_ratios_are_of_one_run():
     defaults = [row for row in rows if row["paper_gb"] == 14.4]
     # The paper's decoder of 4 is the default there; here the command line said 1.
     assert [row["table"] for row in defaults] == ["a", "b", "c", "f"]
-    one = [row for row in rows if row["case"] == "decoder of 1"]
+    one = [row for row in rows if row["case"] == "1 decoder block"]
     for row in [*(row for row in defaults if row["table"] != "c"), *one]:
         assert row["time_ratio"] == row["memory_ratio"] == 1
     base = defaults[0]

@@ -50,7 +50,7 @@ DEFAULT = Setting()
 HALF = Setting(sampler_share=0.5)
 ATTENTION = Setting(sampler_share=0.5, sampler_mlp=False)
 DEFAULT_GB = 14.4
-# Table -> rows of (case, setting, the paper's GB; None where the paper has no such row).
+# Table -> rows of (case, as figures/paper_adamae.csv has it, setting, the paper's GB, None where it has no such row).
 TABLES = {
     "a": [
         ("tube", Setting("tube", 0.75), 16.2),
@@ -66,15 +66,15 @@ TABLES = {
         for ratio, gb in ((0.98, 14.1), (0.95, DEFAULT_GB), (0.9, 15.1), (0.85, 15.9), (0.8, 16.9))
     ],
     "c": [
-        (f"decoder of {depth}", replace(DEFAULT, decoder_depth=depth), gb)
+        (f"{depth} decoder block{'s' if depth > 1 else ''}", replace(DEFAULT, decoder_depth=depth), gb)
         for depth, gb in ((1, 9.2), (2, 11.0), (4, DEFAULT_GB), (8, 21.3))
     ],
     "f": [
         ("MLP", replace(DEFAULT, sampler_depth=0), 11.8),
-        ("MHA, depth 1, D / 2", HALF, 14.0),
-        ("the same without MLP", ATTENTION, None),
-        ("MHA, depth 1, D", DEFAULT, DEFAULT_GB),
-        ("MHA, depth 2, D / 2", replace(DEFAULT, sampler_depth=2, sampler_share=0.5), 17.1),
+        ("MHA, depth 1, width 384", HALF, 14.0),
+        ("attention, width 384", ATTENTION, None),
+        ("MHA, depth 1, width 768", DEFAULT, DEFAULT_GB),
+        ("MHA, depth 2, width 384", replace(DEFAULT, sampler_depth=2, sampler_share=0.5), 17.1),
     ],
 }
 # What the paper claims of memory, what the sampler alone costs, and what a cheaper one would: (of, against, the

@@ -2,7 +2,8 @@
 
 One puppet acts before a plain wall on which posters hang; camera and light are still. So every pixel is known to move
 (the puppet), to be textured but static (a poster) or to be plain (the wall), and the action is the only thing that a
-clip can be told by. A sampler that looks for motion and one that looks for texture part company here.
+clip can be told by. A sampler that looks for motion and one that looks for texture part company here. Walls are darker
+than the puppet as often as lighter, and it stands high or low, so that neither brightness nor place gives it away.
 
 Layout: `classes.txt`, `train.txt` and `val.txt` with lines `path label`, `videos/*.mp4`, and for the val split
 `layers/{video}/{frame:05d}.png`, a grey picture for each frame: WALL, PUPPET or POSTER. `T` frames, `H W` pixels.
@@ -19,7 +20,7 @@ from lib.toyworld.cast import Setting
 from lib.toyworld.layouts import ClipPlan
 from lib.toyworld.options import ToyWorldOptions
 from lib.toyworld.render import part_map
-from lib.toyworld.scene import BACKDROP_TEXELS, Light, Scene
+from lib.toyworld.scene import BACKDROP_TEXELS, STAGE, Light, Scene
 
 WALL, PUPPET, POSTER = 0, 1, 2
 POSTERS = 3
@@ -40,7 +41,8 @@ def build_studio(clip: ClipPlan, options: ToyWorldOptions) -> Scene:
         y = height * (0.25 + 0.45 * row + rng.uniform(-0.06, 0.06))
         scene.parts.append(cast.poster(rng, setting, number, (x, y), height * rng.uniform(0.09, 0.14)))
     unit = height / 144 * rng.uniform(0.6, 0.85)
-    parts, joints = cast.puppet(rng, setting, 1, clip.action, rng.uniform(0.25, 0.75) * width, unit)
+    x, raised = rng.uniform(0.2, 0.8) * width, rng.uniform(0, 0.3) * height
+    parts, joints = cast.puppet(rng, setting, 1, clip.action, x, unit, raised)
     scene.parts += parts
     scene.joints.append(joints)
     scene.puppets.append(1)
@@ -56,9 +58,9 @@ def write_layers(folder: Path, scene: Scene) -> None:
 
 
 def _wall(rng, palette: list[np.ndarray], height: int, width: int) -> Image.Image:
-    """A wall in one tone, a little lighter or darker from place to place, on the renderer's larger stage."""
-    rows, columns = (int(1.5 * side * BACKDROP_TEXELS) for side in (height, width))
-    tone = 0.5 * palette[rng.integers(2, 6)] + 0.5 * palette[1]
+    """A dark or a light wall, a little lighter or darker from place to place, on the renderer's larger stage."""
+    rows, columns = (int(STAGE * side * BACKDROP_TEXELS) for side in (height, width))
+    tone = 0.4 * palette[rng.integers(2, 6)] + 0.6 * palette[rng.integers(0, 2)]
     shade = 1 + 0.06 * textures.smooth_noise(rng, rows, columns, rows / 3)
     return Image.fromarray(np.clip(tone * shade[..., None], 0, 255).astype(np.uint8))
 
