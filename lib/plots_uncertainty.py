@@ -61,7 +61,7 @@ def reliability_figure(curves: Mapping[str, Mapping[str, Sequence[float]]], titl
         for (kind, observed), color in zip(found.items(), (None, RED, BLUE, GREEN), strict=False):
             if kind != "nominal":
                 axis.plot(found["nominal"], observed, color=color, linewidth=1.6, label=kind)
-        axis.set(xlabel="nominal quantile", aspect="equal", xlim=(0, 1), ylim=(0, 1))
+        axis.set(xlabel="nominal quantile", xlim=(0, 1), ylim=(0, 1))
         axis.set_title(name, fontsize=10)
     axes[0, 0].set_ylabel("share of truths below it")
     axes[0, -1].legend(fontsize=8, loc="lower right")
