@@ -73,7 +73,7 @@ def ask(estimator, split: Split, gap: int) -> Prediction:
     device = next(model.parameters()).device
     pair = split.futures.past, split.futures.future[:, gap]
     past, future = (normalize_images(frames.to(device)) for frames in pair)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(gap)
         found = estimator.predict(past, future, Mask(*(part.to(device) for part in split.mask)))
     return Prediction(*(part.float().cpu() for part in found))

@@ -4,6 +4,7 @@ The study itself, its rows and its command line are lib.uncertainty_study's. Hel
 world, or real videos that no model was trained on.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -117,9 +118,10 @@ def prepare(
         clips, *parts = held_out_videos(root, clips)
         make = partial(futures_of_videos, **shape, frame_size=preset.frame_size, draws=REAL_DRAWS)
         makers = [partial(make, part, seed=seed) for seed, part in enumerate(parts, start=1)]
-    splits = []
+    depends = root.name, test, gaps, preset.image_size, preset.patch_size, preset.crop_scale, preset.frame_size
+    key, splits = hashlib.sha256(repr(depends).encode()).hexdigest()[:12], []
     for name, maker in zip(("test", "calibration"), makers, strict=True):
-        kept = out / f"{name}-{test}x{len(gaps)}-{preset.image_size}.pt"
+        kept = out / f"{name}-{key}.pt"
         if not kept.is_file():
             measures.save_futures(kept, maker())
         splits.append(measures.masked(measures.load_futures(kept), preset.patch_size, preset.mask_ratio, seed=0))

@@ -71,6 +71,8 @@ def test_splits_are_kept_apart_and_the_same_again(small, world):
     again = runs.prepare(world, PRESET, small.out, test=6, gaps=GAPS)
     for one, two in ((small.test, again.test), (small.calibration, again.calibration)):
         assert torch.equal(one.futures.past, two.futures.past) and torch.equal(one.mask.hidden, two.mask.hidden)
+    other = runs.prepare(world, replace(PRESET, patch_size=4), small.out, test=6, gaps=GAPS)
+    assert other.test.futures.occluded.shape == (6, 3, 64), "kept clips of other sizes are not mistaken for these"
     assert small.test.futures.clips == 6 and small.calibration.futures.clips == 3
     assert not torch.equal(small.test.futures.past[:3], small.calibration.futures.past)
     assert small.gaps == [0, 1] and small.test.upto(48) == [0, 1, 2]
