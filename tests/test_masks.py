@@ -301,3 +301,29 @@ def test_tasks_are_three():
 def test_no_features_are_told():
     with pytest.raises(UserError, match="no features"):
         list(masks_from_features([], (4, 4), (4, 4), np.zeros((4, 4), np.uint8), get_protocol("crw")))
+
+
+# --- Neighbours weighted by confidence ---
+
+
+def test_confidences_are_asked_of_the_same_frames_and_reach_the_labels():
+    rng = np.random.default_rng(0)
+    frames = list(rng.integers(0, 256, (6, 48, 64, 3), dtype=np.uint8))
+    mask = rng.integers(0, 3, (48, 64)).astype(np.uint8)
+    protocol, features = get_protocol("crw", radius=3, queue=3), rgb_patch_features(8)
+    given_confidences = list(torch.rand(6, 6, 8, generator=torch.Generator().manual_seed(0)) ** 8 + 1e-3)
+    seen = []
+
+    def doubt(again):
+        for frame, confidence in zip(again, given_confidences, strict=True):
+            seen.append(frame)
+            yield confidence
+
+    found = list(propagate_masks(iter(frames), mask, features, 8, protocol, confidence_fn=doubt))
+    assert len(seen) == 6 and all(one is other for one, other in zip(seen, frames, strict=True))
+    encoded = FrameFeatures(frames, features, 8, protocol)
+    expected = masks_from_features(encoded, (48, 64), (48, 64), mask, protocol, True, given_confidences)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    plain = list(propagate_masks(frames, mask, features, 8, protocol))
+    assert any((one != other).any() for one, other in zip(found, plain, strict=True))

@@ -27,7 +27,7 @@ def context_of(target, protocol):
     return [0] + list(range(max(1, target - protocol.queue), target))
 
 
-def slow_propagate(features, first_labels, protocol):
+def slow_propagate(features, first_labels, protocol, confidences=None):
     features = [frame.double() / frame.double().norm(dim=0, keepdim=True) for frame in features]
     labels = [first_labels.double()]
     height, width = first_labels.shape[1:]
@@ -48,6 +48,9 @@ def slow_propagate(features, first_labels, protocol):
                         found.append((scores[v][u], frame, v, u))
             found = sorted(found, key=lambda item: -item[0])[: protocol.top_k]
             weights = [math.exp(item[0] / protocol.temperature) for item in found]
+            if confidences is not None:
+                trusted = [confidences[frame][v, u].item() for _, frame, v, u in found]
+                weights = [weight * trust for weight, trust in zip(weights, trusted, strict=True)]
             for weight, (_, frame, v, u) in zip(weights, found, strict=True):
                 result[:, y, x] += weight / sum(weights) * labels[frame][:, v, u]
         labels.append(result)
@@ -78,6 +81,32 @@ def test_every_preset_agrees_with_the_slow_reading(name, overrides, grid, monkey
         assert len(fast) == len(slow) and all(frame.shape == labels.shape for frame in fast)
         for a, b in zip(fast, slow, strict=True):
             torch.testing.assert_close(a.double(), b, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_neighbours_are_weighted_by_confidence_as_the_slow_reading_does(name):
+    protocol = get_protocol(name, **SMALL)
+    features, labels = random_video(8, (5, 8))
+    confidences = list(torch.rand(8, 5, 8, generator=torch.Generator().manual_seed(1)) + 0.05)
+    slow = slow_propagate(features, labels, protocol, confidences)
+    fast = list(propagate(features, labels, protocol, confidences))
+    plain = list(propagate(features, labels, protocol))
+    for a, b in zip(fast, slow, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=0, atol=1e-5)
+    assert max((a - b).abs().max() for a, b in zip(fast, plain, strict=True)) > 1e-3
+    for a, b in zip(propagate(features, labels, protocol, [torch.full((5, 8), 0.3)] * 8), plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong", [torch.ones(5, 7), torch.zeros(5, 8), torch.full((5, 8), torch.nan), torch.full((5, 8), torch.inf)]
+)
+def test_a_confidence_that_cannot_be_is_named_with_its_frame(wrong):
+    features, labels = random_video(3, (5, 8))
+    with pytest.raises(UserError, match="frame 1: confidences"):
+        list(propagate(features, labels, get_protocol("crw"), [torch.ones(5, 8), wrong, torch.ones(5, 8)]))
+    with pytest.raises(UserError, match="frame 1: confidences"):  # too few of them
+        list(propagate(features, labels, get_protocol("crw"), [torch.ones(5, 8)]))
 
 
 def test_presets_differ_where_the_table_says_so():
@@ -162,10 +191,10 @@ def test_memory_holds_a_queue_and_frame_0_however_long_the_video(name):
     for _ in propagate(source(), random_video(1, (3, 4))[1], protocol):
         most = max(most, len(alive))
     assert most <= protocol.queue + 1 + 1  # and the one being labelled
-    memory = propagation._Memory(torch.zeros(4, 3, 6), torch.zeros(4, 3, 2), protocol)
+    memory = propagation._Memory(torch.zeros(4, 3, 6), torch.zeros(4, 3, 2), torch.zeros(12), protocol)
     size = memory.features.numel()
     for _ in range(10):
-        memory.push(torch.ones(4, 3, 6), torch.ones(12, 2))
+        memory.push(torch.ones(4, 3, 6), torch.ones(12, 2), torch.zeros(12))
     kept = int(protocol.mask_first_frame)  # frame 0 is in the ring where the neighbourhood holds for it
     assert memory.features.numel() == size == (protocol.queue + kept) * 12 * 6
     assert memory.features[:, :, kept:].min() == 1 and memory.labels.sum() == 2 * 12 * protocol.queue

@@ -1,10 +1,10 @@
-"""`python -m lib.benchmark propagation|metrics|masking --json FILE`: print the ratios of one run, --json keeps them."""
+"""`python -m lib.benchmark NAME --json FILE`: print the ratios of one run, --json keeps them; names: BENCHMARKS."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from lib.benchmark import masking, metrics, propagation
+from lib.benchmark import masking, metrics, propagation, uncertainty
 from lib.errors import cli
 from lib.runtime import write_json
 
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "propagation": (propagation, "label propagation against the usual code"),
     "metrics": (metrics, "J and F of sequences against the usual loop"),
     "masking": (masking, "a training step by masking, ratio, decoder and sampler"),
+    "uncertainty": (uncertainty, "a training step of SiamMAE with each head that states an uncertainty"),
 }
 
 

@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -57,6 +58,18 @@ def draw_crop(
             return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
     w, h = min(width, round(height * ratio[1])), min(height, round(width / ratio[0]))
     return (height - h) // 2, (width - w) // 2, h, w
+
+
+class Cut(NamedTuple):
+    """Where a pair was cut out of its clip."""
+
+    first: int
+    """The past's frame; `second` is the future's."""
+    second: int
+    box: tuple[int, int, int, int]
+    """Top, left, height and width in the frame as it was read."""
+    flip: bool
+    """Mirrored, left for right, after the crop."""
 
 
 class FramePairs(Dataset):
@@ -108,17 +121,22 @@ class FramePairs(Dataset):
         return len(self.clips)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return self.sample(index)[0]
+
+    def sample(self, index: int) -> tuple[dict[str, torch.Tensor], list[Cut]]:
+        """dataset[index] and where each of its R pairs was cut, for whoever knows more of the clip than its pixels."""
         clip = self.clips[index % len(self.clips)]
         rng = np.random.default_rng([self.seed, index])
         info = clip.info
         pairs = [draw_pair(info.num_frames, info.fps, rng, self.gap) for _ in range(self.repeated_sampling)]
-        pair_views = []
-        for frames in self._frames(clip, pairs):
+        pair_views, cuts = [], []
+        for frames, (first, second) in zip(self._frames(clip, pairs), pairs, strict=True):
             top, left, h, w = draw_crop(*frames[0].shape[:2], rng, self.crop_scale, self.crop_ratio)
             crops = np.stack([frame[top : top + h, left : left + w] for frame in frames])  # (2, h, w, 3)
-            pair_views.append(_resize(crops, self.image_size, flip=rng.random() < 0.5))
+            cuts.append(Cut(first, second, (top, left, h, w), flip=rng.random() < 0.5))
+            pair_views.append(resize_views(crops, self.image_size, cuts[-1].flip))
         views = torch.stack(pair_views)  # (R, 2, 3, S, S)
-        return {"past": views[:, 0].contiguous(), "future": views[:, 1].contiguous()}
+        return {"past": views[:, 0].contiguous(), "future": views[:, 1].contiguous()}, cuts
 
     def _frames(self, clip: Clip, pairs: list[tuple[int, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
         """The two frames (H, W, 3) of every pair, all from one decoding or from the cache."""
@@ -129,8 +147,8 @@ class FramePairs(Dataset):
         return list(zip(flat[0::2], flat[1::2], strict=True))
 
 
-def _resize(crops: np.ndarray, side: int, flip: bool) -> torch.Tensor:
-    """(2, h, w, 3) -> (2, 3, S, S), both uint8. Channels stay last in memory: PyTorch's quick path."""
+def resize_views(crops: np.ndarray, side: int, flip: bool) -> torch.Tensor:
+    """(n, h, w, 3) -> (n, 3, S, S), both uint8. Channels stay last in memory: PyTorch's quick path."""
     views = torch.from_numpy(crops).permute(0, 3, 1, 2)
     views = F.interpolate(views, size=(side, side), mode="bicubic", antialias=True)
     return views.flip(-1) if flip else views
@@ -161,8 +179,11 @@ def cached_frames(clip: Clip, frame_size: int | None, folder: Path) -> np.ndarra
 
 
 def collate_pairs(samples: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """B samples of R pairs -> {"past", "future"}: uint8 (B * R, 3, S, S) each, one clip's pairs in a row."""
-    return {name: torch.cat([sample[name] for sample in samples]) for name in ("past", "future")}
+    """B samples of R pairs -> {"past", "future"}: uint8 (B * R, 3, S, S) each, one clip's pairs in a row.
+
+    Whatever else every sample brings for its pairs, (R, ...), is joined alike.
+    """
+    return {name: torch.cat([sample[name] for sample in samples]) for name in samples[0]}
 
 
 class StepBatches(Sampler[list[int]]):

@@ -5,7 +5,7 @@ that the first mask shows, in ascending order (0, where it is among them, is the
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain, islice, tee
 
 import numpy as np
 import torch
@@ -60,17 +60,24 @@ def propagate_masks(
     batch_size: int = 4,
     device: torch.device | str = "cpu",
     keep_first: bool = True,
+    confidence_fn: Callable[[Iterable[np.ndarray]], Iterable[Tensor]] | None = None,
 ) -> Iterator[np.ndarray]:
     """Masks of a video from the mask of its first frame: (H, W) uint8 ids a frame.
 
     `frames`, `feature_fn`, `batch_size`: as in FrameFeatures; `feature_fn` runs in inference mode. `first_mask`: (H, W)
     uint8 ids; those it shows are the only ones that are ever predicted. Frame 0's mask is yielded as given, or with
     `keep_first=False` as the cells hold it (so it counts in VIP's published scores). Labels are upsampled to the input
-    size, made ids there, and the ids brought to the frame's size by nearest neighbour.
+    size, made ids there, and the ids brought to the frame's size by nearest neighbour. `confidence_fn` takes the frames
+    and gives a confidence (h, w) above 0 for each, by which neighbours are weighted (see `propagate`).
     Raises UserError if sizes disagree or are no multiple of the patch.
     """
+    confidences = None
+    if confidence_fn is not None:
+        frames, again = tee(frames)
+        confidences = confidence_fn(again)
     features = FrameFeatures(frames, feature_fn, patch_size, protocol, batch_size, device)
-    yield from masks_from_features(features, features.size, features.input_size, first_mask, protocol, keep_first)
+    sizes = features.size, features.input_size
+    yield from masks_from_features(features, *sizes, first_mask, protocol, keep_first, confidences)
 
 
 @torch.inference_mode()
@@ -81,6 +88,7 @@ def masks_from_features(
     first_mask: np.ndarray,
     protocol: Protocol,
     keep_first: bool = True,
+    confidences: Iterable[Tensor] | None = None,
 ) -> Iterator[np.ndarray]:
     """As `propagate_masks`, from the features (D, h, w) of frames of `size` (H, W) that were encoded at `input_size`.
 
@@ -97,7 +105,7 @@ def masks_from_features(
     start = blended_ids(first_mask, input_size) if protocol.blend_ids else first_mask
     classes = np.unique(start)
     labels = labels_to_cells(start, classes, tuple(first.shape[1:]), protocol)
-    for soft in islice(propagate(chain([first], features), labels, protocol), int(keep_first), None):
+    for soft in islice(propagate(chain([first], features), labels, protocol, confidences), int(keep_first), None):
         indices = cells_to_classes(soft, input_size, protocol)[None, None].float()
         indices = F.interpolate(indices, size, mode="nearest-exact")[0, 0].long().cpu().numpy()
         yield classes[indices].astype(np.uint8)

@@ -23,26 +23,37 @@ QUERIES_AT_ONCE = 512  # bounds the memory of the scores that look everywhere in
 
 
 @torch.no_grad()
-def propagate(features: Iterable[Tensor], first_labels: Tensor, protocol: Protocol) -> Iterator[Tensor]:
+def propagate(
+    features: Iterable[Tensor],
+    first_labels: Tensor,
+    protocol: Protocol,
+    confidences: Iterable[Tensor] | None = None,
+) -> Iterator[Tensor]:
     """Soft labels of every frame, (K, h, w) float32 each; frame 0's are `first_labels` themselves.
 
     `features`: per frame (D, h, w), any float type, not yet normalised; consumed one at a time, just before
     the labels of that frame are yielded. `first_labels`: (K, h, w). Works on the device of the features.
+    `confidences`: per frame (h, w), above 0. A neighbour's weight is multiplied by its own: which neighbours are found
+    does not change, only how much each of them says. Equal ones, or None, are the plain procedure.
     Keeps the features and labels of frame 0 and of at most `protocol.queue` other frames.
-    Raises UserError if a frame's grid differs from the labels'.
+    Raises UserError if a frame's grid differs from the labels', or a confidence is not (h, w) and above 0.
     """
     grid = tuple(first_labels.shape[1:])
-    memory = None
+    memory, trust = None, None if confidences is None else iter(confidences)
     for index, frame in enumerate(features):
         if tuple(frame.shape[1:]) != grid:
             raise UserError(f"frame {index} has grid {tuple(frame.shape[1:])}, the first labels have {grid}")
         cells = F.normalize(frame.float(), dim=0).permute(1, 2, 0).contiguous()
+        given = torch.ones(grid) if trust is None else next(trust, torch.empty(0))
+        if tuple(given.shape) != grid or not given.min() > 0 or not given.isfinite().all():
+            raise UserError(f"frame {index}: confidences {tuple(given.shape)} must be {grid}, finite and above 0")
+        logs = given.to(cells).log().flatten()
         if memory is None:
-            memory = _Memory(cells, first_labels.to(cells).permute(1, 2, 0), protocol)
+            memory = _Memory(cells, first_labels.to(cells).permute(1, 2, 0), logs, protocol)
             yield first_labels.to(cells)
         else:
             labels = memory.label(cells)
-            memory.push(cells, labels)
+            memory.push(cells, labels, logs)
             yield labels.T.unflatten(1, grid)
 
 
@@ -53,10 +64,11 @@ class _Memory:
     compared with the queries around it and with no others. So the work follows the neighbourhood, and the matrix
     products stay large. Where frame 0 obeys the neighbourhood it is the ring's slot 0, never overwritten.
 
-    A source is a row of `labels`: first the cells of frame 0, then those of the ring, slot by slot within a cell.
+    A source is a row of `labels` and of `trust`, the logarithms of the confidences: first the cells of frame 0, then
+    those of the ring, slot by slot within a cell.
     """
 
-    def __init__(self, cells: Tensor, labels: Tensor, protocol: Protocol):
+    def __init__(self, cells: Tensor, labels: Tensor, trust: Tensor, protocol: Protocol):
         self.protocol, self.grid = protocol, cells.shape[:2]
         self.first = None if protocol.mask_first_frame else cells.flatten(0, 1)
         self.kept = int(protocol.mask_first_frame)
@@ -66,16 +78,18 @@ class _Memory:
         self.features = cells[:, :, None].repeat(1, 1, self.slots, 1)
         first_labels = labels.flatten(0, 1)
         self.labels = torch.cat([first_labels, first_labels.repeat_interleave(self.slots, dim=0)])
+        self.trust = torch.cat([trust, trust.repeat_interleave(self.slots)])
         self.num_cells = len(first_labels)
         tops, lefts = (range(0, side, TILE) for side in self.grid)
         self.tiles = [self._tile(top, left) for top in tops for left in lefts]
 
-    def push(self, cells: Tensor, labels: Tensor) -> None:
-        """Put a frame's features (h, w, D) and labels (cells, K) in the place of the oldest of the queue."""
+    def push(self, cells: Tensor, labels: Tensor, trust: Tensor) -> None:
+        """Put a frame's features (h, w, D), labels (cells, K) and trust (cells,) in the place of the oldest."""
         if self.protocol.queue:
             slot = self.kept + self.pushed % self.protocol.queue
             self.features[:, :, slot] = cells
             self.labels[self.num_cells + slot :: self.slots] = labels
+            self.trust[self.num_cells + slot :: self.slots] = trust
             self.pushed += 1
             self.filled = max(self.filled, min(self.kept + self.pushed, self.slots))
 
@@ -93,7 +107,7 @@ class _Memory:
             scores, found = torch.cat([best[rows], scores], dim=1), torch.cat([source[rows], sources[found]], dim=1)
             best[rows], order = scores.topk(self.protocol.top_k, dim=1)
             source[rows] = found.gather(1, order)
-        weights = (best / self.protocol.temperature).softmax(dim=1)
+        weights = (best / self.protocol.temperature + self.trust[source]).softmax(dim=1)
         return torch.einsum("nk,nkc->nc", weights, self.labels[source])
 
     def _floor(self, queries: Tensor) -> Tensor:

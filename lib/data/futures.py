@@ -1,0 +1,78 @@
+"""Held-out clips for measuring predictions: one past frame and several of its futures, further and further away.
+
+All frames of a clip share one crop, so that only the gap differs between its pairs. Gaps are in frames at 30 fps, as in
+training.
+
+Shapes: `C` clips (videos), `I` pasts (the same number from each clip, in a row), `G` gaps, `S` side of the square crop
+in pixels, `N` patches.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.data.clips import draw_crop, resize_views
+from lib.data.kinetics import PAPER_FPS, Clip
+from lib.data.video import read_frames
+from lib.errors import UserError
+from lib.runtime import progress
+
+
+class Futures(NamedTuple):
+    """Pasts with their futures, and the truth where it is known."""
+
+    past: Tensor
+    """uint8 (I, 3, S, S)."""
+    future: Tensor
+    """uint8 (I, G, 3, S, S)."""
+    gaps: tuple[int, ...]
+    """G gaps, rising."""
+    clips: int
+    """C: pasts I * k / C to I * (k + 1) / C are of clip k."""
+    occluded: Tensor | None = None
+    """float32 (I, G, N): share of each patch's pixels that something hid in the past frame, though inside its crop."""
+    outside: Tensor | None = None
+    """float32 (I, G, N): share of them that lay outside the past's crop."""
+
+
+def futures_of_videos(
+    clips: Sequence[Clip],
+    gaps: Sequence[int],
+    image_size: int,
+    crop_scale: tuple[float, float],
+    frame_size: int | None = None,
+    draws: int = 1,
+    seed: int = 0,
+) -> Futures:
+    """`draws` pasts from each video, place and crop drawn as in training but not mirrored; no truth.
+
+    A function of (seed, number of the clip, number of the draw). Raises UserError for a clip that is shorter than the
+    largest gap, gaps that do not rise from 1 or more, and a video that cannot be read.
+    """
+    gaps = checked_gaps(gaps)
+    pasts, futures = [], []
+    for number, clip in enumerate(progress(clips, "held-out pairs")):
+        distances = [max(1, math.floor(gap / PAPER_FPS * clip.info.fps + 0.5)) for gap in gaps]
+        room = clip.info.num_frames - distances[-1]
+        if room < 1:
+            raise UserError(f"{clip.path}: spans less than {gaps[-1]} frames at 30 fps; scan with a larger min_seconds")
+        for draw in range(draws):
+            rng = np.random.default_rng([seed, number, draw])
+            first = int(rng.integers(room))
+            frames = read_frames(clip.path, [first, *(first + distance for distance in distances)], frame_size)
+            top, left, height, width = draw_crop(*frames.shape[1:3], rng, crop_scale)
+            views = resize_views(frames[:, top : top + height, left : left + width], image_size, flip=False)
+            pasts.append(views[0])
+            futures.append(views[1:])
+    return Futures(torch.stack(pasts), torch.stack(futures), gaps, len(clips))
+
+
+def checked_gaps(gaps: Sequence[int]) -> tuple[int, ...]:
+    """The gaps as a tuple; UserError unless they rise from 1 or more."""
+    if not gaps or gaps[0] < 1 or any(after <= before for before, after in zip(gaps, gaps[1:], strict=False)):
+        raise UserError(f"gaps {list(gaps)} must rise from 1 or more: for example 4, 8, 12")
+    return tuple(gaps)

@@ -1,0 +1,254 @@
+"""How uncertain SiamMAE is of what it predicts: five estimators behind one question.
+
+`estimator.predict(past, future, mask) -> Prediction`: mean, aleatoric and epistemic variance of every patch's values,
+in the loss's target space; `to_pixels` brings them to RGB. All may be asked with the same mask, and only its hidden
+patches are to be judged: what is predicted of visible ones was never trained.
+
+- `SingleModel`: one pass, what the model itself says.
+- `MCDropout`: several passes with the decoder's dropout at work (Gal and Ghahramani 2016, arXiv 1506.02142).
+- `DeepEnsemble`: models of other seeds (Lakshminarayanan et al. 2017, arXiv 1612.01474).
+- `VisibleSubsets`, `FreshMasks`: one model shown other patches; they answer different questions, see there.
+
+Several passes are one equally weighted mixture. By the law of total variance its aleatoric part is the mean of the
+variances, its epistemic part the variance of the means (plus the mean of what the members call epistemic themselves).
+
+A plain SiamMAE states no variance: its aleatoric part is 0, to be replaced by a constant fitted on held-out data.
+
+Shapes: `B` pairs, `H W` pixels, `P` patch side, `N` patches, `Q` = P*P*3 values of a patch (row, column, channel), `K`
+visible patches, `D` encoder width.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import repeat
+
+import torch
+from torch import Tensor, nn
+
+from lib.errors import UserError
+from lib.models.mae import check_size
+from lib.models.siammae import SiamMAE
+from lib.models.variance_heads import DistributionSiamMAE, Prediction
+from lib.models.vit import ViTEncoder
+from lib.tokens.masking import Mask, mask_from_noise
+from lib.tokens.patches import IMAGENET_MEAN, IMAGENET_STD, patch_statistics, patchify
+
+
+def mix(members: Iterable[Prediction], counts: Iterable[Tensor] | None = None) -> Prediction:
+    """The mixture of several predictions, equally weighted: law of total variance, the variance's divisor K.
+
+    counts: for each member a bool (B, N), True where it counts; None: everywhere. A patch for which no member counts is
+    NaN. Members are taken one after the other (Welford's updates), so that many cost no more memory than one, and
+    identical ones have an epistemic variance of exactly 0.
+    """
+    mean = aleatoric = within = between = total = torch.zeros(())
+    for member, counted in zip(members, counts if counts is not None else repeat(None)):  # noqa: B905
+        weight = torch.ones_like(member.mean[..., :1]) if counted is None else counted.unsqueeze(-1).float()
+        total = total.to(weight) + weight
+        share = weight / total.clamp(min=1)
+        step = member.mean - mean
+        mean = mean + share * step
+        between = between + weight * step * (member.mean - mean)
+        aleatoric = aleatoric + share * (member.aleatoric - aleatoric)
+        within = within + share * (member.epistemic - within)
+    counted = Prediction(mean, aleatoric, within + between / total.clamp(min=1))
+    return Prediction(*(torch.where(total > 0, values, torch.nan) for values in counted))
+
+
+def to_pixels(prediction: Prediction, future: Tensor, patch_size: int, norm_pix: bool = True) -> Prediction:
+    """The prediction in RGB from 0 to 1, from the loss's target space.
+
+    future: the normalised frame, float (B, 3, H, W). With `norm_pix` mean and contrast of each patch are the true
+    ones, which the model does not know: sigma is scaled by the true patch's standard deviation, too. Compare with
+    patchify(denormalize_images(future), patch_size). That contrast goes with the error, so it does most of any ranking
+    of patches by sigma in these units, whatever the model says: judge rankings in the target space.
+    """
+    colours = prediction.mean.shape[-1] // 3
+    offset, scale = (torch.tensor(rgb, device=future.device).repeat(colours) for rgb in (IMAGENET_MEAN, IMAGENET_STD))
+    if norm_pix:
+        mean, std = patch_statistics(patchify(future, patch_size))
+        offset, scale = mean * scale + offset, std * scale
+    return Prediction(
+        prediction.mean * scale + offset, prediction.aleatoric * scale.square(), prediction.epistemic * scale.square()
+    )
+
+
+# --- estimators ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SingleModel:
+    """What one model says in one pass: for GaussianSiamMAE all aleatoric, for EvidentialSiamMAE both parts."""
+
+    model: SiamMAE
+
+    def predict(self, past: Tensor, future: Tensor, mask: Mask) -> Prediction:
+        """Normalised frames float (B, 3, H, W) -> Prediction. UserError for frames of another size."""
+        with evaluating(self.model):
+            latent, memory = _encode(self.model, past, future, mask)
+            return _decode(self.model, latent, memory, mask)
+
+
+@dataclass(frozen=True)
+class MCDropout:
+    """Passes with the decoder's dropout at work, on the same mask and the encoder's tokens of one pass.
+
+    The model must have been trained with that dropout. One without any has an epistemic variance of exactly 0.
+    """
+
+    model: SiamMAE
+    passes: int = 16
+
+    def predict(self, past: Tensor, future: Tensor, mask: Mask) -> Prediction:
+        """Normalised frames float (B, 3, H, W) -> Prediction, drawn from PyTorch's global generator."""
+        with evaluating(self.model):
+            latent, memory = _encode(self.model, past, future, mask)
+            for part in self.model.decoder.modules():
+                part.training = isinstance(part, nn.Dropout)
+            return mix(_decode(self.model, latent, memory, mask) for _ in range(_at_least_one(self.passes, "passes")))
+
+
+@dataclass(frozen=True)
+class DeepEnsemble:
+    """Models trained on the same data from other seeds, asked with the same mask.
+
+    Members whose encoders have equal weights (see `adopt_encoder`) share the encoder's pass: the cheap variant, which
+    knows only how far decoders disagree.
+    """
+
+    models: Sequence[SiamMAE]
+
+    def predict(self, past: Tensor, future: Tensor, mask: Mask) -> Prediction:
+        """Normalised frames float (B, 3, H, W) -> Prediction. UserError without models, or for unlike patches."""
+        patches = {(model.patch_size, *model.encoder.grid, model.norm_pix) for model in self.models}
+        if len(patches) != 1:
+            raise UserError(f"an ensemble needs models of one patch size, grid and target; these have {len(patches)}")
+        with evaluating(*self.models):
+            return mix(self._members(past, future, mask))
+
+    def _members(self, past: Tensor, future: Tensor, mask: Mask) -> Iterator[Prediction]:
+        encoder = None
+        for model in self.models:
+            if encoder is None or not _equal(encoder, model.encoder):
+                encoder, (latent, memory) = model.encoder, _encode(model, past, future, mask)
+            yield _decode(model, latent, memory, mask)
+
+
+@dataclass(frozen=True)
+class VisibleSubsets:
+    """One model shown random parts of the visible patches: how much does the prediction hang on single clues?
+
+    The mask's hidden patches are hidden in every draw. So all draws count for them and none sees a pixel that other
+    estimators do not: the one to compare on a fixed mask. The model sees fewer patches than it was trained on, which
+    makes its mean a little worse than one pass with all.
+
+    Args:
+        draws: subsets.
+        share: of the visible patches in each, rounded, at least one patch. With one visible patch, and at share 1,
+            all draws are the same and the epistemic variance is 0 up to rounding.
+    """
+
+    model: SiamMAE
+    draws: int = 16
+    share: float = 2 / 3
+
+    def predict(self, past: Tensor, future: Tensor, mask: Mask) -> Prediction:
+        """Normalised frames float (B, 3, H, W) -> Prediction. UserError for a share outside (0, 1]."""
+        if not 0 < self.share <= 1:
+            raise UserError(f"share {self.share} of the visible patches is outside (0, 1]: use for example 0.67")
+        visible = max(1, round(self.share * mask.keep.shape[1]))
+        masks = [subset(mask, visible) for _ in range(_at_least_one(self.draws, "draws"))]
+        with evaluating(self.model):
+            return mix(_passes(self.model, past, future, masks))
+
+
+@dataclass(frozen=True)
+class FreshMasks:
+    """One model under new random masks: how much does a patch's prediction hang on which patches one happens to see?
+
+    Each draw shows as many random patches as the given mask and counts where it hides: about N - K of N draws. That is
+    a map of the whole frame, independent of one mask. It is not to be compared with estimators that are asked once with
+    the given mask: some draws show this patch's neighbours, which there were hidden. A patch that no draw hid (at ratio
+    r with probability (1 - r)^draws) is NaN.
+    """
+
+    model: SiamMAE
+    draws: int = 16
+
+    def predict(self, past: Tensor, future: Tensor, mask: Mask) -> Prediction:
+        """Normalised frames float (B, 3, H, W) -> Prediction. Of `mask` only the number of visible patches counts."""
+        noises = (
+            torch.rand(mask.hidden.shape, device=future.device) for _ in range(_at_least_one(self.draws, "draws"))
+        )
+        masks = [mask_from_noise(noise, mask.keep.shape[1]) for noise in noises]
+        with evaluating(self.model):
+            return mix(_passes(self.model, past, future, masks), [drawn.hidden for drawn in masks])
+
+
+def subset(mask: Mask, visible: int) -> Mask:
+    """A mask that shows `visible` random ones of the patches that `mask` shows, and hides all that it hides."""
+    noise = torch.rand(mask.hidden.shape, device=mask.hidden.device)
+    return mask_from_noise(noise + mask.hidden, visible)  # noise is below 1: hidden patches come last
+
+
+def adopt_encoder(model: SiamMAE, encoder: ViTEncoder) -> SiamMAE:
+    """Give `model` the weights of a trained encoder and freeze them, so that training reaches its decoder alone.
+
+    A few such models are the cheap ensemble: one pretraining, then one decoder a seed. Returns the model.
+    """
+    model.encoder.load_state_dict(encoder.state_dict())
+    model.encoder.requires_grad_(False)
+    return model
+
+
+@contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """No gradients, and models in evaluation mode; each part's own mode is put back."""
+    modes = [(part, part.training) for model in models for part in model.modules()]
+    try:
+        for model in models:
+            model.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def _passes(model: SiamMAE, past: Tensor, future: Tensor, masks: Iterable[Mask]) -> Iterator[Prediction]:
+    """One pass under each mask; the past is encoded once."""
+    memory = None
+    for mask in masks:
+        latent, memory = _encode(model, past, future, mask, memory)
+        yield _decode(model, latent, memory, mask)
+
+
+def _encode(
+    model: SiamMAE, past: Tensor, future: Tensor, mask: Mask, memory: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Tokens of the visible future (B, 1 + K, D) and of the past (B, 1 + N, D), the latter as given if it is."""
+    for images in (past, future):
+        check_size(images, model.patch_size, model.encoder.grid)
+    return model.encoder(future, mask.keep), model.encoder(past) if memory is None else memory
+
+
+def _decode(model: SiamMAE, latent: Tensor, memory: Tensor, mask: Mask) -> Prediction:
+    outputs = model.decoder(latent, mask.restore, memory).float()
+    if isinstance(model, DistributionSiamMAE):
+        return model.read(outputs)
+    return Prediction(outputs, torch.zeros_like(outputs), torch.zeros_like(outputs))
+
+
+def _equal(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two modules of one class have the same weights."""
+    pair = one.state_dict(), other.state_dict()
+    return pair[0].keys() == pair[1].keys() and all(
+        torch.equal(value, pair[1][name]) for name, value in pair[0].items()
+    )
+
+
+def _at_least_one(number: int, what: str) -> int:
+    if number < 1:
+        raise UserError(f"{what} must be at least 1, not {number}")
+    return number

@@ -1,0 +1,224 @@
+"""SiamMAE that predicts a distribution of each hidden pixel, not a value alone.
+
+The decoder's head gets a light neighbour: besides the mean of each value it gives a few numbers for each pixel, shared
+by its three colours. Here they are the log-variance of a Gaussian, trained with the beta-NLL (Seitzer et al. 2022,
+arXiv 2203.09168); lib.models.evidential has the other reading. lib.models.uncertainty asks these models.
+
+Shapes: `B` pairs, `H W` pixels, `P` patch side, `N` patches, `Q` = P*P*3 values of a patch (row, column, channel), `K`
+visible patches, `D` encoder width, `E` decoder width. Values of a patch by pixel are (B, N, P*P, 3).
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lib.errors import UserError
+from lib.models.mae import check_size
+from lib.models.siammae import CrossSelfBlock, SiamMAE
+from lib.tokens.masking import Mask, masked_mean
+from lib.tokens.patches import normalize_images, normalize_patches, patchify
+
+
+class Prediction(NamedTuple):
+    """What is predicted for every patch, and how far it may be off.
+
+    mean: float32 (B, N, Q). aleatoric, epistemic: variances, of the same shape; what the model holds to be noise, and
+    what comes of its not knowing better. In the loss's target space unless lib.models.uncertainty.to_pixels made it.
+    """
+
+    mean: Tensor
+    aleatoric: Tensor
+    epistemic: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """Variance of the prediction (B, N, Q): by the law of total variance the sum of the two."""
+        return self.aleatoric + self.epistemic
+
+
+class SplitHead(nn.Module):
+    """The mean's Linear as it was, and beside it `maps` numbers a pixel: (..., E) -> (..., Q + maps * P*P).
+
+    The second Linear starts at zero. So at first it says the same of every pixel and sends no gradient back: training
+    starts as plain SiamMAE does. With `detach_input` it never sends any.
+    """
+
+    def __init__(self, mean: nn.Linear, maps: int, detach_input: bool):
+        super().__init__()
+        self.mean, self.detach_input = mean, detach_input
+        self.maps = nn.Linear(mean.in_features, maps * mean.out_features // 3)
+        nn.init.zeros_(self.maps.weight)
+        nn.init.zeros_(self.maps.bias)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """All outputs side by side, the mean first."""
+        seen = tokens.detach() if self.detach_input else tokens
+        return torch.cat([self.mean(tokens), self.maps(seen)], dim=-1)
+
+
+class DropoutBlock(CrossSelfBlock):
+    """The decoder's block with dropout behind each of its three parts; its weights are named as the plain block's."""
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, rate: float):
+        super().__init__(dim, num_heads, mlp_ratio)
+        self.drop = nn.Dropout(rate)
+
+    def forward(self, tokens: Tensor, memory: Tensor) -> Tensor:
+        """tokens (B, Q, E) attend to memory (B, M, E) and then to themselves -> (B, Q, E)."""
+        tokens = tokens + self.drop(self.cross_attn(self.norm1(tokens), self.norm_memory(memory)))
+        tokens = tokens + self.drop(self.attn(self.norm2(tokens)))
+        return tokens + self.drop(self.mlp(self.norm3(tokens)))
+
+
+class DistributionSiamMAE(SiamMAE):
+    """What SiamMAEs with a distribution for an output share; a subclass says what its maps mean.
+
+    A subclass has `maps` (numbers a pixel gets besides its mean), `objective` and `distribution`. `predict` gives the
+    mean alone, as SiamMAE's does; lib.models.uncertainty gives the whole.
+
+    Args:
+        detach_input: keep the maps' gradient from the decoder's blocks.
+        dropout: rate in the decoder's blocks, for Monte-Carlo dropout; the encoder has none.
+        siammae: SiamMAE's arguments.
+
+    Raises UserError for a dropout outside 0..1.
+    """
+
+    maps: int
+
+    def __init__(self, detach_input: bool = False, dropout: float = 0.0, **siammae):
+        super().__init__(**siammae)
+        if not 0 <= dropout < 1:
+            raise UserError(f"dropout {dropout} is outside [0, 1): use for example 0.1")
+        self.architecture |= {"detach_input": detach_input, "dropout": dropout}
+        self.decoder.head = SplitHead(self.decoder.head, self.maps, detach_input)
+        if dropout:
+            width, heads, mlp_ratio = (
+                self.architecture[name] for name in ("decoder_embed_dim", "decoder_num_heads", "mlp_ratio")
+            )
+            blocks = nn.ModuleList(DropoutBlock(width, heads, mlp_ratio, dropout) for _ in self.decoder.blocks)
+            blocks.load_state_dict(self.decoder.blocks.state_dict())  # a seed gives the weights that it gives SiamMAE
+            self.decoder.blocks = blocks
+
+    def objective(self, mean: Tensor, maps: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of each value (B, N, P*P, 3), and what to log, broadcastable to that.
+
+        mean, target float32 (B, N, P*P, 3); each of maps (B, N, P*P, 1).
+        """
+        raise NotImplementedError
+
+    def distribution(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Aleatoric and epistemic variance, each as a map (B, N, P*P, 1), of maps of that shape."""
+        raise NotImplementedError
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """{"past", "future": uint8 (B, 3, H, W)} -> (loss, logs): loss, mse (plain SiamMAE's loss), the objective's."""
+        past, future = normalize_images(batch["past"]), normalize_images(batch["future"])
+        for images in (past, future):
+            check_size(images, self.patch_size, self.encoder.grid)
+        memory = self.encoder(past)
+        mask = self.choose_mask(batch, memory, future)
+        outputs = self.decoder(self.encoder(future, mask.keep), mask.restore, memory)
+        mean, maps = self.split(outputs)
+        target = target_patches(future, self.patch_size, self.norm_pix).unflatten(-1, (-1, 3))
+        values, logged = self.objective(mean, maps, target)
+        errors = (mean.detach() - target).square().mean(dim=(2, 3))
+        loss = masked_mean(values.mean(dim=(2, 3)), mask.hidden)
+        logged = {name: masked_mean(value.mean(dim=(2, 3)), mask.hidden) for name, value in logged.items()}
+        logs = {"loss": loss.detach(), "mse": masked_mean(errors, mask.hidden), **logged}
+        if self.sampler is not None:
+            loss, sampling = self.sampler.add_loss(loss, errors, mask)
+            logs |= sampling
+        return loss, logs
+
+    def choose_mask(self, batch: dict[str, Tensor], memory: Tensor, future: Tensor) -> Mask:
+        """The mask of a training step: as plain SiamMAE's. memory (B, 1 + N, D), future float (B, 3, H, W)."""
+        return self.choose_visible(future)
+
+    def predict(self, past: Tensor, future: Tensor, mask: Mask | None = None) -> tuple[Tensor, Mask]:
+        """The mean (B, N, Q), as SiamMAE.predict gives it, and the mask used (drawn when None)."""
+        outputs, mask = super().predict(past, future, mask)
+        return outputs[..., : self.patch_size**2 * 3], mask
+
+    def split(self, outputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The head's outputs (B, N, Q + maps * P*P) -> mean (B, N, P*P, 3) and maps (B, N, P*P, 1), float32."""
+        pixels = self.patch_size**2
+        mean, *maps = outputs.float().split([3 * pixels] + [pixels] * self.maps, dim=-1)
+        return mean.unflatten(-1, (-1, 3)), tuple(values.unsqueeze(-1) for values in maps)
+
+    def read(self, outputs: Tensor) -> Prediction:
+        """The head's outputs (B, N, Q + maps * P*P) -> Prediction, each pixel's variances repeated for its colours."""
+        mean, maps = self.split(outputs)
+        variances = (values.expand_as(mean).flatten(2) for values in self.distribution(maps))
+        return Prediction(mean.flatten(2), *variances)
+
+
+def target_patches(future: Tensor, patch_size: int, norm_pix: bool = True) -> Tensor:
+    """What the loss compares with: normalised frames float (B, 3, H, W) -> (B, N, Q)."""
+    patches = patchify(future, patch_size)
+    return normalize_patches(patches) if norm_pix else patches
+
+
+# --- a Gaussian for each value ------------------------------------------------------------------------------
+
+# The log-variance is BOUND * tanh(raw / BOUND). Unlike a clamp it keeps a gradient everywhere, so no pixel is stuck at
+# the end, and it leaves zero at zero. Sigma is thus between 0.018 and 55 standard deviations of the target's patch.
+BOUND = 8.0
+
+
+def bounded(raw: Tensor) -> Tensor:
+    """A log-variance between -BOUND and BOUND, with slope 1 at zero; any shape."""
+    return BOUND * torch.tanh(raw / BOUND)
+
+
+def beta_nll(mean: Tensor, log_variance: Tensor, target: Tensor, beta: float) -> Tensor:
+    """Twice the beta-NLL of each value, without its constant (Seitzer et al. 2022); shapes broadcast.
+
+    stop(sigma^(2 beta)) * (error^2 / sigma^2 + log sigma^2). Twice, so that the mean's gradient is the mean squared
+    error's at sigma 1 for any beta, and for any sigma at beta 1: learning rates carry over. At beta 0 it is the plain
+    NLL, whose mean learns least where sigma is large, that is where it errs most: the pit that beta leads around.
+    """
+    weight = (beta * log_variance.detach()).exp()
+    return weight * ((mean - target).square() * (-log_variance).exp() + log_variance)
+
+
+class GaussianSiamMAE(DistributionSiamMAE):
+    """SiamMAE with a Gaussian for each value, its variance shared by a pixel's three colours.
+
+    `model(batch)` takes {"past", "future": uint8 (B, 3, H, W)}; logged: loss, mse (plain SiamMAE's loss), nll (the
+    Gaussian's, in nats a value, constant included) and log_variance, all over hidden patches.
+
+    All variance is aleatoric here: one model does not know what it does not know. There is no warm-up with the mean
+    squared error: the head starts at sigma 1, which is right for a normalised target that is predicted as 0, and where
+    the mean's gradient is plain SiamMAE's. With beta 1 and `detach_input` it stays so: the mean is trained exactly as
+    plain SiamMAE's, the variance beside it.
+
+    Args:
+        beta: 0.5 in the paper; 0 is the plain NLL, 1 trains the mean as the mean squared error does.
+        distribution: arguments of DistributionSiamMAE.
+
+    Raises UserError for a beta outside 0..1.
+    """
+
+    maps = 1
+
+    def __init__(self, beta: float = 0.5, **distribution):
+        super().__init__(**distribution)
+        if not 0 <= beta <= 1:
+            raise UserError(f"beta {beta} is outside [0, 1]: use for example 0.5")
+        self.architecture["beta"] = self.beta = beta
+
+    def objective(self, mean: Tensor, maps: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The beta-NLL of each value (B, N, P*P, 3); logs nll and log_variance."""
+        log_variance = bounded(maps[0])
+        loss = beta_nll(mean, log_variance, target, self.beta)
+        spread = log_variance.detach()
+        nll = 0.5 * (loss.detach() * (-self.beta * spread).exp() + math.log(2 * math.pi))
+        return loss, {"nll": nll, "log_variance": spread}
+
+    def distribution(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """The variance (B, N, P*P, 1), and none that is epistemic."""
+        variance = bounded(maps[0]).exp()
+        return variance, torch.zeros_like(variance)

@@ -1,0 +1,145 @@
+"""Frame pairs of the toy world with what is true of them: what was hidden in the past, and what moved.
+
+`toy_futures` renders clips that no data set on disk holds, for measuring. `MovingPairs` adds true motion to the
+training pairs of the Kinetics clips, for a masking that knows it (an oracle).
+
+Shapes: `I` clips, `G` gaps, `R` pairs drawn from one clip, `H W` pixels of a frame, `S` side of the square crop in
+pixels, `h w` patch grid, `N` = h*w patches.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lib.data.clips import Cut, FramePairs, draw_crop, resize_views
+from lib.data.futures import Futures, checked_gaps
+from lib.errors import UserError
+from lib.toyworld.actions import ACTIONS, compose
+from lib.toyworld.layouts import ClipPlan, plan
+from lib.toyworld.options import ToyWorldOptions
+from lib.toyworld.render import flow_truth, inverse, part_map, render_frame
+from lib.toyworld.scene import Scene, build_scene
+from lib.toyworld.staging import find_scene
+
+POINTS = 3  # a side: places of a patch at which its motion is looked up
+
+
+def toy_futures(
+    clips: int,
+    gaps: Sequence[int],
+    image_size: int,
+    patch_size: int,
+    crop_scale: tuple[float, float],
+    seed: int = 0,
+    options: ToyWorldOptions | None = None,
+) -> Futures:
+    """One past from each of `clips` new clips at 30 frames a second, its futures, and what of them the past hid.
+
+    A function of (seed, number of the clip) and the options; crops as in training, not mirrored. Frames are as painted,
+    where those of the data sets have gone through a video codec. Raises UserError for gaps that do not rise.
+    """
+    gaps, options = checked_gaps(gaps), options or ToyWorldOptions()
+    side = image_size // patch_size
+    pasts, futures, occluded, outside = [], [], [], []
+    for number in range(clips):
+        rng = np.random.default_rng([seed, number])
+        seconds = np.arange(gaps[-1] + 12) / 30
+        scene = build_scene(rng, options, action=ACTIONS[number % len(ACTIONS)], seconds=seconds)
+        first = int(rng.integers(len(seconds) - gaps[-1]))
+        box = top, left, height, width = draw_crop(scene.height, scene.width, rng, crop_scale)
+        times = [first, *(first + gap for gap in gaps)]
+        frames = np.stack([render_frame(scene, t) for t in times])[:, top : top + height, left : left + width]
+        views = resize_views(frames, image_size, flip=False)
+        hidden, absent = zip(*(unseen(scene, first, later, box, side) for later in times[1:]), strict=True)
+        pasts.append(views[0])
+        futures.append(views[1:])
+        occluded.append(torch.stack(hidden))
+        outside.append(torch.stack(absent))
+    joined = [torch.stack(part) for part in (pasts, futures, occluded, outside)]
+    return Futures(joined[0], joined[1], gaps, clips, joined[2], joined[3])
+
+
+def unseen(scene: Scene, past: int, future: int, box: tuple[int, int, int, int], side: int) -> tuple[Tensor, Tensor]:
+    """Why the past crop lacks what the future crop shows: two shares of each of side*side patches, float32 (N,).
+
+    First: the surface lay inside the crop but something hid it. Second: it lay outside the crop.
+    """
+    flow, visible = flow_truth(scene, future, part_map(scene, future), past)
+    top, left, height, width = box
+    y, x = np.mgrid[0 : scene.height, 0 : scene.width]
+    row, column = y + flow[..., 1], x + flow[..., 0]
+    inside = (row > top - 0.5) & (row < top + height - 0.5) & (column > left - 0.5) & (column < left + width - 0.5)
+    planes = np.stack([inside & ~visible, ~inside])[:, top : top + height, left : left + width]
+    shares = F.interpolate(torch.from_numpy(planes).float()[None], (side, side), mode="area")[0]
+    return shares[0].flatten(), shares[1].flatten()
+
+
+def stage_motion(scene: Scene, past: int, future: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """How far what is seen at places of frame `future` moved since `past`, against the backdrop: pixels, float64.
+
+    rows, columns: int, one shape, inside the frame. The camera's motion is taken off: what stands still has exactly 0.
+    """
+    parts = part_map(scene, future)[rows, columns]
+    now = np.stack([part.maps[future] for part in scene.parts] + [scene.camera[future]])
+    then = np.stack([part.maps[past] for part in scene.parts] + [scene.camera[past]])
+    back = compose(then, inverse(now))
+    move = back[parts] - back[-1]
+    shift = [move[..., axis, 0] * columns + move[..., axis, 1] * rows + move[..., axis, 2] for axis in (0, 1)]
+    return np.hypot(*shift)
+
+
+class MovingPairs(Dataset):
+    """FramePairs of a toy world's Kinetics clips with "score", float32 (R, N): how far each patch truly moved.
+
+    The mean of `stage_motion` between the pair's frames over POINTS x POINTS places of a patch, in pixels of the frame.
+    Indices and pairs are those of `pairs`. Raises UserError for a clip that is not of the world at `root`, and when
+    frames are read at another size than the world's.
+    """
+
+    def __init__(self, pairs: FramePairs, root: str | Path, patch_size: int) -> None:
+        self.pairs, self.side = pairs, pairs.image_size // patch_size
+        self.options = read_options(root)
+        plans = {planned.name: planned for planned in plan(self.options) if planned.dataset == "kinetics400"}
+        strangers = [clip.path for clip in pairs.clips if clip.path.stem not in plans]
+        if strangers:
+            raise UserError(f"{strangers[0]}: is no clip of the toy world at {root}; its true motion is not known")
+        size = min(self.options.height, self.options.width)
+        if pairs.frame_size not in (None, size):
+            raise UserError(f"frame_size {pairs.frame_size}: true motion is known at the world's own size, {size}")
+        self.plans: list[ClipPlan] = [plans[clip.path.stem] for clip in pairs.clips]
+        self.scenes: dict[int, Scene] = {}
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        views, cuts = self.pairs.sample(index)
+        number = index % len(self.pairs)
+        if number not in self.scenes:
+            self.scenes[number] = find_scene(self.plans[number], self.options)
+        return views | {"score": torch.stack([self._motion(self.scenes[number], cut) for cut in cuts])}
+
+    def _motion(self, scene: Scene, cut: Cut) -> Tensor:
+        top, left, height, width = cut.box
+        places = (np.arange(self.side * POINTS) + 0.5) / (self.side * POINTS)
+        rows, columns = (top + places * height).astype(int), (left + places * width).astype(int)
+        if cut.flip:
+            columns = columns[::-1]
+        motion = stage_motion(scene, cut.first, cut.second, *np.meshgrid(rows, columns, indexing="ij"))
+        patches = motion.reshape(self.side, POINTS, self.side, POINTS).mean(axis=(1, 3))
+        return torch.from_numpy(patches.ravel()).float()
+
+
+def read_options(root: str | Path) -> ToyWorldOptions:
+    """The options of the toy world at `root`; UserError where there is none."""
+    try:
+        made = json.loads((Path(root) / "manifest.json").read_text())["options"]
+        return ToyWorldOptions(**{**made, "datasets": tuple(made["datasets"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{root}: is no toy world ({error}); make it, or choose another root") from None

@@ -1,0 +1,200 @@
+"""From an estimator and held-out clips to numbers: every estimator is asked the same pairs under the same masks.
+
+What stands between lib.models.uncertainty, which predicts, and lib.evaluation, which judges.
+
+Shapes: `C` clips, `I` pasts, `G` gaps, `S` side in pixels, `P` patch side, `N` patches, `n` hidden ones, `Q` = P*P*3.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.data.futures import Futures
+from lib.evaluation import uncertainty_baselines as simple
+from lib.evaluation.calibration import fit_scale
+from lib.evaluation.ranking import of_hidden
+from lib.evaluation.uncertainty_report import Estimate, Report, judge
+from lib.models.siammae import SiamMAE
+from lib.models.variance_heads import Prediction, target_patches
+from lib.runtime import atomic_path
+from lib.tokens.masking import Mask, random_mask
+from lib.tokens.patches import normalize_images, patchify
+
+NEIGHBOURS = 2  # nearest visible patches; of the toy preset's 3 a baseline of 4 would be the same everywhere
+FLOOR = 1e-4  # added to variances: a baseline may be 0, and a likelihood needs more
+
+
+class Split(NamedTuple):
+    """Held-out clips and the masks under which everything is asked about them."""
+
+    futures: Futures
+    mask: Mask
+    """Of I pasts; all gaps of a past share its mask."""
+
+    def upto(self, gap: int) -> list[int]:
+        """Numbers of the gaps that are at most `gap`."""
+        return [number for number, found in enumerate(self.futures.gaps) if found <= gap]
+
+    def only(self, past: int) -> "Split":
+        """The split of one past with its futures and mask."""
+        chosen = slice(past, past + 1)
+        futures = self.futures._replace(past=self.futures.past[chosen], future=self.futures.future[chosen], clips=1)
+        return Split(futures._replace(occluded=None, outside=None), Mask(*(part[chosen] for part in self.mask)))
+
+
+def masked(futures: Futures, patch_size: int, mask_ratio: float, seed: int) -> Split:
+    """The clips with random masks that depend on the seed alone."""
+    num_patches = (futures.past.shape[-1] // patch_size) ** 2
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Split(futures, random_mask(len(futures.past), num_patches, mask_ratio))
+
+
+def save_futures(path: str | Path, futures: Futures) -> None:
+    """Keep held-out clips on disk, whole or not at all."""
+    with atomic_path(path) as temporary:
+        torch.save(futures._asdict(), temporary)
+
+
+def load_futures(path: str | Path) -> Futures:
+    """What `save_futures` wrote."""
+    return Futures(**torch.load(path, weights_only=True))
+
+
+def ask(estimator, split: Split, gap: int) -> Prediction:
+    """The estimator's prediction of all patches at gap number `gap`, on the CPU: (I, N, Q) each.
+
+    Estimators that draw are given the same generator state at each gap.
+    """
+    model = getattr(estimator, "model", None) or estimator.models[0]
+    device = next(model.parameters()).device
+    pair = split.futures.past, split.futures.future[:, gap]
+    past, future = (normalize_images(frames.to(device)) for frames in pair)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(gap)
+        found = estimator.predict(past, future, Mask(*(part.to(device) for part in split.mask)))
+    return Prediction(*(part.float().cpu() for part in found))
+
+
+def truth(split: Split, gap: int, patch_size: int, norm_pix: bool = True) -> Tensor:
+    """What the loss compares with at gap number `gap`: float32 (I, N, Q)."""
+    return target_patches(normalize_images(split.futures.future[:, gap]), patch_size, norm_pix)
+
+
+def estimate(estimator, split: Split, gaps: Sequence[int], patch_size: int, norm_pix: bool = True) -> Estimate:
+    """Target, mean and total variance of the hidden patches at these gap numbers, (I * G, n, Q) each.
+
+    A model that states no variance gets a constant one, to be scaled by whoever judges.
+    """
+    parts = []
+    for gap in gaps:
+        found = ask(estimator, split, gap)
+        variance = found.total + FLOOR if found.total.any() else torch.ones_like(found.mean)
+        parts.append((truth(split, gap, patch_size, norm_pix), found.mean, variance))
+    return Estimate(*(_hidden([part[k] for part in parts], split) for k in range(3)))
+
+
+def with_baseline(base: Estimate, split: Split, gaps: Sequence[int], patch_size: int, name: str) -> Estimate:
+    """The same means with a variance of no model: "constant sigma", "distance to visible" or "visible neighbours"."""
+    hidden = split.mask.hidden
+    side = split.futures.past.shape[-1] // patch_size
+    if name == "constant sigma":
+        sigmas = [simple.constant_sigma(hidden)] * len(gaps)
+    elif name == "distance to visible":
+        sigmas = [simple.distance_to_visible(hidden, (side, side))] * len(gaps)
+    else:
+        frames = (normalize_images(split.futures.future[:, gap]) for gap in gaps)
+        sigmas = [
+            simple.visible_neighbour_deviation(patchify(f, patch_size), hidden, (side, side), NEIGHBOURS)
+            for f in frames
+        ]
+    sigma = _hidden(sigmas, split).unsqueeze(-1)
+    return base._replace(variance=(sigma.square() + FLOOR).expand_as(base.mean))
+
+
+BASELINES = ("constant sigma", "distance to visible", "visible neighbours")
+
+
+def revealed(split: Split, gaps: Sequence[int]) -> dict[str, Tensor]:
+    """Shares of hidden patches (I * G, n) that the past does not show; empty where that is not known.
+
+    "occluded": something in the picture hid them; patches that mostly lay outside the crop are NaN. "unseen": hidden or
+    outside.
+    """
+    if split.futures.occluded is None:
+        return {}
+    occluded, outside = (
+        _hidden([shares[:, gap] for gap in gaps], split) for shares in (split.futures.occluded, split.futures.outside)
+    )
+    return {"occluded": occluded.masked_fill(outside >= 0.5, torch.nan), "unseen": occluded + outside}
+
+
+def judged(estimators: tuple[Estimate, Estimate], test: Split, gaps: Sequence[int]) -> Report:
+    """`judge` of the estimates on (test, calibration) clips, with the truth about what was revealed."""
+    return judge(*estimators, test.futures.clips, revealed(test, gaps))
+
+
+def judged_model(estimator, test: Split, calibration: Split, gaps: Sequence[int], model: SiamMAE) -> Report:
+    """The same from an estimator, and its `epistemic_share`; `model` tells patch size and target."""
+    both = (estimate(estimator, split, gaps, model.patch_size, model.norm_pix) for split in (test, calibration))
+    report = judged(tuple(both), test, gaps)
+    return report._replace(row={**report.row, "epistemic_share": epistemic_share(estimator, test, gaps)})
+
+
+def epistemic_share(estimator, split: Split, gaps: Sequence[int]) -> float:
+    """Share of the mean total variance of hidden patches that the estimator calls epistemic; 0 if it states none."""
+    parts = [0.0, 0.0]
+    for gap in gaps:
+        found = ask(estimator, split, gap)
+        for place, values in enumerate((found.epistemic, found.total)):
+            parts[place] += float(of_hidden(values, split.mask.hidden).double().mean())
+    return parts[0] / parts[1] if parts[1] else 0.0
+
+
+def by_gap(estimator, split: Split, model: SiamMAE) -> dict[str, Tensor]:
+    """Of each clip at each gap, means over hidden values (C, G) float64: `variance`, `squared_error`, `sigma`."""
+    columns = []
+    for gap in range(len(split.futures.gaps)):
+        found = estimate(estimator, split, [gap], model.patch_size, model.norm_pix)
+        error = (found.target - found.mean).double().square()
+        values = (found.variance.double(), error, found.variance.double().mean(dim=2, keepdim=True).sqrt())
+        columns.append([value.flatten(1).mean(1).reshape(split.futures.clips, -1).mean(1) for value in values])
+    names = ("variance", "squared_error", "sigma")
+    return {name: torch.stack([column[k] for column in columns], dim=1) for k, name in enumerate(names)}
+
+
+def gap_scales(estimator, split: Split, model: SiamMAE) -> Tensor:
+    """A factor on sigma for each gap, (G,) float64, fitted on these clips: a recalibration that knows the gap."""
+    scales = []
+    for gap in range(len(split.futures.gaps)):
+        found = estimate(estimator, split, [gap], model.patch_size, model.norm_pix)
+        scales.append(fit_scale(found.target - found.mean, found.variance))
+    return torch.tensor(scales, dtype=torch.float64)
+
+
+def heat_maps(estimator, split: Split, past: int, model: SiamMAE) -> dict[str, np.ndarray]:
+    """Maps over the gaps of one past, NaN where visible: `sigma` and `error` (root mean square), (G, h, w) each."""
+    single = split.only(past)
+    hidden = single.mask.hidden[0].view(model.encoder.grid)
+    maps = {"sigma": [], "error": []}
+    for gap in range(len(split.futures.gaps)):
+        found, target = ask(estimator, single, gap), truth(single, gap, model.patch_size, model.norm_pix)
+        for name, values in (("sigma", found.total), ("error", (target - found.mean).square())):
+            root = values[0].mean(dim=1).sqrt().view(model.encoder.grid)
+            maps[name].append(root.masked_fill(~hidden, torch.nan).numpy())
+    return {name: np.stack(found) for name, found in maps.items()}
+
+
+def predicted_frames(estimator, split: Split, past: int) -> Tensor:
+    """Predicted patches of one past's futures, in the target space: (G, N, Q)."""
+    return torch.cat([ask(estimator, split.only(past), gap).mean for gap in range(len(split.futures.gaps))])
+
+
+def _hidden(columns: list[Tensor], split: Split) -> Tensor:
+    """Values (I, N, ...) at each gap -> those of hidden patches (I * G, n, ...), a past's gaps in a row."""
+    chosen = [of_hidden(column, split.mask.hidden) for column in columns]
+    return torch.stack(chosen, dim=1).flatten(0, 1)
