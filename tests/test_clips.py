@@ -311,7 +311,7 @@ def test_a_view_is_torchvisions_resized_crop_of_the_frame(good):
 
 def test_the_past_comes_before_the_future_by_the_gap(good, monkeypatch):
     resize = clips.resize_views
-    monkeypatch.setattr(clips, "_resize", lambda crops, side, flip: resize(crops, side, flip=False))
+    monkeypatch.setattr(clips, "resize_views", lambda crops, side, flip: resize(crops, side, flip=False))
     monkeypatch.setattr(clips, "draw_crop", lambda height, width, *_: (0, 0, height, width))
     dataset = FramePairs(good, image_size=160, gap=(10, 20), repeated_sampling=3)
     for index in range(12):
