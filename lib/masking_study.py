@@ -26,14 +26,14 @@ from lib.data.action_clips import ClipReader, TestingViews, TrainingClips
 from lib.data.actions import ActionList
 from lib.data.clips import StepBatches
 from lib.data.studio import LAYERS, LayerViews, list_studio
-from lib.errors import UserError, cli
+from lib.errors import cli
 from lib.evaluation.focus import rank_agreement, times_chance
 from lib.evaluation.recognition import average_views, knn, linear_probe, topk_accuracy, wilson_interval
 from lib.finetuning import ActionClassifier, FineTuning, class_probabilities
 from lib.models.adamae import AdaMAE
 from lib.models.video_mae import VideoMAE
 from lib.run_files import Record, load_weights
-from lib.runtime import atomic_path, progress, write_json
+from lib.runtime import atomic_path, progress, share, write_json
 from lib.tokens.cubes import cubify, normalize_videos
 from lib.training import TrainOptions, train
 
@@ -279,11 +279,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, help="instead of the toy preset's")
     parser.add_argument("--part", default="0/1", help="run only a share of the rows, as 0/2 and 1/2 in two processes")
     args = parser.parse_args(arguments)
-    part, _, parts = args.part.partition("/")
-    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
-        raise UserError(f"part {args.part!r} must be like 0/2 or 1/2")
     rows = []
-    for setting, seed in planned(args.seeds)[int(part) :: int(parts)]:
+    for setting, seed in share(planned(args.seeds), args.part):
         row = run(setting, seed, get_video_preset("toy", epochs=args.epochs), args.data, args.out)
         found = f"puppet {row['puppet']:.2f}, motion probe {row['motion_probe']:.2f}"
         print(f"{setting.case} {setting.mask_ratio}, seed {seed}: {found}", flush=True)

@@ -7,7 +7,7 @@ import platform
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import metadata
@@ -88,6 +88,14 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], worker
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
+
+
+def share(items: Sequence[Item], part: str) -> Sequence[Item]:
+    """The items of one of several processes: "0/2" and "1/2" share them out, "0/1" is all. UserError for other text."""
+    number, _, parts = part.partition("/")
+    if not (number.isdecimal() and parts.isdecimal() and int(number) < int(parts)):
+        raise UserError(f"part {part!r} must be like 0/2 or 1/2")
+    return items[int(number) :: int(parts)]
 
 
 @contextmanager

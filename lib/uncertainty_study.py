@@ -22,14 +22,14 @@ from torch import Tensor
 from lib import uncertainty_measures as measures
 from lib.config import get_preset
 from lib.data.davis import DavisDataset
-from lib.errors import UserError, cli
+from lib.errors import cli
 from lib.evaluation.masks import propagate_masks
 from lib.evaluation.protocols import get_protocol
 from lib.evaluation.uncertainty_report import Report, compare
 from lib.models.confidence import FrameConfidence
 from lib.models.siammae import SiamMAE
 from lib.models.uncertainty import DeepEnsemble, MCDropout, SingleModel, VisibleSubsets
-from lib.runtime import atomic_path, write_json
+from lib.runtime import atomic_path, share, write_json
 from lib.scoring.davis import score_masks
 from lib.tracking import fingerprint, track_masks
 from lib.uncertainty_runs import (
@@ -193,15 +193,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--part", default="0/1", help="train only a share of the runs, as 0/2 and 1/2 in two processes")
     parser.add_argument("--epochs", type=int, help="fewer than the preset's, to try things out")
     args = parser.parse_args(arguments)
-    part, _, parts = args.part.partition("/")
-    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
-        raise UserError(f"part {args.part!r} must be like 0/2 or 1/2")
     study = prepare(args.data, get_preset("toy", epochs=args.epochs), args.out)
     chosen = [run for run in planned(args.seeds) if args.cases is None or run[0].case in args.cases]
-    for setting, seed in chosen[int(part) :: int(parts)]:
+    for setting, seed in share(chosen, args.part):
         row = run_row(study, setting, seed)["row"]
         print(f"{setting.case}, seed {seed}:", ", ".join(f"{k} {row[k]:.3f}" for k in SHOWN if k in row), flush=True)
-    if parts == "1":
+    if args.part == "0/1":
         for name, found in estimator_rows(study):
             print(name, ", ".join(f"{k} {found['row'][k]:.3f}" for k in SHOWN if k in found["row"]), flush=True)
         for seed in range(args.seeds):

@@ -24,6 +24,7 @@ from lib.runtime import (
     resolve,
     run_record,
     seed_everything,
+    share,
     write_json,
 )
 
@@ -299,3 +300,12 @@ def test_the_first_error_ends_the_threads(workers):
     assert len(done) < 1000 and torch.get_num_threads() == 1  # the tests' own number, see conftest.py
     with pytest.raises(UserError, match="workers must be 1 or more, not 0"):
         list(in_threads(work, [], 0))
+
+
+def test_shares_are_disjoint_and_whole():
+    items = list(range(7))
+    shares = [share(items, f"{number}/3") for number in range(3)]
+    assert sorted(sum(shares, [])) == items and share(items, "0/1") == items
+    for wrong in ("3/3", "1", "a/2", "0/0", "-1/2"):
+        with pytest.raises(UserError, match="must be like 0/2 or 1/2"):
+            share(items, wrong)
