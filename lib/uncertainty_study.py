@@ -193,9 +193,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--part", default="0/1", help="train only a share of the runs, as 0/2 and 1/2 in two processes")
     parser.add_argument("--epochs", type=int, help="fewer than the preset's, to try things out")
     args = parser.parse_args(arguments)
-    study = prepare(args.data, get_preset("toy", epochs=args.epochs), args.out)
     chosen = [run for run in planned(args.seeds) if args.cases is None or run[0].case in args.cases]
-    for setting, seed in share(chosen, args.part):
+    chosen = share(chosen, args.part)
+    study = prepare(args.data, get_preset("toy", epochs=args.epochs), args.out)
+    for setting, seed in chosen:
         row = run_row(study, setting, seed)["row"]
         print(f"{setting.case}, seed {seed}:", ", ".join(f"{k} {row[k]:.3f}" for k in SHOWN if k in row), flush=True)
     if args.part == "0/1":
