@@ -17,13 +17,9 @@ from lib.toyworld import DATASETS, ToyWorldOptions, ensure_toy_world
 
 def parser() -> argparse.ArgumentParser:
     """The command line: every field of ToyWorldOptions is an option of the same name."""
-    result = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--root", type=Path, help="folder of the toy world; made when absent")
-    result.add_argument(
-        "--figure", type=Path, help="write the contact sheet (.png) or a short animation (.gif) there"
-    )
+    result.add_argument("--figure", type=Path, help="write the contact sheet (.png) or a short animation (.gif) there")
     result.add_argument("--workers", type=int, help="processes (default: one for each CPU core)")
     for field in fields(ToyWorldOptions):
         if field.name == "datasets":

@@ -32,9 +32,7 @@ def prepare(root: str | Path, split: str, manifest: str | Path, workers: int) ->
     known = read_manifest(manifest) if Path(manifest).is_file() else {}
     todo = [path for path in paths if not isinstance(known.get(path.resolve()), VideoInfo)]
     saved = time.monotonic()
-    for path, info in progress(
-        probe_all(todo, workers), f"probe {split}", len(paths), len(paths) - len(todo)
-    ):
+    for path, info in progress(probe_all(todo, workers), f"probe {split}", len(paths), len(paths) - len(todo)):
         known[path] = info
         if time.monotonic() - saved > SAVE_SECONDS:
             write_manifest(manifest, known)
@@ -53,15 +51,11 @@ def prepare(root: str | Path, split: str, manifest: str | Path, workers: int) ->
 @cli
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", required=True, help="data set folder or list file (see lib.data.kinetics)")
     parser.add_argument("--split", default="train", help="folder of the split: train or val (default: train)")
     parser.add_argument("--manifest", required=True, help="CSV file to write")
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="videos probed at a time (default: cores)"
-    )
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="videos probed at a time (default: cores)")
     args = parser.parse_args()
     if args.workers < 1:
         raise UserError(f"--workers {args.workers}: must be at least 1")

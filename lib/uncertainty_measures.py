@@ -76,7 +76,9 @@ def ask(estimator, split: Split, gap: int) -> Prediction:
     past, future = (normalize_images(frames.to(device)) for frames in pair)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(gap)
-        found = estimator.predict(past, future, Mask(*(part.to(device) for part in split.mask)))
+        mask = Mask(*(part.to(device) for part in split.mask))
+        distance = torch.full((len(past),), float(split.futures.gaps[gap]), device=device)
+        found = estimator.predict(past, future, mask, distance)
     return Prediction(*(part.float().cpu() for part in found))
 
 

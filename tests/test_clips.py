@@ -316,8 +316,9 @@ def test_the_past_comes_before_the_future_by_the_gap(good, monkeypatch):
     dataset = FramePairs(good, image_size=160, gap=(10, 20), repeated_sampling=3)
     for index in range(12):
         fps, sample = good[index % 3].info.fps, dataset[index]
-        for views in zip(sample["past"], sample["future"], strict=True):
+        for *views, gap in zip(sample["past"], sample["future"], sample["gap"], strict=True):
             first, second = (read_number(view.permute(1, 2, 0).numpy()) for view in views)
+            assert gap.item() == pytest.approx((second - first) / fps * 30, rel=1e-6) and gap.dtype == torch.float32
             assert 10 / 30 - 0.5 / fps <= (second - first) / fps <= 20 / 30 + 0.5 / fps and first >= 0
 
 

@@ -25,10 +25,10 @@ def build(log_variance: float | None = None) -> GaussianSiamMAE:
     model = GaussianSiamMAE(**SHAPE, **DECODER).eval()
     with torch.no_grad():
         if log_variance is None:
-            torch.nn.init.normal_(model.decoder.head.maps.weight, std=0.5)
+            torch.nn.init.normal_(model.spread.maps.weight, std=0.5)
         else:
-            model.decoder.head.maps.bias.fill_(8 * math.atanh(log_variance / 8))
-            model.decoder.head.mean.weight.zero_()  # the means agree, whatever is visible
+            model.spread.maps.bias.fill_(8 * math.atanh(log_variance / 8))
+            model.decoder.head.weight.zero_()  # the means agree, whatever is visible
     return model
 
 
@@ -62,7 +62,7 @@ def test_a_frame_of_the_model_s_size_is_two_predictions_put_together():
     noise = torch.rand(1, 16, generator=torch.Generator().manual_seed(7))
     expected = torch.zeros(2, 16)
     masks = [mask_from_noise(noise, 4), mask_from_noise(-noise, 4)]
-    predictions = [SingleModel(model).predict(past, future, mask) for mask in masks]
+    predictions = [SingleModel(model).predict(past, future, mask, torch.ones(1)) for mask in masks]  # 1: the next frame
     for place in range(16):
         seen = [k for k in range(2) if masks[k].hidden[0, place]]
         means = torch.stack([predictions[k].mean[0, place] for k in seen])

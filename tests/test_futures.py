@@ -134,7 +134,7 @@ def test_moving_pairs_are_the_same_pairs_with_a_score(world):
             assert torch.equal(mirrored.view(4, 4).flip(1), score.view(4, 4))
     assert 0 < flips < 6 * len(pairs)
     batch = next(iter(DataLoader(moving, batch_size=2, collate_fn=collate_pairs)))
-    assert {name: len(part) for name, part in batch.items()} == {"past": 6, "future": 6, "score": 6}
+    assert {name: len(part) for name, part in batch.items()} == {"past": 6, "future": 6, "gap": 6, "score": 6}
 
 
 def test_motion_is_that_of_the_clip_on_disk(world):

@@ -34,6 +34,10 @@ def frames(batch: int = 3) -> torch.Tensor:
     return torch.randint(256, (batch, 3, 16, 16), dtype=torch.uint8)
 
 
+def pairs() -> dict[str, torch.Tensor]:
+    return {"past": frames(), "future": frames(), "gap": torch.tensor([4.0, 20.0, 48.0])}
+
+
 def draws(scores: list[float], ratio: float, *arguments) -> Mask:
     torch.manual_seed(0)
     tokens = torch.tensor(scores).repeat(DRAWS, 1).unsqueeze(-1)
@@ -123,10 +127,10 @@ def test_impossible_draws_are_refused():
 
 def drawn_in_training(model, batch) -> Mask:
     """The mask that a training step uses: the last one its decoder is asked with."""
-    seen = []
-    handle = model.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
+    seen, tokens = [], model.decoder.tokens
+    model.decoder.tokens = lambda latent, restore, memory: seen.append(restore) or tokens(latent, restore, memory)
     model(batch)
-    handle.remove()
+    model.decoder.tokens = tokens
     keep = seen[-1].argsort(dim=1)[:, :4]
     return Mask(keep, seen[-1], seen[-1] >= 4)
 
@@ -137,10 +141,11 @@ def test_the_first_look_is_the_models_own_variance_and_has_no_gradient():
     with torch.no_grad():
         memory = model.encoder(past)
     torch.manual_seed(4)
-    scores = model.first_look(memory, future)
+    gap = torch.tensor([4.0, 20.0, 48.0])
+    scores = model.first_look(memory, future, gap)
     torch.manual_seed(4)
     mask = model.choose_visible(future)
-    wanted = SingleModel(model).predict(past, future, mask).total.mean(-1)
+    wanted = SingleModel(model).predict(past, future, mask, gap).total.mean(-1)
     assert not scores.requires_grad
     torch.testing.assert_close(scores[mask.hidden], wanted[mask.hidden])
     for row, hidden in zip(scores, mask.hidden, strict=True):
@@ -149,14 +154,14 @@ def test_the_first_look_is_the_models_own_variance_and_has_no_gradient():
 
 @pytest.mark.parametrize(("masking", "largest"), [("easy-first", True), ("hard-first", False)])
 def test_training_shows_what_the_first_look_ranks_first(masking, largest):
-    model, batch = build(masking=masking, temperature=1e-4, epsilon=0.0), {"past": frames(), "future": frames()}
+    model, batch = build(masking=masking, temperature=1e-4, epsilon=0.0), pairs()
     scores = torch.rand(3, 16)
     model.first_look = lambda *_: scores
     assert torch.equal(drawn_in_training(model, batch).keep, scores.topk(4, dim=1, largest=largest).indices)
 
 
 def test_the_past_is_encoded_once_and_the_gradients_are_those_of_the_chosen_mask():
-    model, batch = build(), {"past": frames(), "future": frames()}
+    model, batch = build(), pairs()
     sizes = []
     model.encoder.register_forward_hook(lambda _, __, tokens: sizes.append(tokens.shape[1]))
     torch.manual_seed(2)
@@ -174,7 +179,7 @@ def test_the_past_is_encoded_once_and_the_gradients_are_those_of_the_chosen_mask
 
 def test_scores_may_come_with_the_batch():
     model = build(masking="easy-first", score="batch", temperature=1e-4, epsilon=0.0)
-    batch = {"past": frames(), "future": frames(), "score": torch.rand(3, 16)}
+    batch = {**pairs(), "score": torch.rand(3, 16)}
     assert torch.equal(drawn_in_training(model, batch).keep, batch["score"].topk(4, dim=1).indices)
     for score, words in ((None, "none"), (torch.rand(3, 9), r"shape \(3, 9\)")):
         with pytest.raises(UserError, match=rf"must be of shape \(3, 16\), but is {words}"):
@@ -191,7 +196,7 @@ def test_predictions_are_masked_at_random():
 
 
 def test_the_curriculum_goes_from_easy_to_hard_and_counts_training_alone():
-    model, batch = build(masking="curriculum", curriculum_steps=4), {"past": frames(), "future": frames()}
+    model, batch = build(masking="curriculum", curriculum_steps=4), pairs()
     model.eval()
     assert model(batch)[1]["direction"] == 1 and model(batch)[1]["direction"] == 1
     model.train()
@@ -205,7 +210,7 @@ def test_a_run_that_stops_resumes_its_curriculum(tmp_path, monkeypatch):
     """Steps 0..7 of 20, then a fresh process's model: the same curve as the run that did not stop."""
 
     def model():
-        return build(shaken=False, masking="curriculum", curriculum_steps=40)
+        return build(shaken=False, masking="curriculum", curriculum_steps=40, knows_gap=False)
 
     whole = train(model(), make_loader(OPTIONS), OPTIONS, tmp_path / "whole")
 
@@ -232,14 +237,14 @@ def test_a_run_that_stops_resumes_its_curriculum(tmp_path, monkeypatch):
 
 
 def test_checkpoints_round_trip(tmp_path):
-    model = build(shaken=False, temperature=math.inf)
+    model = build(shaken=False, temperature=math.inf, knows_gap=False)
     train(model, make_loader(OPTIONS), OPTIONS, tmp_path)
     state = load_checkpoint(tmp_path / "last.pt")
     again = load_weights(SmartSiamMAE(**state["architecture"]), tmp_path / "last.pt")
     assert again.architecture == model.architecture and again.calls == 40
     assert {"direction", "nll", "mse"} <= read_losses(tmp_path)[0].keys()
     with pytest.raises(UserError, match="masking hard-first instead of easy-first"):
-        load_weights(build(masking="easy-first", temperature=math.inf), tmp_path / "last.pt")
+        load_weights(build(masking="easy-first", temperature=math.inf, knows_gap=False), tmp_path / "last.pt")
 
 
 def test_impossible_settings_are_refused():

@@ -38,7 +38,8 @@ KINDS = [GaussianSiamMAE, EvidentialSiamMAE]
 def build(kind=GaussianSiamMAE, seed: int = 0, shaken: bool = True, **arguments):
     """A tiny model; shaken: every weight moved, so that no zero hides a mistake."""
     torch.manual_seed(seed)
-    model = kind(**{**SHAPE, **DECODER, **arguments})
+    blind = {} if kind is SiamMAE else {"knows_gap": False}
+    model = kind(**{**SHAPE, **DECODER, **blind, **arguments})
     if shaken:
         for parameter in model.parameters():
             parameter.data += 0.2 * torch.randn_like(parameter)
@@ -121,15 +122,25 @@ def test_the_head_recovers_a_known_noise(beta):
 # --- the Gaussian model -------------------------------------------------------------------------------------
 
 
+def linear(part: torch.nn.Linear, values: torch.Tensor) -> torch.Tensor:
+    return values @ part.weight.T + (0 if part.bias is None else part.bias)
+
+
+def spread_maps(head, tokens: torch.Tensor, gap: torch.Tensor | None = None) -> torch.Tensor:
+    """The head by its formula, GELU by the normal distribution's function."""
+    hidden = linear(head.hidden, tokens)
+    if gap is not None:
+        hidden = hidden + torch.log(gap / 16)[:, None, None] * head.gap.weight[:, 0]
+    return linear(head.maps, hidden * torch.distributions.Normal(0, 1).cdf(hidden))
+
+
 def reference_gaussian(model: GaussianSiamMAE, past, future, mask):
     """Means and log-variances by pixel and colour, value by value, from the decoder's tokens."""
     tokens = []
     handle = model.decoder.head.register_forward_hook(lambda _, inputs, __: tokens.append(inputs[0]))
     model.predict(past, future, mask)
     handle.remove()
-    head = model.decoder.head
-    mean = tokens[0] @ head.mean.weight.T + head.mean.bias
-    raw = tokens[0] @ head.maps.weight.T + head.maps.bias
+    mean, raw = linear(model.decoder.head, tokens[0]), spread_maps(model.spread, tokens[0])
     spread = torch.empty_like(mean)
     for value in range(mean.shape[-1]):
         spread[..., value] = BOUND * torch.tanh(raw[..., value // 3] / BOUND)  # three colours of one pixel in a row
@@ -176,7 +187,7 @@ def gradients(model, batch) -> dict[str, torch.Tensor]:
     torch.manual_seed(3)
     model.zero_grad()
     model(batch)[0].backward()
-    return {name.replace("head.mean.", "head."): part.grad for name, part in model.named_parameters()}
+    return {name: part.grad for name, part in model.named_parameters()}
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
@@ -184,17 +195,16 @@ def test_the_first_gradient_is_plain_siammaes(beta):
     batch = {"past": frames(), "future": frames()}
     plain = gradients(build(SiamMAE, shaken=False), batch)
     found = gradients(build(shaken=False, beta=beta), batch)
-    assert found.keys() - plain.keys() == {"decoder.head.maps.weight", "decoder.head.maps.bias"}
+    assert all(name.startswith("spread.") for name in found.keys() - plain.keys())
     for name, wanted in plain.items():
         torch.testing.assert_close(found[name], wanted, rtol=1e-4, atol=1e-6)
-    assert bool(found["decoder.head.maps.weight"].any())
+    assert bool(found["spread.maps.weight"].any())
 
 
 def test_with_beta_1_and_detached_input_the_mean_is_trained_as_plain_siammaes():
     batch = {"past": frames(), "future": frames()}
     model, plain = build(beta=1.0, detach_input=True), SiamMAE(**SHAPE, **DECODER)
-    state = {name.replace("head.mean.", "head."): value for name, value in model.state_dict().items()}
-    plain.load_state_dict({name: value for name, value in state.items() if "maps" not in name})
+    plain.load_state_dict({name: part for name, part in model.state_dict().items() if not name.startswith("spread.")})
     found = gradients(model, batch)
     for name, wanted in gradients(plain, batch).items():
         torch.testing.assert_close(found[name], wanted, rtol=1e-4, atol=1e-6)
@@ -202,12 +212,64 @@ def test_with_beta_1_and_detached_input_the_mean_is_trained_as_plain_siammaes():
     assert not torch.allclose(attached["decoder.norm.weight"], found["decoder.norm.weight"], rtol=1e-2)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_spread_may_depend_on_the_gap_and_the_mean_does_not(kind):
+    """The head's numbers equal the formula's, pair by pair; at 16 frames they are those of a head without a gap."""
+    model, blind = build(kind, knows_gap=True), build(kind)
+    state = model.state_dict()
+    blind.load_state_dict({name: part for name, part in state.items() if name != "spread.gap.weight"})
+    past, future, mask = scene()
+    gap = torch.tensor([4.0, 16.0, 48.0])
+    with torch.no_grad():
+        latent, memory = model.encoder(future, mask.keep), model.encoder(past)
+        tokens = model.decoder.tokens(latent, mask.restore, memory)
+        _, maps = model.distribute(latent, mask, memory, gap)
+        torch.testing.assert_close(
+            torch.cat(maps, dim=-1),
+            spread_maps(model.spread, tokens, gap).unflatten(-1, (model.maps, P * P)).transpose(-1, -2),
+            rtol=1e-4,
+            atol=1e-5,
+        )
+    for estimator in (
+        SingleModel(model),
+        MCDropout(model, 2),
+        DeepEnsemble([model, model]),
+        VisibleSubsets(model, 1, 1.0),
+    ):
+        found, same = estimator.predict(past, future, mask, gap), SingleModel(blind).predict(past, future, mask)
+        torch.testing.assert_close(found.mean, same.mean)
+        torch.testing.assert_close(found.total[1], same.total[1])
+        assert not torch.allclose(found.total[0], same.total[0]) and not torch.allclose(found.total[2], same.total[2])
+    for wrong in (None, gap[:2]):
+        with pytest.raises(UserError, match="depends on the gap"):
+            SingleModel(model).predict(past, future, mask, wrong)
+
+
+def test_training_teaches_that_noise_grows_with_the_gap():
+    """Futures are the past, each pixel with noise of a size that only the gap tells: sigma must follow it."""
+    model = build(shaken=False, knows_gap=True, norm_pix=False).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for step in range(150):
+        torch.manual_seed(step)
+        gap = torch.tensor([4.0, 12.0, 48.0]).repeat_interleave(8)
+        noise = torch.randn(24, 3, 16, 16) * (2 * gap)[:, None, None, None]
+        past = torch.full((24, 3, 16, 16), 128, dtype=torch.uint8)
+        loss, _ = model({"past": past, "future": (past + noise).clamp(0, 255).to(torch.uint8), "gap": gap})
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    past, future, mask = scene()
+    sigma = SingleModel(model).predict(past, past, mask, torch.tensor([4.0, 12.0, 48.0])).total.sqrt().mean(dim=(1, 2))
+    assert sigma[1] > 1.5 * sigma[0] and sigma[2] > 1.5 * sigma[1]
+
+
 def test_the_head_is_light():
     with torch.device("meta"):
         plain, heads = SiamMAE(), [kind() for kind in KINDS]
     size = sum(part.numel() for part in plain.parameters())
     extra = [sum(part.numel() for part in model.parameters()) - size for model in heads]
-    assert extra == [257 * 256, 3 * 257 * 256]  # a number a pixel; the decoder is 256 wide
+    hidden = 257 * 256 + 256  # and a factor for the gap; the decoder is 256 wide
+    assert extra == [hidden + 257 * 256, hidden + 3 * 257 * 256]  # a number a pixel, or three
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -285,10 +347,9 @@ def test_the_evidential_likelihood_does_not_know_nu():
 def test_the_evidential_models_loss_and_variances_equal_a_reference():
     model = build(EvidentialSiamMAE, evidential_weight=0.05)
     past, future, mask = scene()
-    outputs, _ = SiamMAE.predict(model, past, future, mask)
-    outputs, q = outputs.detach().double(), 3 * P * P
-    mean = outputs[..., :q]
-    raw = outputs[..., q:].unflatten(-1, (3, P * P)).repeat_interleave(3, dim=-1)
+    tokens = model.decoder.tokens(model.encoder(future, mask.keep), mask.restore, model.encoder(past)).detach()
+    mean = linear(model.decoder.head, tokens).detach().double()
+    raw = spread_maps(model.spread, tokens).detach().double().unflatten(-1, (3, P * P)).repeat_interleave(3, dim=-1)
     nu, excess, beta = ((1 + raw[:, :, i].exp()).log() + 1e-4 for i in range(3))
     target = target_patches(future, P).double()
     omega, alpha = 2 * beta * (1 + nu), excess + 1
@@ -416,7 +477,7 @@ def test_dropout_is_in_the_decoder_alone_and_the_encoder_runs_once():
     drops[0].train()
     with torch.no_grad():
         memory, latent = model.encoder(past), model.encoder(future, mask.keep)
-        passes = torch.stack([model.read(model.decoder(latent, mask.restore, memory)).mean for _ in range(5)])
+        passes = torch.stack([model.read(latent, mask, memory).mean for _ in range(5)])
     torch.testing.assert_close(prediction.mean, passes.mean(0))
     torch.testing.assert_close(prediction.epistemic, passes.var(0, correction=0), rtol=1e-4, atol=1e-6)
 
@@ -482,8 +543,13 @@ def test_unlike_members_are_refused():
 
 def spied(model) -> list[Mask]:
     """The masks under which the model's decoder is asked, as (B, N) hidden flags in order."""
-    seen = []
-    model.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1] >= inputs[0].shape[1] - 1))
+    seen, tokens = [], model.decoder.tokens
+
+    def noted(latent, restore, memory):
+        seen.append(restore >= latent.shape[1] - 1)
+        return tokens(latent, restore, memory)
+
+    model.decoder.tokens = noted
     return seen
 
 

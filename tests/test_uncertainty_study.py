@@ -88,7 +88,8 @@ def test_estimates_are_the_hidden_patches_of_each_pair_in_order(small):
         for place, gap in enumerate((0, 2)):
             frames = [normalize_images(small.test.futures.past[past : past + 1])]
             frames.append(normalize_images(small.test.futures.future[past : past + 1, gap]))
-            alone = SingleModel(model).predict(*frames, mask)
+            distance = torch.tensor([float(small.test.futures.gaps[gap])])
+            alone = SingleModel(model).predict(*frames, mask, distance)
             hidden = mask.hidden[0]
             torch.testing.assert_close(found.mean[2 * past + place], alone.mean[0, hidden], atol=1e-5, rtol=1e-4)
             expected = alone.total[0, hidden] + measures.FLOOR

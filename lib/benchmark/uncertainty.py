@@ -40,6 +40,7 @@ def trainer(name: str, args: argparse.Namespace) -> Callable[[], None]:
         model = kind(**preset.model_arguments(vit_size(preset.encoder)), mask_ratio=preset.mask_ratio, **extra)
     frames = (args.batch or preset.batch_size, 3, preset.image_size, preset.image_size)
     batch = {part: torch.randint(256, frames, dtype=torch.uint8).to(device) for part in ("past", "future")}
+    batch["gap"] = torch.full(frames[:1], 16.0, device=device)
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.05), lr=1e-5, betas=(0.9, 0.95), fused=True)
     bf16 = choose_precision(args.precision) == "bf16"
 

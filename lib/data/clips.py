@@ -75,11 +75,11 @@ class Cut(NamedTuple):
 class FramePairs(Dataset):
     """Pairs of frames, R from each clip; the index carries the randomness.
 
-    dataset[i] is {"past", "future"}: uint8 (R, 3, S, S) each, drawn from clip i % len(dataset) by a
-    generator that is seeded with (seed, i) alone. Any i >= 0 is valid: a sampler that goes on counting
-    (`StepBatches`) gets fresh pairs in each epoch, and the same ones after a restart, whatever the number of
-    workers. Each pair has its own crop box and flip, shared by its two frames. Crops are resized bicubically
-    with antialiasing, as in MAE.
+    dataset[i] is {"past", "future": uint8 (R, 3, S, S), "gap": float32 (R,), the time between them in frames at 30
+    fps}, drawn from clip i % len(dataset) by a generator that is seeded with (seed, i) alone. Any i >= 0 is valid: a
+    sampler that goes on counting (`StepBatches`) gets fresh pairs in each epoch, and the same ones after a restart,
+    whatever the number of workers. Each pair has its own crop box and flip, shared by its two frames. Crops are resized
+    bicubically with antialiasing, as in MAE.
 
     So it has no end of its own: `for sample in dataset` would not stop.
 
@@ -136,7 +136,8 @@ class FramePairs(Dataset):
             cuts.append(Cut(first, second, (top, left, h, w), flip=rng.random() < 0.5))
             pair_views.append(resize_views(crops, self.image_size, cuts[-1].flip))
         views = torch.stack(pair_views)  # (R, 2, 3, S, S)
-        return {"past": views[:, 0].contiguous(), "future": views[:, 1].contiguous()}, cuts
+        gap = torch.tensor([(second - first) * PAPER_FPS / info.fps for first, second in pairs])
+        return {"past": views[:, 0].contiguous(), "future": views[:, 1].contiguous(), "gap": gap}, cuts
 
     def _frames(self, clip: Clip, pairs: list[tuple[int, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
         """The two frames (H, W, 3) of every pair, all from one decoding or from the cache."""
@@ -179,7 +180,7 @@ def cached_frames(clip: Clip, frame_size: int | None, folder: Path) -> np.ndarra
 
 
 def collate_pairs(samples: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """B samples of R pairs -> {"past", "future"}: uint8 (B * R, 3, S, S) each, one clip's pairs in a row.
+    """B samples of R pairs -> {"past", "future": uint8 (B * R, 3, S, S), "gap": (B * R,)}, one clip's pairs in a row.
 
     Whatever else every sample brings for its pairs, (R, ...), is joined alike.
     """

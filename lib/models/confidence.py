@@ -22,6 +22,8 @@ from lib.models.uncertainty import SingleModel, mix
 from lib.tokens.masking import mask_from_noise, num_visible
 from lib.tokens.patches import grid_of, normalize_images
 
+NEXT = 1.0  # the gap between a frame and the next; nearer than any that training draws
+
 
 @dataclass(frozen=True)
 class FrameConfidence:
@@ -68,7 +70,8 @@ def predicted_variance(model: SiamMAE, past: Tensor, future: Tensor, generator: 
     num_patches = math.prod(model.encoder.grid)
     noise = torch.rand(len(corners), num_patches, generator=generator).to(past.device)
     masks = [mask_from_noise(drawn, num_visible(num_patches, model.mask_ratio)) for drawn in (noise, -noise)]
-    predictions = [SingleModel(model).predict(pasts, futures, mask) for mask in masks]
+    gap = torch.full((len(corners),), NEXT, device=past.device)
+    predictions = [SingleModel(model).predict(pasts, futures, mask, gap) for mask in masks]
     variance = mix(predictions, [mask.hidden for mask in masks]).total.mean(dim=-1)  # (W, patches of a window)
     total = variance.new_zeros(grid_of(*past.shape[2:], patch))
     count = torch.zeros_like(total)

@@ -154,7 +154,11 @@ class CrossSelfDecoder(nn.Module):
         initialize(self)
 
     def forward(self, latent: Tensor, restore: Tensor, memory: Tensor) -> Tensor:
-        """Fill the hidden places, add positions, alternate looking at the past and at the future."""
+        """The head on `tokens`."""
+        return self.head(self.tokens(latent, restore, memory))
+
+    def tokens(self, latent: Tensor, restore: Tensor, memory: Tensor) -> Tensor:
+        """What the head reads, (B, N, E): hidden places filled, positions added, past and future looked at in turn."""
         tokens = self.embed(latent)
         places = restore_order(tokens[:, 1:], self.mask_token, restore)
         tokens = torch.cat([tokens[:, :1], places], dim=1) + self.pos_embed
@@ -163,7 +167,7 @@ class CrossSelfDecoder(nn.Module):
             memory = memory + self.pos_embed
         for block in self.blocks:
             tokens = block(tokens, memory)
-        return self.head(self.norm(tokens[:, 1:]))
+        return self.norm(tokens[:, 1:])
 
 
 class CrossSelfBlock(nn.Module):

@@ -136,18 +136,17 @@ class SmartSiamMAE(GaussianSiamMAE):
 
     def choose_mask(self, batch: dict[str, Tensor], memory: Tensor, future: Tensor) -> Mask:
         """The mask of a training step, drawn by the scores. memory (B, 1 + N, D), future float (B, 3, H, W)."""
-        scores = self.first_look(memory, future) if self.source == "variance" else self._given(batch)
+        scores = self.first_look(memory, future, batch.get("gap")) if self.source == "variance" else self._given(batch)
         grid = (1, *self.encoder.grid)
         return smart_masking(
             scores.unsqueeze(-1), grid, self.mask_ratio, self.direction(), self.temperature, self.epsilon
         )
 
     @torch.no_grad()
-    def first_look(self, memory: Tensor, future: Tensor) -> Tensor:
-        """Scores (B, N) from the past's tokens (B, 1 + N, D) and a random few patches of the future (B, 3, H, W)."""
+    def first_look(self, memory: Tensor, future: Tensor, gap: Tensor | None) -> Tensor:
+        """Scores (B, N) of the past tokens (B, 1 + N, D), random few patches of the future (B, 3, H, W), gaps (B,)."""
         mask = self.choose_visible(future)
-        outputs = self.decoder(self.encoder(future, mask.keep), mask.restore, memory)
-        scores = self.read(outputs).total.mean(dim=-1)
+        scores = self.read(self.encoder(future, mask.keep), mask, memory, gap).total.mean(dim=-1)
         typical = scores.masked_fill(~mask.hidden, torch.nan).nanmedian(dim=1, keepdim=True).values
         return torch.where(mask.hidden, scores, typical)
 

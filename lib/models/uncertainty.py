@@ -1,7 +1,8 @@
 """How uncertain SiamMAE is of what it predicts: five estimators behind one question.
 
-`estimator.predict(past, future, mask) -> Prediction`: mean, aleatoric and epistemic variance of every patch's values,
-in the loss's target space; `to_pixels` brings them to RGB. All may be asked with the same mask, and only its hidden
+`estimator.predict(past, future, mask, gap) -> Prediction`: mean, aleatoric and epistemic variance of every patch's
+values, in the loss's target space; `to_pixels` brings them to RGB. The gap, float (B,), is the time between the frames
+in frames at 30 fps; models that do not know it need none. All may be asked with the same mask, and only its hidden
 patches are to be judged: what is predicted of visible ones was never trained.
 
 - `SingleModel`: one pass, what the model itself says.
@@ -83,11 +84,11 @@ class SingleModel:
 
     model: SiamMAE
 
-    def predict(self, past: Tensor, future: Tensor, mask: Mask) -> Prediction:
+    def predict(self, past: Tensor, future: Tensor, mask: Mask, gap: Tensor | None = None) -> Prediction:
         """Normalised frames float (B, 3, H, W) -> Prediction. UserError for frames of another size."""
         with evaluating(self.model):
             latent, memory = _encode(self.model, past, future, mask)
-            return _decode(self.model, latent, memory, mask)
+            return _decode(self.model, latent, memory, mask, gap)
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,14 @@ class MCDropout:
     model: SiamMAE
     passes: int = 16
 
-    def predict(self, past: Tensor, future: Tensor, mask: Mask) -> Prediction:
+    def predict(self, past: Tensor, future: Tensor, mask: Mask, gap: Tensor | None = None) -> Prediction:
         """Normalised frames float (B, 3, H, W) -> Prediction, drawn from PyTorch's global generator."""
         with evaluating(self.model):
             latent, memory = _encode(self.model, past, future, mask)
             for part in self.model.decoder.modules():
                 part.training = isinstance(part, nn.Dropout)
-            return mix(_decode(self.model, latent, memory, mask) for _ in range(_at_least_one(self.passes, "passes")))
+            passes = range(_at_least_one(self.passes, "passes"))
+            return mix(_decode(self.model, latent, memory, mask, gap) for _ in passes)
 
 
 @dataclass(frozen=True)
@@ -119,20 +121,20 @@ class DeepEnsemble:
 
     models: Sequence[SiamMAE]
 
-    def predict(self, past: Tensor, future: Tensor, mask: Mask) -> Prediction:
+    def predict(self, past: Tensor, future: Tensor, mask: Mask, gap: Tensor | None = None) -> Prediction:
         """Normalised frames float (B, 3, H, W) -> Prediction. UserError without models, or for unlike patches."""
         patches = {(model.patch_size, *model.encoder.grid, model.norm_pix) for model in self.models}
         if len(patches) != 1:
             raise UserError(f"an ensemble needs models of one patch size, grid and target; these have {len(patches)}")
         with evaluating(*self.models):
-            return mix(self._members(past, future, mask))
+            return mix(self._members(past, future, mask, gap))
 
-    def _members(self, past: Tensor, future: Tensor, mask: Mask) -> Iterator[Prediction]:
+    def _members(self, past: Tensor, future: Tensor, mask: Mask, gap: Tensor | None) -> Iterator[Prediction]:
         encoder = None
         for model in self.models:
             if encoder is None or not _equal(encoder, model.encoder):
                 encoder, (latent, memory) = model.encoder, _encode(model, past, future, mask)
-            yield _decode(model, latent, memory, mask)
+            yield _decode(model, latent, memory, mask, gap)
 
 
 @dataclass(frozen=True)
@@ -153,14 +155,14 @@ class VisibleSubsets:
     draws: int = 16
     share: float = 2 / 3
 
-    def predict(self, past: Tensor, future: Tensor, mask: Mask) -> Prediction:
+    def predict(self, past: Tensor, future: Tensor, mask: Mask, gap: Tensor | None = None) -> Prediction:
         """Normalised frames float (B, 3, H, W) -> Prediction. UserError for a share outside (0, 1]."""
         if not 0 < self.share <= 1:
             raise UserError(f"share {self.share} of the visible patches is outside (0, 1]: use for example 0.67")
         visible = max(1, round(self.share * mask.keep.shape[1]))
         masks = [subset(mask, visible) for _ in range(_at_least_one(self.draws, "draws"))]
         with evaluating(self.model):
-            return mix(_passes(self.model, past, future, masks))
+            return mix(_passes(self.model, past, future, masks, gap))
 
 
 @dataclass(frozen=True)
@@ -176,14 +178,14 @@ class FreshMasks:
     model: SiamMAE
     draws: int = 16
 
-    def predict(self, past: Tensor, future: Tensor, mask: Mask) -> Prediction:
+    def predict(self, past: Tensor, future: Tensor, mask: Mask, gap: Tensor | None = None) -> Prediction:
         """Normalised frames float (B, 3, H, W) -> Prediction. Of `mask` only the number of visible patches counts."""
         noises = (
             torch.rand(mask.hidden.shape, device=future.device) for _ in range(_at_least_one(self.draws, "draws"))
         )
         masks = [mask_from_noise(noise, mask.keep.shape[1]) for noise in noises]
         with evaluating(self.model):
-            return mix(_passes(self.model, past, future, masks), [drawn.hidden for drawn in masks])
+            return mix(_passes(self.model, past, future, masks, gap), [drawn.hidden for drawn in masks])
 
 
 def subset(mask: Mask, visible: int) -> Mask:
@@ -216,12 +218,14 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def _passes(model: SiamMAE, past: Tensor, future: Tensor, masks: Iterable[Mask]) -> Iterator[Prediction]:
+def _passes(
+    model: SiamMAE, past: Tensor, future: Tensor, masks: Iterable[Mask], gap: Tensor | None
+) -> Iterator[Prediction]:
     """One pass under each mask; the past is encoded once."""
     memory = None
     for mask in masks:
         latent, memory = _encode(model, past, future, mask, memory)
-        yield _decode(model, latent, memory, mask)
+        yield _decode(model, latent, memory, mask, gap)
 
 
 def _encode(
@@ -233,11 +237,11 @@ def _encode(
     return model.encoder(future, mask.keep), model.encoder(past) if memory is None else memory
 
 
-def _decode(model: SiamMAE, latent: Tensor, memory: Tensor, mask: Mask) -> Prediction:
-    outputs = model.decoder(latent, mask.restore, memory).float()
+def _decode(model: SiamMAE, latent: Tensor, memory: Tensor, mask: Mask, gap: Tensor | None) -> Prediction:
     if isinstance(model, DistributionSiamMAE):
-        return model.read(outputs)
-    return Prediction(outputs, torch.zeros_like(outputs), torch.zeros_like(outputs))
+        return model.read(latent, mask, memory, gap)
+    mean = model.decoder(latent, mask.restore, memory).float()
+    return Prediction(mean, torch.zeros_like(mean), torch.zeros_like(mean))
 
 
 def _equal(one: nn.Module, other: nn.Module) -> bool:

@@ -1,6 +1,6 @@
 """SiamMAE that predicts a distribution of each hidden pixel, not a value alone.
 
-The decoder's head gets a light neighbour: besides the mean of each value it gives a few numbers for each pixel, shared
+The decoder's head gets a light neighbour: besides the mean of each value there are a few numbers for each pixel, shared
 by its three colours. Here they are the log-variance of a Gaussian, trained with the beta-NLL (Seitzer et al. 2022,
 arXiv 2203.09168); lib.models.evidential has the other reading. lib.models.uncertainty asks these models.
 
@@ -12,11 +12,13 @@ import math
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.errors import UserError
 from lib.models.mae import check_size
 from lib.models.siammae import CrossSelfBlock, SiamMAE
+from lib.models.vit import initialize
 from lib.tokens.masking import Mask, masked_mean
 from lib.tokens.patches import normalize_images, normalize_patches, patchify
 
@@ -38,24 +40,36 @@ class Prediction(NamedTuple):
         return self.aleatoric + self.epistemic
 
 
-class SplitHead(nn.Module):
-    """The mean's Linear as it was, and beside it `maps` numbers a pixel: (..., E) -> (..., Q + maps * P*P).
+class SpreadHead(nn.Module):
+    """What is said of each pixel besides its mean: tokens (B, N, E), gap float (B,) -> (B, N, maps * P*P).
 
-    The second Linear starts at zero. So at first it says the same of every pixel and sends no gradient back: training
-    starts as plain SiamMAE does. With `detach_input` it never sends any.
+    One hidden layer, for the log-variance is no linear function of what the mean is linear in. The gap, in frames at 30
+    fps, enters there by its logarithm, so that it may count more for some patches than for others; a model that is not
+    told it could only guess it from the few patches that it sees. The last Linear starts at zero. So at first the head
+    says the same of every pixel and sends no gradient back: training starts as plain SiamMAE does.
     """
 
-    def __init__(self, mean: nn.Linear, maps: int, detach_input: bool):
+    def __init__(self, embed_dim: int, outputs: int, knows_gap: bool):
         super().__init__()
-        self.mean, self.detach_input = mean, detach_input
-        self.maps = nn.Linear(mean.in_features, maps * mean.out_features // 3)
+        self.hidden = nn.Linear(embed_dim, embed_dim)
+        self.gap = nn.Linear(1, embed_dim, bias=False) if knows_gap else None
+        self.maps = nn.Linear(embed_dim, outputs)
+        initialize(self)
         nn.init.zeros_(self.maps.weight)
-        nn.init.zeros_(self.maps.bias)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """All outputs side by side, the mean first."""
-        seen = tokens.detach() if self.detach_input else tokens
-        return torch.cat([self.mean(tokens), self.maps(seen)], dim=-1)
+    def forward(self, tokens: Tensor, gap: Tensor | None) -> Tensor:
+        """Raises UserError when a gap is needed that is not given."""
+        hidden = self.hidden(tokens)
+        if self.gap is not None:
+            if gap is None or len(gap) != len(tokens):
+                raise UserError(
+                    "this model's uncertainty depends on the gap: give it for each pair, in frames at 30 fps"
+                )
+            hidden = hidden + self.gap((gap.to(hidden) / MIDDLE_GAP).log()[:, None, None])
+        return self.maps(F.gelu(hidden))
+
+
+MIDDLE_GAP = 16.0  # the logarithm of the gap is taken relative to this, between the paper's 4 and 48
 
 
 class DropoutBlock(CrossSelfBlock):
@@ -75,10 +89,13 @@ class DropoutBlock(CrossSelfBlock):
 class DistributionSiamMAE(SiamMAE):
     """What SiamMAEs with a distribution for an output share; a subclass says what its maps mean.
 
-    A subclass has `maps` (numbers a pixel gets besides its mean), `objective` and `distribution`. `predict` gives the
-    mean alone, as SiamMAE's does; lib.models.uncertainty gives the whole.
+    A subclass has `maps` (numbers a pixel gets besides its mean), `objective` and `distribution`. `predict` is
+    SiamMAE's and gives the mean alone; lib.models.uncertainty gives the whole.
+
+    The mean is predicted as plain SiamMAE predicts it, from the two frames alone; the maps may know the gap, too.
 
     Args:
+        knows_gap: whether the maps depend on the time between the frames, which is then part of every question.
         detach_input: keep the maps' gradient from the decoder's blocks.
         dropout: rate in the decoder's blocks, for Monte-Carlo dropout; the encoder has none.
         siammae: SiamMAE's arguments.
@@ -88,16 +105,17 @@ class DistributionSiamMAE(SiamMAE):
 
     maps: int
 
-    def __init__(self, detach_input: bool = False, dropout: float = 0.0, **siammae):
+    def __init__(self, knows_gap: bool = True, detach_input: bool = False, dropout: float = 0.0, **siammae):
         super().__init__(**siammae)
         if not 0 <= dropout < 1:
             raise UserError(f"dropout {dropout} is outside [0, 1): use for example 0.1")
-        self.architecture |= {"detach_input": detach_input, "dropout": dropout}
-        self.decoder.head = SplitHead(self.decoder.head, self.maps, detach_input)
+        self.architecture |= {"knows_gap": knows_gap, "detach_input": detach_input, "dropout": dropout}
+        self.detach_input = detach_input
+        width, heads, mlp_ratio = (
+            self.architecture[name] for name in ("decoder_embed_dim", "decoder_num_heads", "mlp_ratio")
+        )
+        self.spread = SpreadHead(width, self.maps * self.patch_size**2, knows_gap)
         if dropout:
-            width, heads, mlp_ratio = (
-                self.architecture[name] for name in ("decoder_embed_dim", "decoder_num_heads", "mlp_ratio")
-            )
             blocks = nn.ModuleList(DropoutBlock(width, heads, mlp_ratio, dropout) for _ in self.decoder.blocks)
             blocks.load_state_dict(self.decoder.blocks.state_dict())  # a seed gives the weights that it gives SiamMAE
             self.decoder.blocks = blocks
@@ -114,14 +132,16 @@ class DistributionSiamMAE(SiamMAE):
         raise NotImplementedError
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """{"past", "future": uint8 (B, 3, H, W)} -> (loss, logs): loss, mse (plain SiamMAE's loss), the objective's."""
+        """{"past", "future": uint8 (B, 3, H, W), "gap" (B,)} -> (loss, logs): loss, mse (plain SiamMAE's loss), more.
+
+        The gap, in frames at 30 fps, is needed where the model knows it; "more" is what the objective logs.
+        """
         past, future = normalize_images(batch["past"]), normalize_images(batch["future"])
         for images in (past, future):
             check_size(images, self.patch_size, self.encoder.grid)
         memory = self.encoder(past)
         mask = self.choose_mask(batch, memory, future)
-        outputs = self.decoder(self.encoder(future, mask.keep), mask.restore, memory)
-        mean, maps = self.split(outputs)
+        mean, maps = self.distribute(self.encoder(future, mask.keep), mask, memory, batch.get("gap"))
         target = target_patches(future, self.patch_size, self.norm_pix).unflatten(-1, (-1, 3))
         values, logged = self.objective(mean, maps, target)
         errors = (mean.detach() - target).square().mean(dim=(2, 3))
@@ -137,20 +157,21 @@ class DistributionSiamMAE(SiamMAE):
         """The mask of a training step: as plain SiamMAE's. memory (B, 1 + N, D), future float (B, 3, H, W)."""
         return self.choose_visible(future)
 
-    def predict(self, past: Tensor, future: Tensor, mask: Mask | None = None) -> tuple[Tensor, Mask]:
-        """The mean (B, N, Q), as SiamMAE.predict gives it, and the mask used (drawn when None)."""
-        outputs, mask = super().predict(past, future, mask)
-        return outputs[..., : self.patch_size**2 * 3], mask
+    def distribute(
+        self, latent: Tensor, mask: Mask, memory: Tensor, gap: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Mean (B, N, P*P, 3) and maps, (B, N, P*P, 1) each, float32, of what the encoder made of both frames.
 
-    def split(self, outputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The head's outputs (B, N, Q + maps * P*P) -> mean (B, N, P*P, 3) and maps (B, N, P*P, 1), float32."""
-        pixels = self.patch_size**2
-        mean, *maps = outputs.float().split([3 * pixels] + [pixels] * self.maps, dim=-1)
-        return mean.unflatten(-1, (-1, 3)), tuple(values.unsqueeze(-1) for values in maps)
+        latent (B, 1 + K, D) of the visible future, memory (B, 1 + N, D) of the past, gap (B,).
+        """
+        tokens = self.decoder.tokens(latent, mask.restore, memory)
+        mean = self.decoder.head(tokens).float().unflatten(-1, (-1, 3))
+        spread = self.spread(tokens.detach() if self.detach_input else tokens, gap).float()
+        return mean, tuple(values.unsqueeze(-1) for values in spread.chunk(self.maps, dim=-1))
 
-    def read(self, outputs: Tensor) -> Prediction:
-        """The head's outputs (B, N, Q + maps * P*P) -> Prediction, each pixel's variances repeated for its colours."""
-        mean, maps = self.split(outputs)
+    def read(self, latent: Tensor, mask: Mask, memory: Tensor, gap: Tensor | None = None) -> Prediction:
+        """What `distribute` gives as a Prediction, each pixel's variances repeated for its three colours."""
+        mean, maps = self.distribute(latent, mask, memory, gap)
         variances = (values.expand_as(mean).flatten(2) for values in self.distribution(maps))
         return Prediction(mean.flatten(2), *variances)
 
