@@ -17,7 +17,7 @@ from lib.data.futures import Futures
 from lib.evaluation import uncertainty_baselines as simple
 from lib.evaluation.calibration import fit_scale
 from lib.evaluation.ranking import of_hidden
-from lib.evaluation.uncertainty_report import Estimate, Report, judge
+from lib.evaluation.uncertainty_report import REVEALED, Estimate, Report, judge
 from lib.models.siammae import SiamMAE
 from lib.models.variance_heads import Prediction, target_patches
 from lib.runtime import atomic_path
@@ -25,6 +25,7 @@ from lib.tokens.masking import Mask, random_mask
 from lib.tokens.patches import normalize_images, patchify
 
 NEIGHBOURS = 2  # nearest visible patches; of the toy preset's 3 a baseline of 4 would be the same everywhere
+SEEN = 0.05  # a patch of which the past lacks no more counts as seen
 FLOOR = 1e-4  # added to variances: a baseline may be 0, and a likelihood needs more
 
 
@@ -124,15 +125,23 @@ BASELINES = ("constant sigma", "distance to visible", "visible neighbours")
 def revealed(split: Split, gaps: Sequence[int]) -> dict[str, Tensor]:
     """Shares of hidden patches (I * G, n) that the past does not show; empty where that is not known.
 
-    "occluded": something in the picture hid them; patches that mostly lay outside the crop are NaN. "unseen": hidden or
-    outside.
+    "occluded": something in the picture hid them; patches that mostly lay outside the crop are NaN. "occluded_or_seen":
+    the same, and NaN where less than half was hidden and yet more than SEEN not to be seen, so that what was hidden is
+    told from what was seen, not from what was partly hidden. "unseen": hidden or outside.
     """
     if split.futures.occluded is None:
         return {}
     occluded, outside = (
         _hidden([shares[:, gap] for gap in gaps], split) for shares in (split.futures.occluded, split.futures.outside)
     )
-    return {"occluded": occluded.masked_fill(outside >= 0.5, torch.nan), "unseen": occluded + outside}
+    unseen = occluded + outside
+    occluded = occluded.masked_fill(outside >= REVEALED, torch.nan)
+    partly = (occluded < REVEALED) & (unseen > SEEN)
+    return {
+        "occluded": occluded,
+        "occluded_or_seen": occluded.masked_fill(partly, torch.nan),
+        "unseen": unseen,
+    }
 
 
 def judged(estimators: tuple[Estimate, Estimate], test: Split, gaps: Sequence[int]) -> Report:

@@ -5,7 +5,7 @@ world, or real videos that no model was trained on.
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -36,12 +36,16 @@ MEMBERS = 5
 
 @dataclass(frozen=True)
 class Setting:
-    """A model of the study; `seeds` of them are trained. `arguments` are those that differ from the preset's."""
+    """A model of the study; `seeds` of them are trained. `arguments` are those that differ from the preset's.
+
+    times: as many times the preset's epochs.
+    """
 
     case: str
     model: type[SiamMAE] = GaussianSiamMAE
     arguments: dict = field(default_factory=dict)
     seeds: int = 1
+    times: int = 1
 
     @property
     def oracle(self) -> bool:
@@ -56,6 +60,8 @@ SETTINGS = (
     DEFAULT,
     PLAIN,
     Setting("beta 1, head detached", arguments={"beta": 1.0, "detach_input": True}, seeds=3),
+    Setting("beta 0.5, gap unknown", arguments={"beta": 0.5, "knows_gap": False}),
+    Setting("beta 0.5, 4 times as long", arguments={"beta": 0.5}, times=4),
     Setting("beta 0", arguments={"beta": 0.0}),
     Setting("beta 1", arguments={"beta": 1.0}),
     Setting("evidential", EvidentialSiamMAE),
@@ -90,7 +96,7 @@ class Study:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of every run."""
+        """Optimizer steps of a run on the preset's schedule."""
         return self.preset.steps(len(self.clips))
 
 
@@ -154,7 +160,8 @@ def build_model(study: Study, setting: Setting, seed: int) -> SiamMAE:
 
 def train_model(study: Study, setting: Setting, seed: int, folder: str | Path) -> tuple[SiamMAE, list[Record]]:
     """Train on the preset's schedule as notebooks/03_pretrain does, or resume, or load; the model and its curve."""
-    preset = study.preset
+    preset = replace(study.preset, epochs=study.preset.epochs * setting.times)
+    steps = preset.steps(len(study.clips))
     pairs: Dataset = FramePairs(
         study.clips, preset.image_size, preset.gap, preset.crop_scale, repeated_sampling=preset.repeated_sampling,
         seed=seed, frame_size=preset.frame_size, frame_cache=study.frames if preset.cache_frames else None,
@@ -163,13 +170,13 @@ def train_model(study: Study, setting: Setting, seed: int, folder: str | Path) -
         pairs = MovingPairs(pairs, study.root.parent, preset.patch_size)
     micro = preset.batch_size // preset.accumulation // preset.repeated_sampling
     options = TrainOptions(
-        steps=study.steps, batch_size=preset.batch_size, base_lr=preset.base_lr, seed=seed,
+        steps=steps, batch_size=preset.batch_size, base_lr=preset.base_lr, seed=seed,
         warmup_steps=preset.warmup_steps(len(study.clips)), weight_decay=preset.weight_decay,
         accumulation=preset.accumulation, save_every=preset.save_every,
     )  # fmt: skip
 
     def make_loader(first: int) -> DataLoader:
-        batches = StepBatches(len(study.clips), micro, study.steps * preset.accumulation, seed, first)
+        batches = StepBatches(len(study.clips), micro, steps * preset.accumulation, seed, first)
         return DataLoader(pairs, batch_sampler=batches, collate_fn=collate_pairs, num_workers=preset.workers)
 
     model = build_model(study, setting, seed)

@@ -23,6 +23,7 @@ from lib import uncertainty_measures as measures
 from lib.config import get_preset
 from lib.data.davis import DavisDataset
 from lib.errors import cli
+from lib.evaluation.intervals import trend
 from lib.evaluation.masks import propagate_masks
 from lib.evaluation.protocols import get_protocol
 from lib.evaluation.uncertainty_report import Report, compare
@@ -62,9 +63,19 @@ def run_row(study: Study, setting: Setting, seed: int) -> dict:
         report = measures.judged_model(SingleModel(model), study.test, study.calibration, study.gaps, model)
         row = {"case": setting.case, "seed": seed, "steps": len(losses)}
         row |= {"seconds": sum(record["seconds"] for record in losses), **tracked(study, model, folder), **report.row}
+        row |= growth(study, model)
         return {"row": row, "per_clip": report.per_clip, "curve": report.curve}
 
     return kept(folder / "row.json", make)
+
+
+def growth(study: Study, model: SiamMAE) -> dict[str, float]:
+    """Does sigma rise with the gap? Kendall's tau with its interval, upward steps, sigma at the first and last gap."""
+    found = trend(measures.by_gap(SingleModel(model), study.test, model)["sigma"])
+    row = {"gap_kendall": found.kendall.value, "gap_low": found.kendall.low, "gap_high": found.kendall.high}
+    steps_up = int((found.steps.value > 0).sum())
+    ends = {"sigma_first_gap": found.mean.value[0], "sigma_last_gap": found.mean.value[-1]}
+    return {name: float(value) for name, value in (row | ends).items()} | {"gap_steps_up": steps_up}
 
 
 def tracked(study: Study, model: SiamMAE, folder: Path, confidence_fn: Callable | None = None) -> dict[str, float]:

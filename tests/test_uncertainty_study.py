@@ -150,6 +150,10 @@ def test_what_was_revealed_is_that_of_the_hidden_patches(small):
             known = outside < 0.5
             torch.testing.assert_close(shares["occluded"][2 * past + gap][known], occluded[known])
             assert shares["occluded"][2 * past + gap][~known].isnan().all()
+            told = shares["occluded_or_seen"][2 * past + gap]
+            clear = known & ((occluded >= 0.5) | (occluded + outside <= 0.05))
+            torch.testing.assert_close(told[clear], occluded[clear])
+            assert told[~clear].isnan().all()
     blind = small.test._replace(futures=small.test.futures._replace(occluded=None, outside=None))
     assert measures.revealed(blind, [0]) == {}
 
@@ -187,7 +191,7 @@ def test_real_videos_are_shared_out_without_overlap(tmp_path):
 @pytest.mark.parametrize("setting", runs.SETTINGS, ids=lambda setting: setting.case)
 def test_every_setting_trains_and_is_judged(small, setting):
     model, losses = runs.train_model(small, setting, 0, runs.run_folder(small, setting, 0))
-    assert len(losses) == small.steps == 4 and not model.training
+    assert len(losses) == setting.times * small.steps == setting.times * 4 and not model.training
     assert isinstance(model, setting.model)
     if setting.arguments.get("masking") == "curriculum":
         assert isinstance(model, SmartSiamMAE) and model.direction() == -1, "it has come to its end"
@@ -230,7 +234,10 @@ def test_the_command_makes_every_row_once(few, small, capsys, monkeypatch):
     assert sorted(zip(tables["runs"]["case"], tables["runs"]["seed"], strict=True)) == [
         ("beta 0.5", 0), ("beta 0.5", 1), ("dropout 0.1", 0), ("plain SiamMAE", 0), ("plain SiamMAE", 1),
     ]  # fmt: skip
-    assert {"JF_block-1", "spearman", "auroc_occluded", "seconds"} <= set(tables["runs"].columns)
+    assert {"JF_block-1", "spearman", "auroc_occluded", "seconds", "gap_steps_up"} <= set(tables["runs"].columns)
+    assert (tables["runs"]["gap_kendall"].abs() <= 1).all() and tables["runs"]["gap_steps_up"].between(0, 2).all()
+    plain = tables["runs"].query("case == 'plain SiamMAE'")
+    assert (plain["gap_kendall"] == 0).all() and (plain["sigma_first_gap"] == 1).all(), "what states none is constant"
     cases = {*measures.BASELINES, "ensemble of 2", "MC dropout", "visible subsets"}
     assert set(tables["estimators"]["case"]) == cases
     ensemble = tables["estimators"].set_index("case").loc["ensemble of 2"]
