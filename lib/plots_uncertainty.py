@@ -87,6 +87,22 @@ def sparsification_figure(
     return figure, pd.DataFrame({"removed": removed, "oracle": oracle, **curves})
 
 
+def groups_figure(groups: Mapping[str, np.ndarray], title: str = "") -> tuple[Figure, pd.DataFrame]:
+    """How sigma is distributed in each group of patches: name -> values (n,). Returns the histograms, too."""
+    figure, axis = plt.subplots(figsize=(7.5, 3.2))
+    edges = np.histogram_bin_edges(np.concatenate(list(groups.values())), 30)
+    numbers = {"low": edges[:-1], "high": edges[1:]}
+    for (name, values), color in zip(groups.items(), (BLUE, ORANGE, PURPLE, GREEN), strict=False):
+        share = np.histogram(values, edges)[0] / len(values)
+        axis.stairs(100 * share, edges, color=color, linewidth=1.8, label=f"{name} ({len(values)})")
+        axis.axvline(np.median(values), color=color, linestyle=":", linewidth=1.4)
+        numbers[name] = share
+    axis.set(xlabel="predicted standard deviation of a patch (dotted: median)", ylabel="patches of the group (%)")
+    axis.legend(fontsize=9)
+    axis.set_title(title, fontsize=12, weight="bold")
+    return figure, pd.DataFrame(numbers)
+
+
 def scores_figure(
     rows: pd.DataFrame, panels: Mapping[str, tuple[str, float | None]], baselines: Sequence[str], title: str = ""
 ) -> Figure:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from lib.data.futures import Futures
 from lib.evaluation import uncertainty_baselines as simple
-from lib.evaluation.calibration import fit_scale
 from lib.evaluation.ranking import of_hidden
 from lib.evaluation.uncertainty_report import REVEALED, Estimate, Report, judge
 from lib.models.siammae import SiamMAE
@@ -176,15 +175,6 @@ def by_gap(estimator, split: Split, model: SiamMAE) -> dict[str, Tensor]:
         columns.append([value.flatten(1).mean(1).reshape(split.futures.clips, -1).mean(1) for value in values])
     names = ("variance", "squared_error", "sigma")
     return {name: torch.stack([column[k] for column in columns], dim=1) for k, name in enumerate(names)}
-
-
-def gap_scales(estimator, split: Split, model: SiamMAE) -> Tensor:
-    """A factor on sigma for each gap, (G,) float64, fitted on these clips: a recalibration that knows the gap."""
-    scales = []
-    for gap in range(len(split.futures.gaps)):
-        found = estimate(estimator, split, [gap], model.patch_size, model.norm_pix)
-        scales.append(fit_scale(found.target - found.mean, found.variance))
-    return torch.tensor(scales, dtype=torch.float64)
 
 
 def heat_maps(estimator, split: Split, past: int, model: SiamMAE) -> dict[str, np.ndarray]:

@@ -29,7 +29,7 @@ from lib.evaluation.protocols import get_protocol
 from lib.evaluation.uncertainty_report import Report, compare
 from lib.models.confidence import FrameConfidence
 from lib.models.siammae import SiamMAE
-from lib.models.uncertainty import DeepEnsemble, MCDropout, SingleModel, VisibleSubsets
+from lib.models.uncertainty import DeepEnsemble, FreshMasks, MCDropout, SingleModel, VisibleSubsets
 from lib.runtime import atomic_path, share, write_json
 from lib.scoring.davis import score_masks
 from lib.tracking import fingerprint, track_masks
@@ -104,7 +104,7 @@ def estimator_rows(study: Study) -> Iterable[tuple[str, dict]]:
     if not (run_folder(study, DEFAULT, 0) / "row.json").is_file():
         return
     model = trained(study, DEFAULT, 0)
-    estimators = {"visible subsets": lambda: VisibleSubsets(model)}
+    estimators = {"visible subsets": lambda: VisibleSubsets(model), "fresh masks": lambda: FreshMasks(model)}
     if all((run_folder(study, DEFAULT, seed) / "row.json").is_file() for seed in range(MEMBERS)):
         estimators[f"ensemble of {MEMBERS}"] = lambda: DeepEnsemble(
             [trained(study, DEFAULT, s) for s in range(MEMBERS)]

@@ -81,6 +81,7 @@ ALLOWED = {
         "uncertainty_measures",
         "uncertainty_runs",
     ),
+    "uncertainty_tables": ("evaluation.intervals",),
     "plots_uncertainty": ("errors", "plots", "evaluation.calibration"),
     "benchmark.uncertainty": ("errors", "benchmark", "config", "models", "training"),
     "scoring": ("errors", "runtime", "data", "evaluation", "scoring"),

@@ -86,3 +86,14 @@ def test_seeds_are_dots_and_their_mean_a_diamond():
     assert dots == [[30, 32], [35]] and means == [31, 35] and axis.lines[0].get_xdata()[0] == 31
     with pytest.raises(UserError, match="no row of 'uniform'"):
         drawn.seeds_panels(rows, {"JF": "J&F"}, "uniform")
+
+
+def test_groups_are_shares_of_each_group():
+    """Twice as many patches of a group change nothing; the dotted lines are medians."""
+    few, many = np.array([0.0, 1.0, 1.0, 3.0]), np.array([2.0, 2.0, 3.0])
+    figure, numbers = drawn.groups_figure({"seen": few, "hidden": np.tile(many, 2)}, "what was found")
+    assert numbers["seen"].sum() == pytest.approx(1) and numbers["hidden"].sum() == pytest.approx(1)
+    assert numbers.loc[numbers["high"] == 3.0, "hidden"].item() == pytest.approx(1 / 3)
+    (axis,) = figure.axes
+    assert [line.get_xdata()[0] for line in axis.lines] == [1.0, 2.0] and axis.get_title() == "what was found"
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["seen (4)", "hidden (6)"]

@@ -18,6 +18,7 @@ import repository_checks as checks
 import timm
 
 import make
+from lib import uncertainty_tables as tables
 from lib.config import get_preset
 from lib.config_video import get_video_preset
 from lib.data.jhmdb import JhmdbDataset
@@ -34,6 +35,7 @@ BENCHMARK = ["python", "-m", "lib.benchmark"]
 TOY_WORLD = ["python", "data_scripts/make_toy_world.py"]
 KINETICS = ["python", "data_scripts/prepare_kinetics.py"]
 STUDY = ["python", "-m", "lib.masking_study"]
+UNCERTAINTY = ["python", "-m", "lib.uncertainty_study"]
 MAKE = ["python3", "make.py"]
 PAPERMILL, CONVERT, LAUNCH = ["papermill"], ["jupyter", "nbconvert"], ["accelerate", "launch"]
 TINY = ToyWorldOptions(
@@ -88,7 +90,7 @@ def option(words: list[str], name: str) -> str:
 
 
 def test_every_command_has_its_test_here():
-    starts = [SCORE, BENCHMARK, STUDY, TOY_WORLD, KINETICS, MAKE, PAPERMILL, CONVERT, LAUNCH]
+    starts = [SCORE, BENCHMARK, STUDY, UNCERTAINTY, TOY_WORLD, KINETICS, MAKE, PAPERMILL, CONVERT, LAUNCH]
     assert all(documented(start) for start in starts), "README lost a command"
     covered = [words for start in starts for words in documented(start)]
     assert [shlex.join(words) for words in README if words not in covered] == []
@@ -119,18 +121,27 @@ def test_benchmark(words, copy):
     small = {"propagation": "--height 6 --width 9 --channels 8 --queue 3 --radius 3 --rounds 1",
              "masking": "--rows a --batch 1 --rounds 1 --image-size 48 --patch-size 8 --embed-dim 32 --depth 1 "
                         "--num-heads 2 --decoder-embed-dim 16 --decoder-depth 1 --decoder-num-heads 2",
+             "uncertainty": "--batch 2 --rounds 1",
              "metrics": "--sequences 1 --size 48 64 --objects 2 --max-frames 4 --compared 2 --rounds 1"}  # fmt: skip
     run([*words, *small[words[3]].split()], copy)
     result = json.loads((copy / option(words, "--json")).read_text())
-    assert (
-        result["ratio"] > 0 if "ratio" in result else all(r["time_ratio"] > 0 for r in result["comparisons"].values())
-    )
+    if "ratio" in result:
+        assert result["ratio"] > 0
+    else:
+        rows = result["rows"] if words[3] == "uncertainty" else result["comparisons"].values()
+        assert all(row["time_ratio"] > 0 for row in rows)
 
 
 @pytest.mark.parametrize("words", documented(STUDY), ids=shlex.join)
 def test_masking_study(words, copy):
     shown = run([*words, "--epochs", "1", "--part", "3/40"], copy)  # one row of its table
     assert shown.startswith("MLP 0.95, seed 0: puppet") and (copy / option(words, "--out")).is_dir()
+
+
+@pytest.mark.parametrize("words", documented(UNCERTAINTY), ids=shlex.join)
+def test_uncertainty_study(words, copy):
+    shown = run([*words, "--epochs", "1", "--part", "1/36"], copy)  # one of its runs
+    assert shown.startswith("plain SiamMAE, seed 0: ") and (copy / option(words, "--out")).is_dir()
 
 
 @pytest.mark.parametrize("words", documented(TOY_WORLD), ids=shlex.join)
@@ -240,3 +251,30 @@ def test_costs_of_masking_are_those_of_the_committed_run():
         pairs = [result["comparisons"][f"{key} against random {ratio}"] for ratio in (0.9, 0.95)]
         cells = [f"{pair[ratio]:.2f}" for pair in pairs for ratio in ("time_ratio", "memory_ratio")]
         assert f"| {name} | {' | '.join(cells)} |" in TEXT
+
+
+def in_text(table: pd.DataFrame) -> bool:
+    """Whether README has a line for each row, cell by cell."""
+    return all(f"| {' | '.join(map(str, row))} |" in TEXT for row in table.itertuples(index=False))
+
+
+def test_uncertainties_are_those_of_the_committed_rows():
+    runs, estimators = (pd.read_csv(FIGURES / f"05_{name}_toy.csv") for name in ("runs", "estimators"))
+    everything = pd.concat([tables.chosen(runs, tables.HEADS), estimators.assign(seed=0)])
+    measures = ["spearman", "ause_ratio", "nll", "ece_isotonic", "auroc_occluded", "auroc_occluded_or_seen"]
+    assert in_text(tables.spreads(everything, measures, decimals=2))
+    maskings = tables.chosen(runs, tables.MASKINGS, seeds=3)
+    found = tables.spreads(maskings, ["JF_block2", "JF_block-1"], decimals=1)
+    assert in_text(found.assign(rmse=tables.spreads(maskings, ["rmse"])["rmse"]))
+
+
+def test_the_real_uncertainties_are_those_of_the_committed_rows():
+    rows = pd.read_csv(FIGURES / "05_scores_real.csv")
+    assert in_text(tables.spreads(rows.assign(seed=0), ["spearman", "ause_ratio", "nll", "ece_isotonic"], decimals=2))
+
+
+def test_what_a_head_costs_is_that_of_the_committed_run():
+    result = json.loads((FIGURES / "benchmark_uncertainty.json").read_text())
+    ratios = {row["model"]: row["time_ratio"] for row in result["rows"]}
+    assert result["preset"] == "toy" and f"{ratios['Gaussian head']:.2f} times" in TEXT
+    assert f"{ratios['smart masking']:.2f} times" in TEXT
