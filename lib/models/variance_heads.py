@@ -40,6 +40,9 @@ class Prediction(NamedTuple):
         return self.aleatoric + self.epistemic
 
 
+MIDDLE_GAP = 16.0  # the logarithm of the gap is taken relative to this, between the paper's 4 and 48
+
+
 class SpreadHead(nn.Module):
     """What is said of each pixel besides its mean: tokens (B, N, E), gap float (B,) -> (B, N, maps * P*P).
 
@@ -67,9 +70,6 @@ class SpreadHead(nn.Module):
                 )
             hidden = hidden + self.gap((gap.to(hidden) / MIDDLE_GAP).log()[:, None, None])
         return self.maps(F.gelu(hidden))
-
-
-MIDDLE_GAP = 16.0  # the logarithm of the gap is taken relative to this, between the paper's 4 and 48
 
 
 class DropoutBlock(CrossSelfBlock):
