@@ -71,7 +71,6 @@ SETTINGS = (
     Setting("hard-first", SmartSiamMAE, {"masking": "hard-first"}, seeds=3),
     Setting("curriculum", SmartSiamMAE, {"masking": "curriculum"}, seeds=3),
     Setting("true motion shown", SmartSiamMAE, {"masking": "easy-first", "score": "batch"}, seeds=3),
-    Setting("true motion hidden", SmartSiamMAE, {"masking": "hard-first", "score": "batch"}, seeds=3),
     Setting("AdaMAE's sampler", arguments={"masking": "ours"}, seeds=3),
 )
 

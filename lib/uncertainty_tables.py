@@ -19,7 +19,6 @@ MASKINGS = {
     "hard-first": "hard-first",
     "curriculum": "curriculum",
     "true motion shown": "true motion shown",
-    "true motion hidden": "true motion hidden",
     "AdaMAE's sampler": "AdaMAE's sampler",
 }
 
