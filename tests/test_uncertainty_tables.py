@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lib.uncertainty_tables import MASKINGS, chosen, differences, spreads
+from lib.uncertainty_tables import MASKINGS, chosen, differences, holm, spreads
 
 ROWS = pd.DataFrame(
     [
@@ -43,7 +43,7 @@ def test_differences_pair_the_seeds_that_both_have():
 
 @pytest.mark.parametrize(("shift", "verdict"), [(5, "higher"), (-5, "lower")])
 def test_a_clear_difference_is_named(shift, verdict):
-    other = ROWS[ROWS["case"] == "beta 0.5"].assign(case="other", JF=lambda part: part["JF"] + shift)
+    other = ROWS[ROWS["case"] == "beta 0.5"].assign(case="other", JF=lambda part: part["JF"] + float(shift))
     other.loc[other["seed"] == 0, "JF"] += 0.1
     found = differences(pd.concat([ROWS, other]), ["JF", "rmse"], "beta 0.5").set_index(["case", "measure"])
     assert found.loc[("other", "JF"), "verdict"] == verdict and found.loc[("other", "JF"), "seeds"] == 4
@@ -52,3 +52,18 @@ def test_a_clear_difference_is_named(shift, verdict):
 
 def test_nothing_to_compare_is_an_empty_table():
     assert differences(ROWS[ROWS["case"] == "beta 0.5"], ["JF"], "beta 0.5").empty
+
+
+def test_holm_s_correction_by_hand():
+    """Sorted 0.01, 0.02, 0.03, 0.6: times 4, 3, 2, 1, never below the one before."""
+    assert holm([0.03, 0.01, 0.6, 0.02]) == pytest.approx([0.06, 0.04, 0.6, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_one_chance_finding_among_many_is_not_shown():
+    rows = [ROWS[ROWS["case"] == "beta 0.5"].assign(case=f"other {k}") for k in range(9)]
+    for part in rows:
+        part["JF"] += [0.5, -0.5, 0.4, -0.4]
+    rows[0]["JF"] = ROWS.loc[ROWS["case"] == "beta 0.5", "JF"].to_numpy() + [0.1, 0.5, 0.3, 0.3]
+    found = differences(pd.concat([ROWS, *rows]), ["JF"], "beta 0.5").set_index("case").loc["other 0"]
+    assert found["p_value"] < 0.05 < found["p_holm"] and found["low"] > 0 and found["verdict"] == "not shown"
