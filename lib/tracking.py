@@ -183,8 +183,11 @@ def _write_masks(
 ) -> None:
     folder.mkdir()
     masks = tracker(sequence.iter_frames(max_frames), sequence.first_mask())
-    for stem, mask in zip(sequence.stems[:max_frames], masks, strict=True):
+    stems = sequence.stems[:max_frames]
+    for stem, mask in zip(stems, masks, strict=True):
         write(folder / f"{stem}.png", mask)
+    if len(list(folder.iterdir())) < len(stems):  # another run took them for a killed one's
+        raise UserError(f"{folder.parent}: another run cleared masks of {sequence.name}; let one end, then start again")
 
 
 def _write_joints(clip: JointClip, tracker: Tracker, grid: int, max_frames: int | None, path: Path) -> None:

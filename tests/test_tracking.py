@@ -223,6 +223,23 @@ def test_a_long_video_is_never_in_memory_as_a_whole(tmp_path, frames):
     assert most["features"] <= 2 and most["masks"] <= 2
 
 
+def test_two_runs_in_one_folder_leave_no_part_of_a_sequence(dataset, tmp_path):
+    """The second clears what the first has begun, taking it for a killed run's; the first must not call that whole."""
+    out = tmp_path / "out"
+
+    def interrupted(frames, first_mask):
+        for number, mask in enumerate(tracker(frames, first_mask)):
+            if number == 2:
+                track_masks(dataset, tracker, out, SETTINGS)
+            yield mask
+
+    with pytest.raises(UserError, match="another run") as error:
+        track_masks(dataset, interrupted, out, SETTINGS)
+    one_line(error)
+    whole = track_masks(dataset, tracker, tmp_path / "alone", SETTINGS)
+    assert contents(out) == contents(whole)
+
+
 def test_sequences_are_read_one_after_another(tmp_path, monkeypatch):
     dataset, order = davis(tmp_path / "davis"), []
     for name in ("iter_frames", "first_mask"):
