@@ -184,8 +184,9 @@ def test_papermill_values(words):
     if "04_adamae" in words[1]:
         assert get_video_preset(known["preset"])
         return
-    known.pop("masking", None)
-    settings = get_preset("toy", **known)
+    for name in ("masking", "data_root"):  # no settings of a preset
+        known.pop(name, None)
+    settings = get_preset(known.pop("preset", "toy"), **known)
     assert get_protocol(settings.protocol)
     assert all(timm.is_model(name) for name in given.get("weights", "vit_small_patch16_224").split(","))
 
