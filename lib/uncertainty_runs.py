@@ -62,9 +62,8 @@ SETTINGS = (
     Setting("beta 1, head detached", arguments={"beta": 1.0, "detach_input": True}),
     Setting("beta 0.5, gap unknown", arguments={"beta": 0.5, "knows_gap": False}),
     Setting("beta 0.5, 4 times as long", arguments={"beta": 0.5}, times=4),
-    Setting(
-        "beta 0.5, 4 times as long, memory with positions", arguments={"beta": 0.5, "memory_positions": True}, times=4
-    ),
+    Setting("4 times, memory with positions", arguments={"beta": 0.5, "memory_positions": True}, times=4),
+    Setting("10 times, memory with positions", arguments={"beta": 0.5, "memory_positions": True}, times=10),
     Setting("beta 0", arguments={"beta": 0.0}),
     Setting("beta 1", arguments={"beta": 1.0}),
     Setting("evidential", EvidentialSiamMAE),

@@ -11,7 +11,7 @@ from lib.evaluation.intervals import paired_difference
 
 HEADS = (
     "beta 0.5", "beta 0", "beta 1", "beta 1, head detached", "beta 0.5, gap unknown", "evidential", "dropout 0.1",
-    "beta 0.5, 4 times as long", "beta 0.5, 4 times as long, memory with positions", "plain SiamMAE",
+    "beta 0.5, 4 times as long", "4 times, memory with positions", "10 times, memory with positions", "plain SiamMAE",
 )  # fmt: skip
 MASKINGS = {
     "beta 0.5": "uniform random",
