@@ -1,27 +1,28 @@
-"""Ink: every figure of the notebooks is drawn here, shown as PNG and saved to `figures/`.
+"""Figures of the notebooks: drawn here, saved as PNG beside the numbers behind them, and shown.
 
 Shapes: `B` batch, `T` frames, `H W` pixels. Images are float RGB in 0..1 unless said otherwise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from IPython.display import HTML, display
 from IPython.display import Image as Picture
+from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from PIL import Image
 from torch import Tensor
 
-from lib.runtime import atomic_path, home
+from lib.runtime import atomic_path
 from lib.tokens.patches import denormalize_images
 
-BLUE, ORANGE, GREEN, RED, INK = "#3b6ea8", "#dd8452", "#55a868", "#c44e52", "#30343b"
+BLUE, ORANGE, GREEN, RED, INK, GREY = "#3b6ea8", "#dd8452", "#55a868", "#c44e52", "#30343b", "#6f6f6f"
 OBJECT_COLORS = np.array([[0, 0, 0], [221, 60, 60], [60, 160, 75], [240, 180, 30], [60, 90, 210], [170, 70, 180],
                           [40, 180, 190], [240, 120, 40], [150, 110, 70]]) / 255  # fmt: skip
 
@@ -32,16 +33,20 @@ def use_style() -> None:
     plt.rcParams.update({"figure.dpi": 110, "savefig.dpi": 110, "figure.constrained_layout.use": True})
 
 
-def finish(figure: Figure, name: str, numbers: pd.DataFrame | None = None) -> None:
-    """Save the figure as figures/<name>.png, the numbers behind it as .csv beside it, and show the picture."""
-    folder = home() / "figures"
-    with atomic_path(folder / f"{name}.png") as temporary:
+def finish(figure: Figure, path: Path, about: str, numbers: pd.DataFrame | None = None) -> None:
+    """Save the figure as <path>.png, the numbers behind it as <path>.csv, and show the picture.
+
+    about: stands below the figure: what is seen, of which data set, how many clips and frames, which seeds.
+    """
+    wide = round(figure.get_figwidth() * 15)  # letters a line
+    figure.text(0.01, -0.01, fill(about, wide), ha="left", va="top", fontsize=8, color=GREY)
+    with atomic_path(path.with_name(f"{path.name}.png")) as temporary:
         figure.savefig(temporary, bbox_inches="tight", metadata={"Software": None})
         to_palette(temporary)
     if numbers is not None:
-        with atomic_path(folder / f"{name}.csv") as temporary:
+        with atomic_path(path.with_name(f"{path.name}.csv")) as temporary:
             numbers.to_csv(temporary, index=False, float_format="%.6g")
-    display(Picture(filename=str(folder / f"{name}.png")))
+    display(Picture(filename=str(path.with_name(f"{path.name}.png"))))
     plt.close(figure)
 
 
@@ -105,18 +110,38 @@ def overlay(frame: np.ndarray, ids: np.ndarray, strength: float = 0.55) -> np.nd
     return np.where(ids[..., None] > 0, (1 - strength) * picture + strength * color, picture)
 
 
-def loss_curve(curves: dict[str, list[dict]], window: int = 20) -> tuple[Figure, pd.DataFrame]:
-    """Training losses against the step: every step faint, a running mean strong. Returns the numbers, too."""
-    figure, axis = plt.subplots(figsize=(7, 3.2))
+def loss_curve(
+    curves: Mapping[str, list[dict]],
+    units: str | Mapping[str, str],
+    level: tuple[float, str] | None = None,
+    log: bool = False,
+    window: int = 20,
+) -> tuple[Figure, pd.DataFrame]:
+    """Training losses against the step: every step faint, the mean of `window` steps around it strong.
+
+    curves: name -> records with `step`, `loss`, `seconds`. units: what is on the axis, for all or by name; curves in
+    other units get a panel of their own. level: a height to compare with, and its name. log: logarithmic losses.
+    Returns the numbers, too.
+    """
+    units = dict.fromkeys(curves, units) if isinstance(units, str) else units
+    panels = list(dict.fromkeys(units[name] for name in curves))
+    figure, axes = plt.subplots(len(panels), figsize=(7, 0.7 + 2.5 * len(panels)), sharex=True, squeeze=False)
     numbers = []
     for (name, records), color in zip(curves.items(), (BLUE, ORANGE, GREEN, RED), strict=False):
+        axis = axes[panels.index(units[name]), 0]
         frame = pd.DataFrame(records)[["step", "loss", "seconds"]].assign(system=name)
-        smooth = frame["loss"].rolling(window, min_periods=1).mean()
-        axis.plot(frame["step"], frame["loss"], color=color, alpha=0.2, linewidth=0.8)
-        axis.plot(frame["step"], smooth, color=color, label=f"{name} (mean of {window} steps)")
+        axis.plot(frame["step"], frame["loss"], color=color, alpha=0.25, linewidth=0.8)
+        # whole windows alone: a shorter mean at the start would jump when the first, high losses leave it
+        whole = min(window, len(frame))
+        smooth = frame["loss"].rolling(whole, center=True).mean()
+        axis.plot(frame["step"], smooth, color=color, label=f"{name} (mean of {whole} steps)")
         numbers.append(frame)
-    axis.set(xlabel="optimizer step", ylabel="loss: MSE on hidden patches,\nnormalised pixels")
-    axis.legend()
+    for axis, unit in zip(axes[:, 0], panels, strict=True):
+        if level:
+            axis.axhline(level[0], color=GREY, linestyle="--", linewidth=1, label=level[1])
+        axis.set(ylabel=unit, yscale="log" if log else "linear")
+        axis.legend()
+    axes[-1, 0].set(xlabel="optimizer step")
     return figure, pd.concat(numbers)
 
 
@@ -126,26 +151,20 @@ def gap_histogram(histogram: pd.DataFrame) -> Figure:
     axis.bar(histogram["gap"], histogram["pairs"], color=BLUE, width=0.85)
     axis.axhline(histogram["pairs"].mean(), color=INK, linestyle="--", linewidth=1, label="mean")
     axis.set(xlabel="gap between the two frames, in frames at 30 fps", ylabel="pairs drawn")
-    axis.legend(loc="lower right")
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
     return figure
 
 
-def score_bars(scores: pd.DataFrame, title: str) -> Figure:
-    """Horizontal bars of `JF_mean` (percent) for each `method`, with `spread` as error bars where it is known."""
-    figure, axis = plt.subplots(figsize=(7.5, 0.42 * len(scores) + 1.1))
-    colors = [ORANGE if method.startswith("SiamMAE") else BLUE for method in scores["method"]]
-    axis.barh(scores["method"], scores["JF_mean"], xerr=scores.get("spread"), color=colors, height=0.65, capsize=3)
-    offset = scores.get("spread", pd.Series(0.0, index=scores.index)).fillna(0)
-    for place, (value, extra) in enumerate(zip(scores["JF_mean"], offset, strict=True)):
-        axis.text(value + extra + 0.6, place, f"{value:.1f}", va="center", fontsize=9)
-    axis.invert_yaxis()
-    axis.set(xlabel="J&F (percent, higher is better)", title=title, xlim=(0, scores["JF_mean"].max() * 1.18))
-    axis.grid(axis="y", visible=False)
-    return figure
+def method_figure(
+    past: Tensor, masked: Tensor, prediction: Tensor, future: Tensor, mask_ratio: float, norm_pix: bool
+) -> Figure:
+    """Figure 1: SiamMAE in one picture, with a real pair. Images float normalised (3, H, W).
 
-
-def method_figure(past: Tensor, masked: Tensor, prediction: Tensor, future: Tensor, mask_ratio: float) -> Figure:
-    """Figure 1: SiamMAE in one picture, with a real pair. Images float normalised (3, H, W)."""
+    norm_pix: the prediction is painted with each patch's true mean and contrast; the label says so.
+    """
+    prediction_label = (
+        "prediction, patch mean\nand contrast the truth's" if norm_pix else "prediction of the\nhidden patches"
+    )
     figure, axis = plt.subplots(figsize=(11, 4.6), layout="none")
     axis.set(xlim=(0, 110), ylim=(0, 46))
     axis.axis("off")
@@ -167,11 +186,11 @@ def method_figure(past: Tensor, masked: Tensor, prediction: Tensor, future: Tens
     _arrow(axis, (63, 13), (69.8, 30))
     axis.text(62.5, 21, "queries", ha="center", fontsize=9, color=INK)
     _arrow(axis, (79.5, 28), (79.5, 17))
-    _picture(axis, prediction, (93, 3), "prediction of the\nhidden patches")
+    _picture(axis, prediction, (93, 3), prediction_label)
     _picture(axis, future, (93, 26), "true future frame")
     _arrow(axis, (89, 11), (92.8, 11))
     axis.annotate("", (100.5, 25.6), (100.5, 21.5), arrowprops={"arrowstyle": "<->", "color": RED})
-    axis.text(101.5, 23.6, "loss", color=RED, fontsize=9, va="center")
+    axis.text(101.5, 23.6, "loss (normalised)" if norm_pix else "loss", color=RED, fontsize=9, va="center")
     figure.subplots_adjust(0, 0, 1, 1)
     return figure
 
@@ -195,14 +214,3 @@ def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], lab
     if label:
         middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
         axis.text(middle[0], middle[1] + 1.2, label, ha="center", fontsize=9, color=INK)
-
-
-def table(rows: list[dict] | pd.DataFrame, decimals: int = 1) -> HTML:
-    """A table for display in a notebook: no index, numbers rounded, missing values as dashes."""
-    frame = pd.DataFrame(rows).map(lambda value: f"{value:.{decimals}f}" if isinstance(value, float) else value)
-    return HTML(frame.replace("nan", "–").to_html(index=False, border=0, justify="left"))
-
-
-def read_table(path: Path) -> pd.DataFrame | None:
-    """A committed csv of measured rows, or None where it has not been measured yet."""
-    return pd.read_csv(path) if path.is_file() else None

@@ -110,7 +110,9 @@ def _moments(times: int, columns: int) -> np.ndarray:
     return np.linspace(0, times - 1, min(columns, times)).round().astype(int)
 
 
-def _sample_block(sample: ClipSample, columns: int, scale: ScalarMappable) -> _Block:
+def _sample_block(
+    sample: ClipSample, columns: int, scale: ScalarMappable, error_scale: ScalarMappable | None = None
+) -> _Block:
     """Rows of Figures 3 and 17-20: video, prediction and errors where known, probability, mask."""
     t, p = _cube_sides(sample.video, sample.probabilities)
     moments = _moments(len(sample.hidden), columns)
@@ -120,7 +122,7 @@ def _sample_block(sample: ClipSample, columns: int, scale: ScalarMappable) -> _B
     if sample.errors is not None:
         errors = _array(sample.errors)[moments]
         label = "error\n(grey: seen)" if np.isnan(errors).any() else "error"
-        bars[label] = _error_scale(errors)
+        bars[label] = error_scale or _error_scale(errors)
         rows[label] = _colored(bars[label], _enlarged(errors, p))
     bars["probability"] = scale
     rows["probability"] = _colored(scale, _enlarged(sample.probabilities[moments] * sample.hidden.numel(), p))
@@ -185,7 +187,7 @@ def mask_types_figure(
     rows = {_video_label("original", objects): floats}
     for name, hidden in masks.items():
         painted = paint_hidden(floats[None], hidden.reshape(1, -1), *_cube_sides(video, hidden))[0]
-        rows[f"{name}\n{1 - hidden.float().mean():.0%} seen"] = painted
+        rows[f"{name}\n{1 - hidden.float().mean():.1%} seen"] = painted
     times = len(next(iter(masks.values())))
     moments = _moments(times, columns) * (video.shape[1] // times)
     pictures = {name: list(_pixels(painted)[moments]) for name, painted in rows.items()}
@@ -203,10 +205,14 @@ def sample_pictures(sample: ClipSample) -> dict[str, np.ndarray]:
 def reconstruction_figure(clips: Mapping[str, ClipSample], title: str = "", columns: int = 8) -> Figure:
     """Figure 3: for each clip the video, prediction, error of each cube, probability and a drawn mask, over time.
 
-    All clips share the scale of the probability. Raises UserError when a map does not tile its video.
+    All clips share the scales of probability and error; the latter ends at the errors' 99th percentile. Raises
+    UserError when a map does not tile its video.
     """
     scale = chance_scale(*(clip.probabilities * clip.hidden.numel() for clip in clips.values()))
-    return _draw_blocks({name: _sample_block(clip, columns, scale) for name, clip in clips.items()}, title)
+    known = [_array(clip.errors).ravel() for clip in clips.values() if clip.errors is not None]
+    error_scale = _error_scale(np.concatenate(known)) if known else None
+    blocks = {name: _sample_block(clip, columns, scale, error_scale) for name, clip in clips.items()}
+    return _draw_blocks(blocks, title)
 
 
 def ratios_figure(samples: Mapping[float, ClipSample], title: str = "", columns: int = 8) -> Figure:

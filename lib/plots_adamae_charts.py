@@ -43,7 +43,7 @@ def architecture_figure(
     pictures = {} if sample is None else sample_pictures(sample)
     _panel(axis, (2, 13), "video", pictures.get("video"))
     _panel(axis, (50, 34), f"probability of each of\nN = {cubes:,} cubes (red: high)", pictures.get("probability"))
-    _panel(axis, (70, 34), f"mask: K = {visible:,} seen,\n{1 - visible / cubes:.0%} hidden", pictures.get("mask"))
+    _panel(axis, (70, 34), f"mask: K = {visible:,} seen,\n{1 - visible / cubes:.1%} hidden", pictures.get("mask"))
     _panel(axis, (122, 13), "", pictures.get("prediction"))
     axis.text(128, 12.4, "reconstruction", ha="center", va="top", fontsize=8.5, color=INK)
     _box(axis, (19, 13), (15, 12), "tokenizer\n+ positions", BLUE, f"N x D = {cubes:,} x {embed_dim}")
@@ -68,7 +68,7 @@ def architecture_figure(
 def _losses(axis: Axes) -> None:
     """The reconstruction loss leads to the MAE along the bottom, the sampling loss to the sampler along the top."""
     _box(axis, (119, 34), (17, 12), "reconstruction\nloss", RED, "error of hidden cubes")
-    _box(axis, (89, 34), (17, 12), "sampling\nloss", PURPLE, "hidden log P x error")
+    _box(axis, (89, 34), (17, 12), "sampling\nloss", PURPLE, "-log P of hidden x error")
     _route(axis, [(128, 25), (128, 34)], INK)
     _route(axis, [(119, 40), (106, 40)], INK)
     _stop(axis, (112.5, 40), (112.5, 43.2))
@@ -137,9 +137,10 @@ def summarize(rows: Rows, keys: list[str], value: str) -> pd.DataFrame:
 def seeds_figure(
     rows: Rows, chance: float, label: str = "top-1 accuracy (%)", title: str = ""
 ) -> tuple[Figure, pd.DataFrame]:
-    """A dot for each seed, the mean and its 95 % interval for each method, and the chance level as a line.
+    """A dot for each seed, the mean for each method, and the chance level as a line.
 
-    Columns: `method`, `seed`, `value`. Methods that begin with "adaptive" are orange. Returns the summary, too.
+    Columns: `method`, `seed`, `value`. Methods that begin with "adaptive" are orange. Returns the summary, too; its
+    intervals are not drawn: of three seeds they say little, and what decides are paired differences.
     """
     rows = pd.DataFrame(rows)
     numbers = summarize(rows, ["method"], "value")
@@ -150,12 +151,12 @@ def seeds_figure(
         color = ORANGE if found.method.startswith("adaptive") else BLUE
         mine = rows.loc[rows["method"] == found.method, "value"]
         axis.plot(mine, np.full(len(mine), place - 0.2), "o", color=color, alpha=0.45, markersize=5)
-        axis.errorbar(found.mean, place + 0.1, xerr=found.interval, fmt="D", color=color, markersize=7, capsize=4)
+        axis.plot(found.mean, place + 0.1, "D", color=color, markersize=7)
         above = {"textcoords": "offset points", "ha": "center", "fontsize": 9, "color": color}
         axis.annotate(f"{found.mean:.1f}", (found.mean, place + 0.1), (0, -15), **above)
     axis.set_yticks(range(len(numbers)), numbers["method"])
     axis.set_ylim(len(numbers) - 0.3, -0.6)
-    axis.set_xlabel(f"{label}; dots: seeds, diamond: mean with 95 % interval")
+    axis.set_xlabel(f"{label}; dots: seeds, diamond: their mean")
     axis.set_title(title, fontsize=12, weight="bold")
     axis.grid(axis="y", visible=False)
     return figure, numbers
@@ -176,9 +177,10 @@ def regions_figure(rows: Rows, title: str = "") -> tuple[Figure, pd.DataFrame]:
         look = {"color": color, "height": 0.23, "label": region, "capsize": 2, "error_kw": {"elinewidth": 1}}
         axis.barh(places, mine["mean"] - 1, xerr=mine["interval"], left=1, **look)
     axis.axvline(1, color=INK, linewidth=1.2)
-    axis.set_yticks(range(len(samplers)), samplers)
+    seeds = numbers.groupby("sampler", sort=False)["seeds"].first()
+    axis.set_yticks(range(len(samplers)), [f"{name} (n = {seeds[name]})" for name in samplers])
     axis.invert_yaxis()
-    axis.set(xlabel="how often visible cubes lie there, times chance (1 = random masking)")
+    axis.set(xlabel="how often visible cubes lie there, times chance (1 = random masking); bars: 95 % t interval")
     axis.grid(axis="y", visible=False)
     axis.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
     figure.suptitle(title, fontsize=12, weight="bold")
@@ -205,7 +207,7 @@ def sampling_curves(entropy: Rows, meetings: Rows, title: str = "") -> Figure:
     for region, rows in meetings.groupby("region", sort=False):
         rows = rows.sort_values("step")
         right.plot(rows["step"], rows["times_chance"], "o-", color=REGION_COLORS[region], markersize=4, label=region)
-    right.set(xlabel="optimizer step", ylabel="times chance", title="what visible cubes meet")
+    right.set(xlabel="optimizer step", ylabel="times chance", title="what cubes drawn by it meet, on average")
     for axis in (left, right):
         axis.axhline(1, color=INK, linestyle="--", linewidth=1, label="random masking" if axis is right else None)
     left.annotate(

@@ -17,9 +17,8 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from lib.errors import UserError
-from lib.plots import BLUE, GREEN, INK, ORANGE, RED, draw_rows, row_aspects
+from lib.plots import BLUE, GREEN, GREY, INK, ORANGE, RED, draw_rows, row_aspects
 
-GREY = "#8c8c8c"
 SIAM_SHADES = (ORANGE, "#a8541f", "#f0b893")
 OTHER_COLORS = (BLUE, GREEN, RED, "#8172b3", "#64b5cd", "#937860")
 SMOOTH = 3  # skeletons are drawn this many times too large and shrunk
@@ -31,7 +30,7 @@ LIMBS = (
     (0, 2), (0, 1), (0, 3), (3, 7), (7, 11), (0, 4), (4, 8), (8, 12),
     (1, 5), (5, 9), (9, 13), (1, 6), (6, 10), (10, 14),
 )  # fmt: skip
-BASELINES = ("nothing moves", "random match", "nearest cell")
+BASELINES = ("nothing moves", "random match", "best possible cell")
 YES_NO = {"True": "yes", "False": "no"}
 FACTOR_LABELS = {
     "top_k": "top-k",
@@ -208,7 +207,7 @@ def objects_figure(table: pd.DataFrame) -> Figure:
         axis.errorbar(places, mine["JF_mean"], mine["spread"], **look)
     counts = table.groupby("num_objects")["sequences"].max()
     axis.set_xticks(counts.index, [f"{objects}\n({n} clip{'s' * (n != 1)})" for objects, n in counts.items()])
-    axis.set(xlabel="objects in the first frame", ylabel="J&F (%), bars: spread")
+    axis.set(xlabel="objects in the first frame", ylabel="J&F (%), bars: standard deviation")
     axis.set_xlim(counts.index.min() - 0.3, counts.index.max() + 0.2)
     axis.grid(axis="x", visible=False)
     _label_ends(axis, table.sort_values("num_objects").groupby("method", sort=False)["JF_mean"].last(), colors)
@@ -261,6 +260,7 @@ def score_panels(table: pd.DataFrame) -> Figure:
                 end = (np.nan_to_num(value), place)
                 axis.annotate(known + note, end, (3, 0), textcoords="offset points", va="center", fontsize=8)
         axis.set(title=task, xlabel=f"{' and '.join(metrics)} (%)", xlim=(0, table["value"].max() * 1.4))
+        axis.set_xticks([tick for tick in axis.get_xticks() if 0 <= tick <= 100])
         axis.grid(visible=False)
     axes[0, 0].set_yticks(range(len(methods)), methods)
     axes[0, 0].invert_yaxis()

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.errors import UserError
-from lib.plots import BLUE, GREEN, INK, ORANGE, RED
+from lib.plots import BLUE, GREEN, GREY, INK, ORANGE, RED
 
-GREY, PURPLE = "#8c8c8c", "#7a4fa3"
+PURPLE = "#7a4fa3"
 COLORS = (ORANGE, BLUE, GREEN, PURPLE, RED, "#64b5cd", "#937860", INK)
 
 
@@ -47,26 +47,44 @@ def gap_figure(
         axis.axvline(trained, color=GREY, linestyle="--", linewidth=1)
         shown = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 9, "color": GREY}
         axis.annotate("largest gap in training", (trained, 0), (4, 5), **shown)
-    axis.set(xlabel="gap between past and future, in frames at 30 fps", ylabel="standard deviations of a patch")
+    axis.set(
+        xlabel="gap between past and future, in frames at 30 fps",
+        ylabel="root mean square over hidden pixels,\nin standard deviations of a patch",
+    )
     axis.legend(fontsize=9)
     axis.set_title(title, fontsize=12, weight="bold")
     return figure, pd.concat(numbers)
 
 
-def reliability_figure(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str = "") -> Figure:
-    """Observed against nominal quantiles, a panel an estimator; `curves`: name -> {"nominal" and others}, (L,) each."""
+def reliability_figure(
+    curves: Mapping[str, Mapping[str, Sequence[float]]], title: str = ""
+) -> tuple[Figure, pd.DataFrame]:
+    """How far observed quantiles are from nominal ones, a panel an estimator; returns the numbers, too.
+
+    curves: name -> {"nominal" and others}, (L,) each. A calibrated estimator stays at 0.
+    """
     figure, axes = plt.subplots(1, len(curves), figsize=(2.9 * len(curves), 3.2), sharey=True, squeeze=False)
+    numbers = []
     for axis, (name, found) in zip(axes[0], curves.items(), strict=True):
-        axis.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
+        nominal = np.asarray(found["nominal"])
+        axis.axhline(0, color=GREY, linestyle="--", linewidth=1)
         for (kind, observed), color in zip(found.items(), (None, RED, BLUE, GREEN), strict=False):
             if kind != "nominal":
-                axis.plot(found["nominal"], observed, color=color, linewidth=1.6, label=kind)
-        axis.set(xlabel="nominal quantile", xlim=(0, 1), ylim=(0, 1))
-        axis.set_title(name, fontsize=10)
-    axes[0, 0].set_ylabel("share of truths below it")
-    axes[0, -1].legend(fontsize=8, loc="lower right")
+                axis.plot(nominal, np.asarray(observed) - nominal, color=color, linewidth=1.6, label=kind)
+        axis.set(xlabel="nominal quantile", xlim=(0, 1))
+        axis.set_title(f"{name}\n{_calibration_errors(found)}", fontsize=9)
+        numbers.append(pd.DataFrame({"case": name, **found}))
+    axes[0, 0].set_ylabel("share of truths below it,\nless the nominal share")
+    axes[0, -1].legend(fontsize=8)
     figure.suptitle(title, fontsize=12, weight="bold")
-    return figure
+    return figure, pd.concat(numbers)
+
+
+def _calibration_errors(found: Mapping[str, Sequence[float]]) -> str:
+    """The mean distance of each curve from the nominal quantiles, in words."""
+    nominal = np.asarray(found["nominal"])
+    away = {kind: np.abs(np.asarray(values) - nominal).mean() for kind, values in found.items() if kind != "nominal"}
+    return ", ".join(f"{kind} {value:.3f}" for kind, value in away.items())
 
 
 def sparsification_figure(
@@ -77,9 +95,9 @@ def sparsification_figure(
     `oracle` knows the errors; a random order stays at 1. Returns the numbers, too.
     """
     figure, axis = plt.subplots(figsize=(7.5, 3.8))
-    axis.axhline(1, color=GREY, linestyle="--", linewidth=1, label="random order")
     for (name, curve), color in zip(curves.items(), COLORS, strict=False):
         axis.plot(100 * removed, curve, color=color, linewidth=1.6, label=name)
+    axis.axhline(1, color=GREY, linestyle="--", linewidth=1, label="random order", zorder=5)
     axis.plot(100 * removed, oracle, color=INK, linestyle=":", linewidth=1.6, label="oracle: by the error")
     axis.set(xlabel="most uncertain patches removed (%)", ylabel="mean squared error of the rest,\nrelative to all")
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
@@ -123,13 +141,14 @@ def scores_figure(
         axis.set_xlabel(words)
         axis.grid(axis="y", visible=False)
     axes[0, 0].set_yticks(range(len(rows)), rows["case"])
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
     figure.suptitle(title, fontsize=12, weight="bold")
     return figure
 
 
 def seeds_panels(rows: pd.DataFrame, panels: Mapping[str, str], reference: str, title: str = "") -> Figure:
-    """A dot for each seed and a diamond for the mean, a row for each `case`; `reference`'s mean is a line.
+    """A dot for each seed, joined over the rows, and a diamond for the mean, a row for each `case`; `reference`'s mean
+    is a dashed line. What a case is worth is its seeds' shift against the reference's, not the place of its diamond.
 
     Columns of `rows`: `case`, `seed` and the measures that `panels` names: measure -> words. UserError when no row is
     the reference's.
@@ -151,6 +170,9 @@ def seeds_panels(rows: pd.DataFrame, panels: Mapping[str, str], reference: str, 
 
 def _seed_dots(axis: Axes, rows: pd.DataFrame, cases: list[str], measure: str, reference: str) -> None:
     axis.axvline(rows.loc[rows["case"] == reference, measure].mean(), color=INK, linestyle="--", linewidth=1)
+    for _, mine in rows.groupby("seed"):
+        places = [cases.index(case) - 0.12 for case in mine["case"]]
+        axis.plot(mine[measure], places, color=GREY, linewidth=0.8, alpha=0.5)
     for place, case in enumerate(cases):
         values = rows.loc[rows["case"] == case, measure].dropna()
         color = BLUE if case == reference else ORANGE

@@ -1,4 +1,4 @@
-"""The tables of lib.uncertainty_study as notebooks/05_uncertainty reads them: spreads over seeds, tested differences.
+"""The tables of lib.uncertainty_study as notebooks/05_uncertainty reads them: chosen rows, tested differences.
 
 Rows have `case`, `seed` and measures; J&F is in percent.
 """
@@ -31,25 +31,6 @@ def chosen(rows: pd.DataFrame, names: Sequence[str] | Mapping[str, str], seeds: 
     order = {case: place for place, case in enumerate(names)}
     present = present.sort_values("case", key=lambda cases: cases.map(order), kind="stable")
     return present.assign(case=present["case"].map(names))
-
-
-def spreads(rows: pd.DataFrame, measures: Sequence[str], decimals: int = 3) -> pd.DataFrame:
-    """A row a case: `case`, `seeds`, and mean ± standard deviation of each measure over them (the mean alone for one).
-
-    What a case has no number of is a dash.
-    """
-    grouped = rows.groupby("case", sort=False)
-    table = pd.DataFrame({"case": list(grouped.groups), "seeds": grouped.size().to_numpy()})
-    for name in measures:
-        found = grouped[name].agg(["mean", "std"]).to_numpy()
-        table[name] = [_spread(mean, deviation, decimals) for mean, deviation in found]
-    return table
-
-
-def _spread(mean: float, deviation: float, decimals: int) -> str:
-    if pd.isna(mean):
-        return "–"
-    return f"{mean:.{decimals}f}" + ("" if pd.isna(deviation) else f" ± {deviation:.{decimals}f}")
 
 
 def differences(rows: pd.DataFrame, measures: Sequence[str], reference: str) -> pd.DataFrame:

@@ -82,6 +82,7 @@ ALLOWED = {
         "uncertainty_runs",
     ),
     "uncertainty_tables": ("evaluation.intervals",),
+    "tables": (),
     "plots_uncertainty": ("errors", "plots", "evaluation.calibration"),
     "benchmark.uncertainty": ("errors", "benchmark", "config", "models", "training"),
     "scoring": ("errors", "runtime", "data", "evaluation", "scoring"),

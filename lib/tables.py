@@ -1,0 +1,84 @@
+"""Tables of the notebooks: settings as they are, measured values with the digits that their spread allows."""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
+
+MISSING = "–"
+
+
+def table(rows: list[dict] | pd.DataFrame, about: str = "", decimals: int | Mapping[str, int] | None = None) -> HTML:
+    """A table for display in a notebook: no index, missing values as dashes, the line `about` above it.
+
+    about: what was measured on what: data set, number of clips and frames, seeds.
+    decimals: of measured values, for all columns or by column; a column without them shows its values `as_is`.
+    """
+    frame = pd.DataFrame(rows).astype(object)
+    for column in frame:
+        digits = decimals.get(column) if isinstance(decimals, Mapping) else decimals
+        frame[column] = [as_is(value) if digits is None else rounded(value, digits) for value in frame[column]]
+    caption = f"<div><i>{escape(about)}</i></div>\n" if about else ""
+    return HTML(caption + frame.to_html(index=False, border=0, justify="left"))
+
+
+def as_is(value: object) -> str:
+    """A value in full and no longer: 0.95, 1.5e-4 (below 0.01), (0.5, 1); a dash for None in a column and for NaN."""
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(as_is, value))}{',' if len(value) == 1 else ''})"
+    if isinstance(value, float) and not math.isnan(value):
+        if 0 < abs(value) < 0.01:
+            return np.format_float_scientific(value, trim="-", exp_digits=1)
+        return np.format_float_positional(value, trim="-")
+    return MISSING if isinstance(value, float) or value is pd.NA else str(value)
+
+
+def rounded(value: object, decimals: int) -> str:
+    """A measured value: a float with so many decimals, anything else `as_is`."""
+    is_number = isinstance(value, float) and not math.isnan(value)
+    return f"{value:.{decimals}f}" if is_number else as_is(value)
+
+
+def decimals_of(spread: float) -> int:
+    """How many decimals show a value of this spread: two significant digits of the spread, as usual in physics."""
+    return max(0, 1 - math.floor(math.log10(spread)))
+
+
+def plus_minus(mean: float, spread: float, decimals: int = 1) -> str:
+    """Mean ± standard deviation in the digits that the latter allows; where there is none, or it is 0, the mean
+    with `decimals`.
+    """
+    if not spread > 0:
+        return rounded(float(mean), decimals)
+    digits = decimals_of(spread)
+    return f"{mean:.{digits}f} ± {spread:.{digits}f}"
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """`value [low, high]` in the digits that the interval's half width allows."""
+    digits = decimals_of((high - low) / 2) if high > low else 3
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def spreads(rows: pd.DataFrame, by: str, measures: Sequence[str], decimals: int = 3) -> pd.DataFrame:
+    """A row for each value of `by`: it, `seeds`, and mean ± standard deviation over them of each measure.
+
+    Where there is one seed alone, the mean has as many decimals as the column's others (without any, `decimals`).
+    """
+    grouped = rows.groupby(by, sort=False)
+    result = pd.DataFrame({by: list(grouped.groups), "seeds": grouped.size().to_numpy()})
+    for name in measures:
+        found = grouped[name].agg(["mean", "std"])
+        known = [decimals_of(spread) for spread in found["std"] if spread > 0]
+        usual = sorted(known)[len(known) // 2] if known else decimals
+        result[name] = [plus_minus(mean, spread, usual) for mean, spread in found.to_numpy()]
+    return result
+
+
+def read_table(path: Path) -> pd.DataFrame | None:
+    """A committed csv of measured rows, or None where it has not been measured yet."""
+    return pd.read_csv(path) if path.is_file() else None
