@@ -16,7 +16,7 @@ from lib import uncertainty_measures as measures
 from lib.config import Preset
 from lib.data.clips import FramePairs, StepBatches, collate_pairs
 from lib.data.futures import futures_of_videos
-from lib.data.kinetics import Clip, list_kinetics, scan_videos
+from lib.data.kinetics import Clip, list_kinetics, scan_videos, split_videos
 from lib.errors import UserError
 from lib.models.evidential import EvidentialSiamMAE
 from lib.models.siammae import SiamMAE
@@ -116,13 +116,13 @@ def prepare(
     Raises UserError for data that cannot be read, and too few clips.
     """
     root, out = dataset_root(data, ["kinetics400"]), Path(out)
-    clips = scan_videos(list_kinetics(root, "train")).clips
     shape = {"gaps": gaps, "image_size": preset.image_size, "crop_scale": preset.crop_scale}
     if (root.parent / "manifest.json").is_file():
+        clips = scan_videos(list_kinetics(root, "train")).clips
         make = partial(toy_futures, **shape, patch_size=preset.patch_size)
         makers = [partial(make, test, seed=1), partial(make, max(2, test // 2), seed=2)]
     else:
-        clips, *parts = held_out_videos(root, clips)
+        clips, *parts = held_out_videos(root)
         make = partial(futures_of_videos, **shape, frame_size=preset.frame_size, draws=REAL_DRAWS)
         makers = [partial(make, part, seed=seed) for seed, part in enumerate(parts, start=1)]
     depends = root.name, test, gaps, preset.image_size, preset.patch_size, preset.crop_scale, preset.frame_size
@@ -135,16 +135,16 @@ def prepare(
     return Study(preset, root, out, clips, *splits, Path(frames or out / "frames"))
 
 
-def held_out_videos(root: Path, clips: list[Clip]) -> tuple[list[Clip], list[Clip], list[Clip]]:
-    """Clips to train on, to test on, to calibrate on: the val split shared out, or every fourth clip for each."""
+def held_out_videos(root: Path) -> tuple[list[Clip], list[Clip], list[Clip]]:
+    """Clips to train on, to test on, to calibrate on: the val split shared out, or a quarter of all for each."""
+    train, held = split_videos(root)
     if (root / "val").is_dir():
-        val = scan_videos(list_kinetics(root, "val")).clips
-        parts = clips, val[0::2], val[1::2]
+        parts = train, held[0::2], held[1::2]
     else:
-        parts = [clip for k, clip in enumerate(clips) if k % 4 < 2], clips[2::4], clips[3::4]
+        parts = [video for k, video in enumerate(train) if k % 3 != 2], held, train[2::3]
     if min(map(len, parts[1:])) < 2:
-        raise UserError(f"{root}: {len(clips)} clips leave fewer than 2 to test or calibrate on; give 8 or more")
-    return parts
+        raise UserError(f"{root}: its videos leave fewer than 2 to test or calibrate on; give 8 or more")
+    return tuple(scan_videos(part).clips for part in parts)
 
 
 # --- training -----------------------------------------------------------------------------------------------

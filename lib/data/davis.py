@@ -40,6 +40,11 @@ class DavisDataset(SequenceDataset):
             raise UserError(f"{lists / split}.txt: lists no sequence; write one name a line")
         super().__init__([self._find_sequence(name) for name in names], f"split {split}")
 
+    @property
+    def title(self) -> str:
+        """What stands beside a number: DAVIS-2016 has one object a sequence, DAVIS-2017 several."""
+        return "DAVIS-2016 (one object)" if self.year == 2016 else "DAVIS-2017"
+
     def _find_sequence(self, name: str) -> MaskSequence:
         folders = [self.root / kind / TIER / name for kind in ("JPEGImages", "Annotations")]
         listing = self.root / "ImageSets" / str(self.year) / f"{self.split}.txt"

@@ -71,6 +71,19 @@ def list_kinetics(root: str | Path, split: str = "train") -> list[Path]:
     return videos
 
 
+def split_videos(root: str | Path) -> tuple[list[Path], list[Path]]:
+    """Videos to train on, and videos that no training may see: the `val` split or, without one, every fourth video.
+
+    Arguments and errors as `list_kinetics`; UserError, too, when there are fewer than 3 videos to split.
+    """
+    videos = list_kinetics(root, "train")
+    if (Path(root) / "val").is_dir():
+        return videos, list_kinetics(root, "val")
+    if len(videos) < 3:
+        raise UserError(f"{root}: of {len(videos)} videos none can be held out; give 3 or more, or a folder val/")
+    return [video for k, video in enumerate(videos) if k % 4 != 2], videos[2::4]
+
+
 def read_list(path: str | Path) -> list[Path]:
     """Videos named by a CSV file with header `path` or `path,label`; paths are relative to that file's
     folder.

@@ -111,6 +111,22 @@ def resize_positions(
     return rearrange(table, "1 d h w -> (h w) d")
 
 
+def model_free_predictions(past: Tensor, future: Tensor, patch_size: int, norm_pix: bool) -> dict[str, Tensor]:
+    """What a painted future must be held against: predictions (B, N, P*P*C) in the loss's target space, of no model.
+
+    past, future: float (B, C, H, W). "copy of the past" moves nothing; "faded copy" is that times the one factor which
+    suits these frames best; "true patch means alone" knows no more than `norm_pix` tells every picture.
+    """
+    copied, truth = patchify(past, patch_size), patchify(future, patch_size)
+    means = patch_statistics(truth)[0].expand_as(truth)
+    if norm_pix:
+        copied, truth, means = normalize_patches(copied), normalize_patches(truth), torch.zeros_like(truth)
+    level = 0 if norm_pix else means
+    factor = ((copied - level) * (truth - level)).sum() / (copied - level).square().sum()
+    faded = level + factor * (copied - level)
+    return {"copy of the past": copied, "faded copy": faded, "true patch means alone": means}
+
+
 def paint_prediction(images: Tensor, prediction: Tensor, hidden: Tensor, patch_size: int, norm_pix: bool) -> Tensor:
     """A viewable reconstruction: predicted pixels where hidden, true pixels elsewhere.
 
