@@ -2,7 +2,8 @@
 
 python3 make.py demo    make the toy world, run all notebooks, print the scores
 python3 make.py test    run the unit tests, then every notebook as a test
-python3 make.py seeds   pre-train and score with several seeds, write figures/seeds.csv
+python3 make.py seeds   pre-train and score with several seeds, write runs/seeds/seeds.csv
+python3 make.py figures put the results of the default runs, which lie in runs/, into figures/
 python3 make.py lab     open the notebooks in JupyterLab
 python3 make.py pins    write environment.yml from requirements.txt
 """
@@ -14,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -156,8 +158,8 @@ def execute(notebook: Path, target: Path, options: dict[str, object], **extra: s
         (ROOT / old).unlink(missing_ok=True)
     command = [venv_python(), "-m", "papermill", notebook, partial, "-k", "python3", "--cwd", notebook.parent]
     command += ["--progress-bar", "--no-log-output"]
-    for name, value in options.items():
-        command += ["-r" if isinstance(value, str) else "-p", name, str(value)]
+    for name, value in options.items():  # as YAML, of which JSON is a part: text stays text, lists are lists
+        command += ["-y", f"{name}: {json.dumps(value)}"]
     if sys.stderr.isatty() and hasattr(os, "ttyname"):  # the kernel's own bars, drawn here and not in the notebook
         extra["SIAMMAE_TERMINAL"] = os.ttyname(sys.stderr.fileno())
     variables = environment(**extra)
@@ -199,32 +201,48 @@ def demo(args: argparse.Namespace) -> None:
     stages = {}
     timed(stages, "set-up", set_up)
     given = {name: value for name, value in vars(args).items() if name in OPTIONS and value is not None}
+    given |= {name: literal(value) for name, value in args.p}
+    chosen = [path for path in notebooks() if not args.notebooks or path.name[:2] in args.notebooks.split(",")]
+    known = {name for notebook in chosen for name in parameters(notebook)}
+    if set(given) - known - set(OPTIONS):
+        raise Failure(f"no notebook that runs has a parameter {', '.join(sorted(set(given) - known - set(OPTIONS)))}")
     if "preset" in given:
-        given.setdefault("out_dir", f"runs/{args.preset}")
+        given.setdefault("out_dir", f"runs/{given['preset']}")
     defaults = {name: value for notebook in notebooks() for name, value in parameters(notebook).items()}
     if "data_root" not in given:
         timed(stages, "toy world", make_toy_world, ROOT / defaults["data_root"])
     out_dir = Path(given.get("out_dir") or f"runs/{defaults['preset']}")
     (ROOT / out_dir / "notebooks").mkdir(parents=True, exist_ok=True)
-    (ROOT / out_dir / "metrics.json").unlink(missing_ok=True)
-    for notebook in notebooks():
+    for notebook in chosen:
+        if notebook.name == SCORES:
+            (ROOT / out_dir / "metrics.json").unlink(missing_ok=True)
         options = {name: given[name] for name in parameters(notebook) if name in given}
         timed(stages, str(notebook), execute, notebook, out_dir / "notebooks" / notebook.name, options)
     summary(out_dir, stages)
 
 
+def literal(text: str) -> object:
+    """A parameter's value from the command line: a number, list or the like; else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
 def summary(out_dir: Path, stages: dict[str, float]) -> None:
     """Print the rows that metrics.json holds under `table`, the places of all results, the time per stage."""
     metrics = ROOT / out_dir / "metrics.json"
-    if not metrics.is_file():
-        raise Failure(f"{metrics} was not written: the last notebook should do that")
-    rows = json.loads(metrics.read_text(encoding="utf-8"))["table"]
-    cells = [list(rows[0])] + [[show(value) for value in row.values()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    print()
-    for row in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print(f"\nscores     {out_dir}/metrics.json\nnotebooks  {out_dir / 'notebooks'}\nfigures    figures\n")
+    if any(stage.endswith(SCORES) for stage in stages):
+        if not metrics.is_file():
+            raise Failure(f"{metrics} was not written: {SCORES} should do that")
+        rows = json.loads(metrics.read_text(encoding="utf-8"))["table"]
+        cells = [list(rows[0])] + [[show(value) for value in row.values()] for row in rows]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        print()
+        for row in cells:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    places = {"scores": "metrics.json", "notebooks": "notebooks", "figures": "figures"}
+    print("\n" + "".join(f"{name:11}{out_dir / place}\n" for name, place in places.items()))
     for name, seconds in {**stages, "total": sum(stages.values())}.items():
         print(f"{seconds:6.0f} s  {name}")
 
@@ -261,7 +279,7 @@ def test_notebooks(pytest: Callable[..., None]) -> None:
 
 
 def seeds(args: argparse.Namespace) -> None:
-    """Pre-train and score with several seeds on the toy world, write figures/seeds.csv (about six minutes a seed).
+    """Pre-train and score with several seeds on the toy world, write runs/seeds/seeds.csv (minutes a seed).
 
     Finished seeds are kept: after a change of code, delete runs/seeds first.
     """
@@ -280,13 +298,41 @@ def seeds(args: argparse.Namespace) -> None:
                 timed(stages, name, execute, notebook, target, options, SIAMMAE_HOME=str(ROOT / home))
         table = json.loads(metrics.read_text(encoding="utf-8"))["table"]
         rows += [{"seed": seed, **row} for row in table]
-    partial = ROOT / "figures" / ".seeds.partial.csv"
+    partial = ROOT / "runs" / "seeds" / ".seeds.partial.csv"
     with partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(partial, ROOT / "figures" / "seeds.csv")
-    print("wrote figures/seeds.csv")
+    os.replace(partial, ROOT / "runs" / "seeds" / "seeds.csv")
+    print("wrote runs/seeds/seeds.csv")
+
+
+def figures(_: argparse.Namespace) -> None:
+    """Put the results of the default runs into figures/: what `demo` drew with the presets toy and laptop (of the
+    latter what is of real data), and the tables of seeds, studies and benchmarks. What was not run stays as it is.
+    """
+    found = [path for pattern in TABLES for path in sorted((ROOT / "runs").glob(pattern))]
+    for preset, pattern in (("toy", "*"), ("laptop", "*_real.*")):
+        for notebook in notebooks():
+            drawn = sorted((ROOT / "runs" / preset / "figures").glob(f"{notebook.name[:2]}_{pattern}"))
+            reason = not_default(ROOT / "runs" / preset / "notebooks" / notebook.name)
+            if drawn and reason:
+                print(f"left out: {notebook.name[:2]}_* of runs/{preset}: {reason}")
+            found += [] if reason else drawn
+    for path in found:
+        partial = ROOT / "figures" / f".{path.stem}.partial{path.suffix}"
+        shutil.copyfile(path, partial)
+        os.replace(partial, ROOT / "figures" / path.name)
+    print(f"put {len(found)} files into figures/")
+
+
+def not_default(executed: Path) -> str:
+    """Why a notebook's results are not those of a default run by `demo`; nothing when they are."""
+    if not executed.is_file():
+        return "not run by `make.py demo` to its end"
+    given = json.loads(executed.read_text(encoding="utf-8"))["metadata"].get("papermill", {}).get("parameters", {})
+    changed = sorted(set(given) - {"preset", "data_root", "out_dir"})
+    return f"run with another {', '.join(changed)}" if changed else ""
 
 
 def lab(_: argparse.Namespace) -> None:
@@ -295,11 +341,14 @@ def lab(_: argparse.Namespace) -> None:
     run(["-m", "jupyter", "lab", "notebooks"], "JupyterLab ended with an error: see above")
 
 
+SCORES = "06_evaluation.ipynb"
 SEEDED = {"02", "03", "06"}  # the notebooks that train and score
+
+TABLES = ("seeds/seeds.csv", "masking/*.csv", "uncertainty/tables/*.csv", "benchmarks/*.json")  # below runs/
 
 # Options that reach the notebooks as the parameters of the same name.
 OPTIONS = {
-    "preset": (str, "size of the models and of their training: toy, colab or paper"),
+    "preset": (str, "size of the models and of their training: toy, laptop, colab or paper"),
     "data_root": (str, "folder of the data, relative to the repository (default: the toy world, made first)"),
     "out_dir": (str, "folder for results, relative to the repository (default: runs/<preset>)"),
     "epochs": (int, "epochs of pretraining, instead of the preset's"),
@@ -312,10 +361,13 @@ def command_line() -> argparse.ArgumentParser:
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (demo, test, seeds, lab, pins):
+    for command in (demo, test, seeds, figures, lab, pins):
         commands.add_parser(command.__name__, help=command.__doc__).set_defaults(run=command)
     for name, (kind, text) in OPTIONS.items():
         commands.choices["demo"].add_argument("--" + name.replace("_", "-"), type=kind, help=text)
+    some = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
+    commands.choices["demo"].add_argument("-p", **some, help="any other parameter of the notebooks that have it")
+    commands.choices["demo"].add_argument("--notebooks", help="only these, by number: 02,03")
     commands.choices["seeds"].add_argument("--count", type=int, default=3, help="how many seeds, from 0 (default: 3)")
     commands.choices["test"].add_argument("--fast", action="store_true", help="unit tests only")
     return parser

@@ -1,7 +1,7 @@
 """AdaMAE's Table 1 at small scale: pre-train with a masking, then measure what the encoder knows and where it looked.
 
-`python -m lib.masking_study --data data/toy/studio --out runs/masking --csv figures/04_masking_study.csv` trains every
-row of SETTINGS; finished runs are kept in `--out`, so it can be stopped and started again. The notebook uses the
+`python -m lib.masking_study --data data/toy/studio --out runs/masking --csv runs/masking/04_masking_study.csv` trains
+every row of SETTINGS; finished runs are kept in `--out`, so it can be stopped and started again. The notebook uses the
 same steps for its one run.
 
 What stands for the paper's fine-tuned accuracy is a linear probe: `probe` on the mean of all tokens, `motion_probe` on

@@ -101,11 +101,10 @@ def test_seeds_runs_what_trains_and_scores_with_every_seed(checkout, monkeypatch
     write_notebook(checkout, "raise SystemExit('looks at data, trains nothing')", name="01_data")
     check = f"assert data_root == {str(checkout / 'data' / 'toy')!r}"
     write_notebook(checkout, defaults, check, SCORE, name="06_score")
-    (checkout / "figures").mkdir()
 
     make.seeds(argparse.Namespace(count=2))
     assert worlds == [checkout / "data" / "toy"]
-    table = checkout / "figures" / "seeds.csv"
+    table = checkout / "runs" / "seeds" / "seeds.csv"
     rows = [tuple(row.values()) for row in csv.DictReader(table.open())]
     assert rows == [("0", "A", "0.5"), ("0", "B", "0.0"), ("1", "A", "1.5"), ("1", "B", "0.0")]
     assert (checkout / "runs" / "seeds" / "1" / "notebooks" / "06_score.ipynb").is_file()
@@ -116,7 +115,58 @@ def test_seeds_runs_what_trains_and_scores_with_every_seed(checkout, monkeypatch
     assert table.read_bytes() == written
     with pytest.raises(make.Failure, match="06_score.ipynb: cell"):
         make.seeds(argparse.Namespace(count=3))
-    assert table.read_bytes() == written and len(list(table.parent.iterdir())) == 1
+    assert table.read_bytes() == written and list(table.parent.glob("*.csv")) == [table]
+
+
+@pytest.mark.slow
+def test_demo_runs_the_chosen_notebooks_with_any_parameter(checkout, monkeypatch, capsys):
+    monkeypatch.setattr(make, "venv_python", lambda: sys.executable)
+    monkeypatch.setattr(make, "set_up", lambda: None)
+    monkeypatch.setattr(make, "make_toy_world", lambda root: None)
+    defaults = "preset, data_root, out_dir, epochs, sizes, name = 'toy', 'data/toy', None, None, None, ''"
+    write_notebook(checkout, defaults, "raise ValueError('not chosen')", name="01_first")
+    check = "assert (epochs, sizes, name, out_dir) == (2, [3, 4], '5', 'runs/toy')"
+    write_notebook(checkout, defaults, check, name="02_second")
+
+    def demo(*words: str) -> None:
+        args = make.command_line().parse_args(["demo", "--preset", "toy", *words])
+        args.run(args)
+
+    given = ("--epochs", "2", "-p", "sizes", "[3, 4]", "-p", "name", "'5'")
+    demo("--notebooks", "02", *given)
+    assert (checkout / "runs" / "toy" / "notebooks" / "02_second.ipynb").is_file()
+    with pytest.raises(make.Failure, match="01_first.ipynb: cell .*not chosen"):
+        demo(*given)
+    with pytest.raises(make.Failure, match="has a parameter size$"):
+        demo("-p", "size", "3")
+
+
+def test_figures_takes_the_results_of_default_runs_alone(checkout, capsys):
+    for number in ("01", "02", "03"):
+        write_notebook(checkout, "epochs = None", name=f"{number}_x")
+    (checkout / "figures").mkdir()
+    (checkout / "figures" / "03_a_toy.png").write_text("old")
+    for preset, parameters in (("toy", {}), ("laptop", {"preset": "laptop", "data_root": "d", "out_dir": "o"})):
+        run = checkout / "runs" / preset
+        (run / "figures").mkdir(parents=True)
+        (run / "notebooks").mkdir()
+        for number in ("01", "02", "03"):
+            given = parameters | ({"epochs": 1} if number == "02" else {})
+            notebook = nbformat.v4.new_notebook(metadata={"papermill": {"parameters": given}})
+            if number != "03":  # it did not come to its end
+                nbformat.write(notebook, run / "notebooks" / f"{number}_x.ipynb")
+            for kind in ("toy", "real"):
+                (run / "figures" / f"{number}_a_{kind}.png").write_text(f"{preset} {kind}")
+    (checkout / "runs" / "seeds").mkdir()
+    (checkout / "runs" / "seeds" / "seeds.csv").write_text("seed\n")
+
+    make.figures(None)
+    found = {path.name: path.read_text() for path in (checkout / "figures").iterdir()}
+    assert found == {
+        "01_a_toy.png": "toy toy", "01_a_real.png": "laptop real", "seeds.csv": "seed\n", "03_a_toy.png": "old",
+    }  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "02_* of runs/toy: run with another epochs" in printed and "03_* of runs/laptop: not run" in printed
 
 
 def test_a_broken_kernel_is_told_in_one_line(checkout, monkeypatch):
