@@ -2,6 +2,8 @@
 
 import pytest
 
+import make
+from lib.config import get_preset
 from lib.config_video import VIDEO_PRESETS, compare_video_presets, get_video_preset
 from lib.errors import UserError
 from lib.models.adamae import AdaMAE
@@ -35,4 +37,13 @@ def test_overrides_and_what_cannot_work():
     with pytest.raises(UserError, match="batch_size is 0: it must be above 0"):
         get_video_preset("toy", batch_size=0)
     rows = compare_video_presets(*VIDEO_PRESETS)
-    assert {"setting": "stride", "toy": 2, "laptop": 4, "light": 4, "paper": 4} in rows
+    assert {"setting": "stride", "toy": 2, "laptop": 4, "colab": 4, "light": 4, "paper": 4} in rows
+
+
+@pytest.mark.parametrize("name", ["toy", "laptop", "colab", "paper"])
+def test_every_preset_of_the_demo_exists_for_frames_and_for_videos(name):
+    assert name in make.OPTIONS["preset"][1]
+    assert get_preset(name).epochs > 0
+    assert AdaMAE(**get_video_preset(name).architecture(), **get_video_preset(name).sampler()).num_cubes > 0
+    given = [make.parameters(path)["preset"] for path in make.notebooks()]
+    assert given == ["toy"] * len(given)  # each notebook takes one, of its own default

@@ -99,7 +99,7 @@ def test_lib_imports_follow_the_table(path):
 @pytest.mark.parametrize("path", [*LIB, *SCRIPTS], ids=relative)
 def test_modules_and_functions_are_short(path):
     # make.py is one file on purpose: it starts from a bare checkout, where it must not lean on lib
-    lines = 350 if path.name == "make.py" else 300
+    lines = 420 if path.name == "make.py" else 300
     assert checks.size_problems(path.read_text(), relative(path), module_lines=lines) == []
 
 

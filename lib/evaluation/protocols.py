@@ -85,8 +85,7 @@ _DINO = Protocol(
 )  # fmt: skip
 _KEYPOINTS = {"input_size": (320, 320)}
 
-# crw: queue of VIP and JHMDB from a thread of its repository. siammae-4b: the paper states top_k, queue and radius
-# alone; the rest is CropMAE's, an assumption. dino and rsp evaluate DAVIS only.
+# crw: queue of VIP and JHMDB from a thread of its repository. dino and rsp evaluate DAVIS only.
 PROTOCOLS: dict[str, dict[str, Protocol]] = {
     "crw": {
         "davis": _CRW,
@@ -106,6 +105,14 @@ PROTOCOLS: dict[str, dict[str, Protocol]] = {
     "dino": {"davis": _DINO},
     "rsp": {"davis": replace(_DINO, top_k=7, queue=30, radius=30)},
 }
+
+# SiamMAE's Table 4b states these alone; all else in siammae-4b is CropMAE's, an assumption.
+STATED = {"siammae-4b": ("top_k", "queue", "radius")}
+
+
+def assumed(name: str, field: str) -> bool:
+    """Whether `field` of protocol `name` is not stated by its source but taken from another's code."""
+    return name in STATED and field not in STATED[name]
 
 
 def get_protocol(name: str, task: str = "davis", **overrides) -> Protocol:
