@@ -263,7 +263,7 @@ def test(args: argparse.Namespace) -> None:
             failures.append(str(failure))
 
     timed(stages, "set-up", set_up)
-    timed(stages, "unit tests", pytest, "unit tests failed", "tests", "-n", "2")
+    timed(stages, "unit tests", pytest, "unit tests failed", args.only, "-n", "2")
     if not args.fast:
         timed(stages, "notebooks as tests", test_notebooks, pytest)
     if failures:
@@ -369,6 +369,7 @@ def command_line() -> argparse.ArgumentParser:
     commands.choices["demo"].add_argument("-p", **some, help="any other parameter of the notebooks that have it")
     commands.choices["demo"].add_argument("--notebooks", help="only these, by number: 02,03")
     commands.choices["seeds"].add_argument("--count", type=int, default=3, help="how many seeds, from 0 (default: 3)")
+    commands.choices["test"].add_argument("--only", default="tests", help="one file of unit tests instead of all")
     commands.choices["test"].add_argument("--fast", action="store_true", help="unit tests only")
     return parser
 

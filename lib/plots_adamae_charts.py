@@ -139,11 +139,11 @@ def seeds_figure(
 ) -> tuple[Figure, pd.DataFrame]:
     """A dot for each seed, the mean for each method, and the chance level as a line.
 
-    Columns: `method`, `seed`, `value`. Methods that begin with "adaptive" are orange. Returns the summary, too; its
-    intervals are not drawn: of three seeds they say little, and what decides are paired differences.
+    Columns: `method`, `seed`, `value`. Methods that begin with "adaptive" are orange. No intervals: of three seeds they
+    say little and leave the scale; what decides are paired differences. Returns means and numbers of seeds, too.
     """
     rows = pd.DataFrame(rows)
-    numbers = summarize(rows, ["method"], "value")
+    numbers = summarize(rows, ["method"], "value").drop(columns="interval")
     figure, axis = plt.subplots(figsize=(8, 0.5 * len(numbers) + 1.5))
     axis.axvline(chance, color=INK, linestyle="--", linewidth=1)
     axis.annotate("chance", (chance, 0), (3, 4), ("data", "axes fraction"), "offset points", fontsize=9, color=INK)

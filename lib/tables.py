@@ -44,18 +44,17 @@ def rounded(value: object, decimals: int) -> str:
 
 
 def decimals_of(spread: float) -> int:
-    """How many decimals show a value of this spread: two significant digits of the spread, as usual in physics."""
-    return max(0, 1 - math.floor(math.log10(spread)))
-
-
-def plus_minus(mean: float, spread: float, decimals: int = 1) -> str:
-    """Mean ± standard deviation in the digits that the latter allows; where there is none, or it is 0, the mean
-    with `decimals`.
+    """How many decimals show a value of this spread: the Particle Data Group's rule, which leaves the spread two
+    digits where they are below 35 and one from there on.
     """
-    if not spread > 0:
-        return rounded(float(mean), decimals)
-    digits = decimals_of(spread)
-    return f"{mean:.{digits}f} ± {spread:.{digits}f}"
+    size = math.floor(math.log10(spread))
+    return max(0, (spread / 10**size < 3.55) - size)
+
+
+def plus_minus(mean: float, spread: float, decimals: int) -> str:
+    """Mean ± standard deviation; the mean alone where there is no spread, as with one seed or with none."""
+    shown = rounded(float(mean), decimals)
+    return f"{shown} ± {spread:.{decimals}f}" if spread > 0 else shown
 
 
 def with_interval(value: float, low: float, high: float) -> str:
@@ -67,15 +66,14 @@ def with_interval(value: float, low: float, high: float) -> str:
 def spreads(rows: pd.DataFrame, by: str, measures: Sequence[str], decimals: int = 3) -> pd.DataFrame:
     """A row for each value of `by`: it, `seeds`, and mean ± standard deviation over them of each measure.
 
-    Where there is one seed alone, the mean has as many decimals as the column's others (without any, `decimals`).
+    A measure's digits are those that its largest spread allows; without any spread it has `decimals`.
     """
     grouped = rows.groupby(by, sort=False)
     result = pd.DataFrame({by: list(grouped.groups), "seeds": grouped.size().to_numpy()})
     for name in measures:
         found = grouped[name].agg(["mean", "std"])
-        known = [decimals_of(spread) for spread in found["std"] if spread > 0]
-        usual = sorted(known)[len(known) // 2] if known else decimals
-        result[name] = [plus_minus(mean, spread, usual) for mean, spread in found.to_numpy()]
+        digits = decimals_of(found["std"].max()) if found["std"].max() > 0 else decimals
+        result[name] = [plus_minus(mean, spread, digits) for mean, spread in found.to_numpy()]
     return result
 
 

@@ -20,7 +20,15 @@ from torchvision.transforms import v2
 from data_scripts import prepare_kinetics
 from lib.data import clips
 from lib.data.clips import FramePairs, StepBatches, collate_pairs, draw_crop, draw_pair
-from lib.data.kinetics import Clip, list_kinetics, probe_all, read_manifest, scan_videos, write_manifest
+from lib.data.kinetics import (
+    Clip,
+    list_kinetics,
+    probe_all,
+    read_manifest,
+    scan_videos,
+    split_videos,
+    write_manifest,
+)  # fmt: skip
 from lib.data.video import VideoInfo, read_frames
 from lib.errors import UserError
 from tests.make_videos import read_number, write_frames, write_numbered
@@ -97,6 +105,27 @@ def test_a_list_file_names_videos_relative_to_itself(kinetics):
     assert names(list_kinetics(path)) == ["ccc", "aaa"]
     path.write_text("path\ntrain/high_jump/ccc_000003_000013.mp4\n")
     assert names(list_kinetics(path)) == ["ccc"]
+
+
+def test_no_video_is_both_trained_on_and_held_out(tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / "official" / split / "a").mkdir(parents=True)
+        (tmp_path / "official" / split / "a" / f"{split}.mp4").touch()
+    train, held = split_videos(tmp_path / "official")
+    assert names(train) == ["train.mp4"] and names(held) == ["val.mp4"]
+
+    flat = tmp_path / "videos"
+    flat.mkdir()
+    for number in range(7):
+        (flat / f"v{number}.mp4").touch()
+    train, held = split_videos(tmp_path)
+    assert names(held) == ["v2.mp4", "v6.mp4"]
+    assert names(train) == ["v0.mp4", "v1.mp4", "v3.mp4", "v4.mp4", "v5.mp4"]
+    (tmp_path / "list.csv").write_text("path\nvideos/v0.mp4\nvideos/v1.mp4\nvideos/v5.mp4\n")
+    assert names(split_videos(tmp_path / "list.csv")[1]) == ["v5.mp4"]
+    (tmp_path / "list.csv").write_text("path\nvideos/v0.mp4\nvideos/v1.mp4\n")
+    with pytest.raises(UserError, match="of 2 videos none can be held out; give 3 or more"):
+        split_videos(tmp_path / "list.csv")
 
 
 def test_wrong_folders_and_lists_are_told_in_one_line(kinetics, tmp_path):

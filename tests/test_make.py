@@ -123,7 +123,7 @@ def test_demo_runs_the_chosen_notebooks_with_any_parameter(checkout, monkeypatch
     monkeypatch.setattr(make, "venv_python", lambda: sys.executable)
     monkeypatch.setattr(make, "set_up", lambda: None)
     monkeypatch.setattr(make, "make_toy_world", lambda root: None)
-    defaults = "preset, data_root, out_dir, epochs, sizes, name = 'toy', 'data/toy', None, None, None, ''"
+    defaults = "preset = 'toy'\ndata_root = 'data/toy'\nout_dir = None\nepochs = None\nsizes = None\nname = ''"
     write_notebook(checkout, defaults, "raise ValueError('not chosen')", name="01_first")
     check = "assert (epochs, sizes, name, out_dir) == (2, [3, 4], '5', 'runs/toy')"
     write_notebook(checkout, defaults, check, name="02_second")
@@ -191,14 +191,15 @@ def test_the_environment_leads_nowhere_else(monkeypatch):
 
 def test_summary_shows_the_table_and_needs_it(checkout, capsys):
     with pytest.raises(make.Failure, match="metrics.json was not written"):
-        make.summary(make.Path("out"), {})
+        make.summary(make.Path("out"), {f"notebooks/{make.SCORES}": 1.0})
     (checkout / "out").mkdir()
     rows = '{"table": [{"system": "A", "J&F": 61.26}, {"system": "longer", "J&F": null}]}'
     (checkout / "out" / "metrics.json").write_text(rows)
-    make.summary(make.Path("out"), {"set-up": 2.0, "notebook": 3.0})
+    make.summary(make.Path("out"), {"set-up": 2.0, f"notebooks/{make.SCORES}": 3.0})
     lines = capsys.readouterr().out.splitlines()
     assert lines[1:4] == ["system  J&F", "A       61.3", "longer"]
     assert lines[-1].split() == ["5", "s", "total"]
+    make.summary(make.Path("elsewhere"), {"notebooks/01_data.ipynb": 1.0})  # without scores there are none to show
 
 
 @pytest.mark.parametrize("arguments", [["demo", "--epochs", "many"], ["dem"], []])

@@ -85,7 +85,7 @@ def test_hidden_cubes_are_grey_and_seen_ones_are_the_video():
                 expected = np.full((P, P, 3), 0.5) if hidden[time, row, column] else frame[place]
                 np.testing.assert_allclose(rows[name][time][place], expected, atol=1e-6)
     labels = [axis.get_ylabel() for axis in figure.subfigs[0].axes if axis.get_ylabel()]
-    assert labels[2] == "tube\n20% seen"
+    assert labels[2] == "tube\n20.0% seen"
     assert [axis.get_title() for axis in figure.subfigs[0].axes[:4]] == ["frame 0", "frame 2", "frame 4", "frame 6"]
     assert figure.get_suptitle() == "found" and overlaps(figure) == []
 
@@ -93,7 +93,7 @@ def test_hidden_cubes_are_grey_and_seen_ones_are_the_video():
 def test_the_share_that_is_seen_is_the_mask_s_own():
     hidden = frame_masking(torch.zeros(1, 60, 1), GRID, 0.6).hidden.view(GRID)  # int(4 * 0.4) = 1 time of 4
     figure = drawn.mask_types_figure((255 * make_sample().video).byte(), {"frame": hidden})
-    assert "frame\n25% seen" in [axis.get_ylabel() for axis in figure.subfigs[0].axes]
+    assert "frame\n25.0% seen" in [axis.get_ylabel() for axis in figure.subfigs[0].axes]
 
 
 @settings(max_examples=10)
@@ -264,7 +264,7 @@ def test_diagram_states_shapes_and_who_learns_from_what(numbers, with_sample):
     words = " | ".join(text.get_text() for text in axis.texts)
     cubes, visible, width, decoder = numbers
     for said in (f"N x D = {cubes:,} x {width}", f"K x D = {visible:,} x {width}", f"{cubes:,} x {decoder}",
-                 "95% hidden", "adaptive sampler", "trains the sampler only"):  # fmt: skip
+                 f"{1 - visible / cubes:.1%} hidden", "adaptive sampler", "trains the sampler only"):  # fmt: skip
         assert said in words
     assert words.count("stop-gradient") == 2
     dashed = [line for line in axis.lines if line.get_linestyle() == "--"]
@@ -315,8 +315,7 @@ def test_seeds_figure_draws_each_seed_the_mean_and_chance():
     seeds = [line for line in rest if line.get_marker() == "o"]
     assert [sorted(line.get_xdata()) for line in seeds] == [sorted(found) for found in values.values()]
     assert [line.get_color() for line in seeds] == [plots.BLUE, plots.ORANGE, plots.BLUE]
-    drawn_intervals = [container.lines[2][0].get_segments()[0][:, 0] for container in axis.containers[:2]]
-    np.testing.assert_allclose(drawn_intervals, [[42 - 4.968, 42 + 4.968], [46 - 2.484, 46 + 2.484]], atol=1e-3)
+    assert not axis.containers and "interval" not in numbers
     assert "42.0" in [text.get_text() for text in axis.texts]
     assert "accuracy (%)" in axis.get_xlabel() and axis.get_title() == "found"
     assert overlaps(figure) == []
@@ -331,7 +330,10 @@ def test_bars_of_regions_start_at_chance():
     ]
     figure, numbers = charts.regions_figure(rows, "found")
     (axis,) = figure.axes
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["ours", "random"] and axis.yaxis_inverted()
+    assert [label.get_text() for label in axis.get_yticklabels()] == [
+        "ours (n = 2)",
+        "random (n = 2)",
+    ] and axis.yaxis_inverted()
     bars = [container for container in axis.containers if hasattr(container, "patches")]
     for container, value in zip(bars, (2.0, 1.25, 0.5), strict=True):
         ours, random = container.patches

@@ -46,12 +46,16 @@ def test_gap_curves_and_their_bands_are_the_numbers():
 
 def test_reliability_has_a_panel_an_estimator_and_a_line_a_kind():
     curve = {"nominal": [0.1, 0.5, 0.9], "raw": [0.2, 0.5, 0.8], "isotonic": [0.1, 0.5, 0.9]}
-    figure = drawn.reliability_figure({"a": curve, "b": curve})
-    assert [axis.get_title() for axis in figure.axes] == ["a", "b"]
+    figure, numbers = drawn.reliability_figure({"a": curve, "b": curve})
+    assert [axis.get_title() for axis in figure.axes] == [
+        "a\nraw 0.067, isotonic 0.000",
+        "b\nraw 0.067, isotonic 0.000",
+    ]
     for axis in figure.axes:
         lines = {line.get_label(): line.get_xydata() for line in axis.lines[1:]}
-        np.testing.assert_allclose(lines["raw"], [(0.1, 0.2), (0.5, 0.5), (0.9, 0.8)])
+        np.testing.assert_allclose(lines["raw"], [(0.1, 0.1), (0.5, 0.0), (0.9, -0.1)], atol=1e-12)
         assert set(lines) == {"raw", "isotonic"}
+    assert list(numbers["case"]) == ["a"] * 3 + ["b"] * 3 and list(numbers["raw"][:3]) == [0.2, 0.5, 0.8]
 
 
 def test_sparsification_draws_what_is_left():

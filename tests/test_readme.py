@@ -1,8 +1,12 @@
-"""The commands of README.md are run as they stand there, in a working copy with a toy world of its own."""
+"""The commands of README.md are run as they stand there, in a working copy with a toy world of its own.
+
+Where one would take long, parameters follow that shorten it: of one given twice the last value counts.
+"""
 
 import ast
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,15 +20,14 @@ import pandas as pd
 import pytest
 import repository_checks as checks
 import timm
+import torch
 
 import make
-from lib import uncertainty_tables as tables
-from lib.config import get_preset
-from lib.config_video import get_video_preset
+from lib import tables
+from lib import uncertainty_tables as chosen_rows
 from lib.data.jhmdb import JhmdbDataset
 from lib.data.kinetics import read_manifest
 from lib.data.vip import VipDataset
-from lib.evaluation.protocols import get_protocol
 from lib.toyworld import ToyWorldOptions, ensure_toy_world
 from lib.tracking import track_joints, track_parts
 
@@ -39,9 +42,16 @@ UNCERTAINTY = ["python", "-m", "lib.uncertainty_study"]
 MAKE = ["python3", "make.py"]
 PAPERMILL, CONVERT, LAUNCH = ["papermill"], ["jupyter", "nbconvert"], ["accelerate", "launch"]
 TINY = ToyWorldOptions(
-    datasets=("kinetics400", "davis2017", "jhmdb", "vip", "studio"), height=72, width=96, objects=2, kinetics_train=4,
-    kinetics_val=2, kinetics_frames=60, davis_train=0, davis_val=1, davis_frames=30, studio_train=12, studio_val=2,
+    datasets=("kinetics400", "davis2017", "jhmdb", "vip", "studio"), height=72, width=96, objects=2, kinetics_train=6,
+    kinetics_val=4, kinetics_frames=60, davis_train=0, davis_val=1, davis_frames=30, studio_train=12, studio_val=2,
 )  # fmt: skip
+
+# Whatever a notebook's preset says, in a minute.
+SMALL = {
+    "epochs": 1, "encoder": "micro", "image_size": 32, "patch_size": 8, "batch_size": 8, "workers": 0,
+    "eval_size": [48, 64], "part_size": [48, 64], "eval_frames": 3, "blocks": [-1], "study_sequences": 0,
+    "test_clips": 2, "finetune_epochs": 1,
+}  # fmt: skip
 
 SAMPLERS = (
     ("adaptive, ours", "1a", "adaptive"),
@@ -67,18 +77,41 @@ def documented(start: list[str]) -> list[list[str]]:
 def copy(tmp_path_factory) -> Path:
     """A copy of what the commands use, with a tiny toy world where README has the default one."""
     root = tmp_path_factory.mktemp("copy") / "repository"
-    for name in ("lib", "data_scripts", "notebooks"):
+    for name in ("lib", "data_scripts", "notebooks", "figures", "tests"):
         shutil.copytree(make.ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    shutil.copy(make.ENVIRONMENT, root)  # by which the notebooks know the root
+    for path in (make.ENVIRONMENT, make.REQUIREMENTS, make.ROOT / "make.py", make.ROOT / ".gitignore"):
+        shutil.copy(path, root)
+    (root / ".venv").symlink_to(sys.prefix, target_is_directory=True)
     ensure_toy_world(root / "data" / "toy", TINY, workers=1)
+    shutil.copytree(root / "data" / "toy", root / "data" / "real")  # the same under a name that is not the toy world's
+    (root / "data" / "real" / "manifest.json").unlink()
+    shutil.rmtree(root / "data" / "real" / "davis2017" / "Flow", ignore_errors=True)
     return root
+
+
+def git(root: Path, *words: str) -> str:
+    """What git prints in `root`."""
+    who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    return subprocess.run(["git", *who, *words], cwd=root, capture_output=True, text=True, check=True).stdout
+
+
+def notebook_text(path: Path) -> str:
+    """All text that the cells of an executed notebook printed."""
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
+
+
+def changed(values: dict, notebook: str) -> list[str]:
+    """Those of the values that the notebook has, as papermill's arguments."""
+    known = make.parameters(Path(notebook))
+    return [word for name, value in values.items() if name in known for word in ("-y", f"{name}: {json.dumps(value)}")]
 
 
 def run(words: list[str], root: Path) -> str:
     """Run a command in `root` with this Python's programs first; return what it prints. It must succeed."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
-        words, cwd=root, env=make.environment(PATH=path), capture_output=True, text=True, timeout=300, check=False
+        words, cwd=root, env=make.environment(PATH=path), capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
     return done.stdout
@@ -165,32 +198,26 @@ def test_prepare_kinetics(words, copy):
 
 
 @pytest.mark.slow
-def test_papermill(copy):
-    words = documented(PAPERMILL)[0]
-    small = {"data_root": str(copy / "data" / "toy"), "epochs": 60, "image_size": 32, "patch_size": 4, "batch_size": 16}
-    given = [word for name, value in small.items() for word in ("-p", name, str(value))]
-    run([*words, *given], copy)  # of a parameter given twice the last value counts
-    result = nbformat.read(copy / words[2], as_version=4)
-    printed = [output.get("text", "") for cell in result.cells for output in cell.get("outputs", [])]
-    assert "checks passed\n" in printed
-    assert list((copy / "runs").glob(f"toy/siammae-{small['epochs']}ep-*/last.pt"))
-
-
 @pytest.mark.parametrize("words", documented(PAPERMILL), ids=shlex.join)
-def test_papermill_values(words):
+def test_papermill(words, copy, tmp_path, monkeypatch):
+    """In README's order: what one leaves in runs/ the next ones read."""
     given = {words[i + 1]: words[i + 2] for i, word in enumerate(words) if word == "-p"}
-    known = {name: int(value) if value.isdigit() else value for name, value in given.items() if name != "weights"}
-    assert set(given) <= set(make.parameters(Path(words[1])))
-    if "04_adamae" in words[1]:
-        assert get_video_preset(known["preset"])
-        return
-    for name in ("masking", "data_root"):  # no settings of a preset
-        known.pop(name, None)
-    settings = get_preset(known.pop("preset", "toy"), **known)
-    assert get_protocol(settings.protocol)
-    assert all(timm.is_model(name) for name in given.get("weights", "vit_small_patch16_224").split(","))
+    small = SMALL | ({"data_root": "data/real", "out_dir": "runs/toy"} if "data_root" in given else {})
+    if "06_evaluation" in words[1]:  # reads what the two before it left
+        for name, model in (("02_mae_baseline", "mae"), ("03_pretrain", "siammae")):
+            notebook, target = f"notebooks/{name}.ipynb", str(tmp_path / "x.ipynb")
+            if not list((copy / "runs" / "toy").glob(f"{model}-1ep-*/last.pt")):
+                run(["papermill", notebook, target, "-k", "python3", *changed(SMALL, notebook)], copy)
+    if "weights" in given:  # a name of timm's is downloaded: here a file of that model, made on the spot
+        model = timm.create_model(given["weights"].split(".")[0], pretrained=False, img_size=32)
+        torch.save(model.state_dict(), copy / "weights.pth")
+        small = small | {"weights": "weights.pth"}
+        assert timm.is_model(given["weights"])
+    run([*words, *changed(small, words[1])], copy)
+    assert "checks passed\n" in notebook_text(copy / words[2])
 
 
+@pytest.mark.slow
 def test_scripts_from_notebooks(copy):
     for words in documented(CONVERT):
         run(words, copy)
@@ -199,28 +226,83 @@ def test_scripts_from_notebooks(copy):
     for script in made:
         source = (copy / script).read_text(encoding="utf-8")
         assert ast.parse(source).body and "get_ipython" not in source  # which exists in notebooks alone
+        for name, value in SMALL.items():  # a script has its parameters at its head
+            source = re.sub(rf"^{name} = [^#\n]*", f"{name} = {value!r}  ", source, count=1, flags=re.MULTILINE)
+        (copy / script).write_text(source, encoding="utf-8")
+    for words in documented(LAUNCH):
+        assert "checks passed" in run([*words[:2], "--num_processes", "1", *words[2:]], copy)
 
 
 @pytest.mark.parametrize("words", documented(MAKE), ids=shlex.join)
 def test_make_knows_the_command_and_its_options(words):
     args = make.command_line().parse_args(words[2:])  # exits where it does not
     assert args.run is getattr(make, words[2])
-    assert get_preset(getattr(args, "preset", None) or "toy")
+
+
+@pytest.fixture(scope="module")
+def checkout(copy) -> Path:
+    """The copy as a checkout with all committed; skipped where `make.py` would first have to install things."""
+    if not (Path(sys.prefix) / make.STAMP.name).is_file():
+        pytest.skip("these tests do not run in the environment that make.py makes")
+    git(copy, "init", "--quiet")
+    git(copy, "add", "--all")
+    git(copy, "commit", "--quiet", "--message", "all")
+    return copy
+
+
+DEMOS = [words for words in documented(MAKE) if words[2] == "demo"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", DEMOS, ids=shlex.join)
+def test_demo_runs_every_notebook_and_leaves_the_checkout_clean(words, checkout):
+    preset = option(words, "--preset") if "--preset" in words else "toy"
+    here = ["--data-root", "data/real"] if "--data-root" in words else []
+    small = [word for name, value in SMALL.items() for word in ("-p", name, repr(value))]
+    shown = run([*words, *here, *small], checkout)
+    for notebook in make.notebooks():
+        assert "checks passed\n" in notebook_text(checkout / "runs" / preset / "notebooks" / notebook.name)
+    assert "SiamMAE, block" in shown and list((checkout / "runs" / preset / "figures").glob("06_scores_*.png"))
+    assert git(checkout, "status", "--porcelain") == ""
+
+
+@pytest.mark.slow
+def test_the_test_command_runs_tests(checkout):
+    (words,) = [words for words in documented(MAKE) if words[2] != "demo"]
+    assert words == ["python3", "make.py", "test"]
+    shown = run([*words, "--fast", "--only", "tests/test_cubes.py"], checkout)  # all would run this very test
+    assert " passed" in shown and "all tests passed" in shown
+    assert git(checkout, "status", "--porcelain") == ""
 
 
 # --- the numbers --------------------------------------------------------------------------------------------
 
 
+def in_text(table: pd.DataFrame) -> bool:
+    """Whether README has a line for each row, cell by cell."""
+    return all(f"| {' | '.join(map(str, row))} |" in TEXT for row in table.itertuples(index=False))
+
+
 def test_scores_on_the_toy_world_are_those_of_the_committed_rows():
-    for method, scores in pd.read_csv(FIGURES / "seeds.csv").groupby("method", sort=False):
-        cells = [f"{scores[name].mean():.1f} ± {scores[name].std():.1f}" for name in ("JF_mean", "mIoU", "PCK@0.1")]
-        assert f"| {method} | {' | '.join(cells)} |" in TEXT
+    found = tables.spreads(pd.read_csv(FIGURES / "seeds.csv"), "method", ["JF_mean", "mIoU", "PCK@0.1"], 1)
+    assert set(found["seeds"]) == {3} and in_text(found.drop(columns="seeds"))
 
 
 def test_scores_on_real_video_are_those_of_the_committed_rows():
-    for row in pd.read_csv(FIGURES / "06_scores_real.csv").to_dict("records"):
+    rows = pd.read_csv(FIGURES / "06_scores_real.csv")
+    for row in rows.to_dict("records"):
         cells = [f"{row[name]:.1f}" for name in ("JF_mean", "J_mean", "F_mean", "PCK@0.1", "PCK@0.2")]
         assert f"| {row['method']} | {' | '.join(cells)} |" in TEXT
+    assert set(rows["data"]) == {"DAVIS-2016 (one object), 10 sequences, first 30 frames, 1 object"}
+    assert set(rows["joints"]) == {"JHMDB, 1 clip"} and set(rows["seed"]) == {0}
+
+
+def test_times_are_those_of_the_committed_rows():
+    rows = pd.read_csv(FIGURES / "times.csv")
+    for row in rows.to_dict("records"):
+        cells = [f"{row[machine] / 60:.1f} min" for machine in ("with_bf16", "without_bf16")]
+        assert any(row["notebook"] in line and line.endswith(f"| {' | '.join(cells)} |") for line in TEXT.splitlines())
+    assert {path.stem for path in make.notebooks()} <= set(rows["notebook"])
 
 
 def test_speeds_are_those_of_the_committed_runs():
@@ -236,13 +318,9 @@ def test_speeds_are_those_of_the_committed_runs():
 
 
 def test_where_samplers_look_is_that_of_the_committed_rows():
-    rows = pd.read_csv(FIGURES / "04_masking_study.csv")
-    for name, table, case in SAMPLERS:
-        runs = rows[(rows["table"] == table) & (rows["case"] == case) & (rows["ratio"] == 0.95)]
-        values = [runs[column] for column in ("puppet", "poster", "wall", "agreement")]
-        several = len(runs) > 1
-        cells = [f"{value.mean():.2f}" + (f" ± {value.std():.2f}" if several else "") for value in values]
-        assert f"| {name} | {len(runs)} | {' | '.join(cells)} |" in TEXT
+    rows = pd.read_csv(FIGURES / "04_masking_study.csv").query("ratio == 0.95")
+    runs = [rows[(rows["table"] == table) & (rows["case"] == case)].assign(case=name) for name, table, case in SAMPLERS]
+    assert in_text(tables.spreads(pd.concat(runs), "case", ["puppet", "poster", "wall", "agreement"]))
 
 
 def test_costs_of_masking_are_those_of_the_committed_run():
@@ -254,24 +332,27 @@ def test_costs_of_masking_are_those_of_the_committed_run():
         assert f"| {name} | {' | '.join(cells)} |" in TEXT
 
 
-def in_text(table: pd.DataFrame) -> bool:
-    """Whether README has a line for each row, cell by cell."""
-    return all(f"| {' | '.join(map(str, row))} |" in TEXT for row in table.itertuples(index=False))
-
-
 def test_uncertainties_are_those_of_the_committed_rows():
     runs, estimators = (pd.read_csv(FIGURES / f"05_{name}_toy.csv") for name in ("runs", "estimators"))
-    everything = pd.concat([tables.chosen(runs, tables.HEADS), estimators.assign(seed=0)])
-    measures = ["spearman", "ause_ratio", "nll", "ece_isotonic", "auroc_occluded", "auroc_occluded_or_seen"]
-    assert in_text(tables.spreads(everything, measures))
-    maskings = tables.chosen(runs, tables.MASKINGS, seeds=3)
-    found = tables.spreads(maskings, ["JF_block2", "JF_block-1"], decimals=1)
-    assert in_text(found.assign(rmse=tables.spreads(maskings, ["rmse"])["rmse"]))
+    heads = chosen_rows.chosen(runs, chosen_rows.HEADS)
+    first = heads[(heads["case"] == "beta 0.5") & (heads["seed"] == 0)].assign(case="beta 0.5, seed 0")
+    everything = pd.concat([heads, first, estimators.assign(seed=0)])
+    measures = ["spearman", "ause_ratio", "nll", "ece_raw", "ece_isotonic", "auroc_occluded", "auroc_occluded_or_seen"]
+    found = tables.spreads(everything, "case", measures)
+    unscaled = found["case"].isin([*estimators["case"][estimators["epistemic_share"].isna()], "plain SiamMAE"])
+    found.loc[unscaled, "ece_raw"] = tables.MISSING  # a guess has no scale before it is given one
+    assert in_text(found)
+    maskings = chosen_rows.chosen(runs, chosen_rows.MASKINGS, seeds=3)
+    assert in_text(tables.spreads(maskings, "case", ["JF_block2", "JF_block-1", "rmse"]))
 
 
 def test_the_real_uncertainties_are_those_of_the_committed_rows():
-    rows = pd.read_csv(FIGURES / "05_scores_real.csv")
-    assert in_text(tables.spreads(rows.assign(seed=0), ["spearman", "ause_ratio", "nll", "ece_isotonic"]))
+    for row in pd.read_csv(FIGURES / "05_scores_real.csv").to_dict("records"):
+        cells = []
+        for name in ("spearman", "ause_ratio", "nll", "ece_isotonic"):
+            low, high = row[f"{name}_low"], row[f"{name}_high"]
+            cells.append(tables.with_interval(row[name], low, high) if high > low else f"{row[name]:.3f}")
+        assert f"| {row['case']} | {' | '.join(cells)} |" in TEXT
 
 
 def test_what_a_head_costs_is_that_of_the_committed_run():

@@ -21,6 +21,7 @@ from lib.tokens.masking import (
 from lib.tokens.patches import (
     denormalize_images,
     grid_of,
+    model_free_predictions,
     normalize_images,
     normalize_patches,
     paint_mask,
@@ -286,3 +287,28 @@ def test_unknown_strategies_and_frames_that_all_hide_are_refused_in_one_line():
         get_masking("frame", 0.95)(tokens_on((8, 2, 2)), (8, 2, 2))
     with pytest.raises(UserError, match="^mask_ratio 0.9 hides all 4 places: lower it or use smaller patches$"):
         get_masking("tube", 0.9)(tokens_on((8, 2, 2)), (8, 2, 2))
+
+
+@pytest.mark.parametrize("norm_pix", [True, False])
+def test_predictions_of_no_model_know_what_they_say(norm_pix):
+    past, future = torch.randn(2, 3, 3, 8, 8, generator=torch.Generator().manual_seed(0)).unbind(0)
+    found = model_free_predictions(past, future, 4, norm_pix)
+    everything = torch.ones(3, 4, dtype=torch.bool)
+    pictures = {name: paint_prediction(future, values, everything, 4, norm_pix) for name, values in found.items()}
+    means = patchify(pictures["true patch means alone"], 4)
+    torch.testing.assert_close(means, patchify(future, 4).mean(2, keepdim=True).expand_as(means))
+    if not norm_pix:
+        torch.testing.assert_close(pictures["copy of the past"], past)
+    target = normalize_patches(patchify(future, 4)) if norm_pix else patchify(future, 4)
+    errors = {name: (values - target).square().mean().item() for name, values in found.items()}
+    level = found["true patch means alone"]
+    for factor in (0.0, 0.1, 1.0):  # no other factor is better
+        other = level + factor * (found["copy of the past"] - level)
+        assert errors["faded copy"] <= (other - target).square().mean().item() + 1e-6
+
+
+def test_a_still_video_is_copied_without_error():
+    frame = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    found = model_free_predictions(frame, frame, 4, norm_pix=True)
+    for name in ("copy of the past", "faded copy"):
+        torch.testing.assert_close(found[name], normalize_patches(patchify(frame, 4)))

@@ -181,8 +181,12 @@ def test_real_videos_are_shared_out_without_overlap(tmp_path):
     found = runs.prepare(tmp_path, PRESET, tmp_path / "runs", gaps=GAPS)
     assert len(found.clips) == 4 and found.test.futures.clips == found.calibration.futures.clips == 2
     assert len(found.test.futures.past) == 2 * runs.REAL_DRAWS and found.test.futures.occluded is None
+    parts = [{clip.path.stem for clip in part} for part in runs.held_out_videos(tmp_path)]
+    assert set.union(*parts) == {f"clip{number}" for number in range(8)} and sum(map(len, parts)) == 8
+    assert {clip.path.stem for clip in found.clips} == parts[0]
+    (tmp_path / "clip7.mp4").unlink()
     with pytest.raises(UserError, match="8 or more"):
-        runs.held_out_videos(tmp_path, found.clips)
+        runs.held_out_videos(tmp_path)
 
 
 @pytest.mark.parametrize("setting", runs.SETTINGS, ids=lambda setting: setting.case)

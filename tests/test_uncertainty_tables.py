@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lib.uncertainty_tables import MASKINGS, chosen, differences, holm, spreads
+from lib.uncertainty_tables import MASKINGS, chosen, differences, holm
 
 ROWS = pd.DataFrame(
     [
@@ -22,14 +22,6 @@ def test_rows_come_in_the_order_and_under_the_names_given():
     assert list(found["case"]) == ["uniform random"] * 3 + ["easy-first"] + ["hard-first"] * 3
     assert list(found["seed"]) == [0, 1, 2, 0, 0, 1, 2] and 99 not in set(found["JF"])
     assert list(chosen(ROWS, ["easy-first"])["case"]) == ["easy-first"]
-
-
-def test_spreads_are_means_and_deviations():
-    rows = pd.concat([ROWS, pd.DataFrame([{"case": "none", "seed": 0, "rmse": 1.0}])])
-    table = spreads(rows, ["JF", "rmse"], decimals=1).set_index("case")
-    assert table.loc["hard-first", "JF"] == "42.0 ± 2.6" and table.loc["hard-first", "seeds"] == 3
-    assert table.loc["easy-first", "JF"] == "1.0" and table.loc["none", "JF"] == "–"
-    assert table.loc["beta 0.5", "rmse"] == "0.8 ± 0.0"
 
 
 def test_differences_pair_the_seeds_that_both_have():

@@ -1,6 +1,6 @@
 """DAVIS video object segmentation: sequences, masks and the layout of results.
 
-Layout (Pont-Tuset et al. 2017; Perazzi et al. 2016): `JPEGImages/480p/{seq}/00000.jpg`,
+Layout of the DAVIS-2017 archive (Pont-Tuset et al. 2017; Perazzi et al. 2016): `JPEGImages/480p/{seq}/00000.jpg`,
 `Annotations/480p/{seq}/00000.png`, `ImageSets/{2017,2016}/{split}.txt` with one sequence name a line. In 2017
 the masks are palette images whose values are object ids 1..n (0 background, 255 void); in 2016 there is one
 object, grey 0/255. Results are palette images `DIR/{seq}/00000.png`, as the official evaluation expects them.
@@ -42,7 +42,7 @@ class DavisDataset(SequenceDataset):
 
     @property
     def title(self) -> str:
-        """What stands beside a number: DAVIS-2016 has one object a sequence, DAVIS-2017 several."""
+        """What stands beside a number: DAVIS-2016 has one object a sequence, DAVIS-2017 one or more."""
         return "DAVIS-2016 (one object)" if self.year == 2016 else "DAVIS-2017"
 
     def _find_sequence(self, name: str) -> MaskSequence:

@@ -76,7 +76,7 @@ def propagate_joints(
 
     `frames`, `feature_fn`, `batch_size`: as in FrameFeatures; `feature_fn` runs in inference mode. `first_joints`:
     (J, 2) pixels of frame 0. Frame 0 yields its joints as the cells hold them, as published result files do; it is
-    never scored. A joint outside frame 0 has no label to carry and is lost in every frame.
+    never scored. A joint far outside frame 0 has no label to carry and is lost in every frame.
     Raises UserError if `first_joints` are not (J, 2) finite numbers or sizes are no multiples of the patch.
     """
     features = FrameFeatures(frames, feature_fn, patch_size, protocol, batch_size, device)

@@ -37,7 +37,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Protocol:
-    """Every choice of a label propagation. Radii count feature cells, whatever the patch size.
+    """The choices in which published propagations differ most. Radii count feature cells, whatever the patch size.
 
     `shape`: a cell sees those at Euclidean distance < radius ("disc") or at |dx|, |dy| <= radius ("square").
     `label_resize`: the first mask goes to cells as one-hot maps, "bilinear" without antialiasing, averaged over each
@@ -49,7 +49,7 @@ class Protocol:
     `mask_first_frame`: the neighbourhood holds for frame 0, too. `padded_start`: the queue starts full of copies of
     frame 0; otherwise it starts empty and never holds frame 0. `channel_min_max`: stretch each upsampled channel to
     0..1 before the arg max. `blend_ids`: resize the first mask to the input size as if ids were brightness, so that
-    new ids appear between two others (videowalk on VIP).
+    new ids appear between two others; off in every preset, although videowalk's code does it on VIP.
     """
 
     top_k: int

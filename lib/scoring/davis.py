@@ -35,8 +35,8 @@ def score_davis(
     only the first n frames of each sequence exist, so frames 1..n-2 (from 0) are scored; such numbers are not
     comparable with published ones. `workers`: sequences at once, by default one a core.
     `resized_truth` (H, W): truth and predictions are brought to this size by nearest neighbour before they are
-    compared. CropMAE and RSP publish numbers on such a truth, 480 x 880; the official evaluation, and everybody
-    else, keeps the native size. It is another measure: boundaries move, and F's tolerance grows with the diagonal.
+    compared. CropMAE and RSP publish numbers on such a truth, 480 x 880; the official evaluation
+    keeps the native size. It is another measure: boundaries move, and F's tolerance grows with the diagonal.
     Returns `J_mean J_recall J_decay F_mean F_recall F_decay JF_mean` as fractions, means over objects,
     `sequences`: {name: {id: the first six}}, and `resized_truth` [H, W] where it was asked for. Raises UserError for
     whatever is missing, unreadable, or does not fit the truth.
@@ -51,7 +51,10 @@ def score_masks(
     workers: int | None = None,
     resized_truth: tuple[int, int] | None = None,
 ) -> dict:
-    """J and F of predicted masks of any sequences: DAVIS, VSPW, UVO, KITTI. All else as in `score_davis`."""
+    """J and F of predicted masks of any sequences: DAVIS's measures, not those that VSPW, UVO or KITTI publish.
+
+    All else as in `score_davis`.
+    """
     check_options(predictions, workers=workers, max_frames=max_frames)
     if resized_truth is not None:
         resized_truth = tuple(resized_truth)
