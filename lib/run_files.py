@@ -6,6 +6,7 @@ Checkpoints are tensors and plain values, read without running code. A checkpoin
 import csv
 import json
 import math
+import statistics
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -137,6 +138,11 @@ def read_losses(out_dir: str | Path) -> list[Record]:
     lines = path.read_text().splitlines(keepends=True)
     rows = csv.DictReader(line for line in lines if line.endswith("\n"))
     return [{name: float(value) for name, value in row.items()} for row in rows]
+
+
+def training_minutes(losses: list[Record]) -> float:
+    """How long a run's steps took at their median, so that pauses and other work of the machine do not count."""
+    return len(losses) * statistics.median(record["seconds"] for record in losses) / 60
 
 
 def load_weights(model: nn.Module, path: str | Path) -> nn.Module:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -75,8 +74,3 @@ def spreads(rows: pd.DataFrame, by: str, measures: Sequence[str], decimals: int 
         digits = decimals_of(found["std"].max()) if found["std"].max() > 0 else decimals
         result[name] = [plus_minus(mean, spread, digits) for mean, spread in found.to_numpy()]
     return result
-
-
-def read_table(path: Path) -> pd.DataFrame | None:
-    """A committed csv of measured rows, or None where it has not been measured yet."""
-    return pd.read_csv(path) if path.is_file() else None
