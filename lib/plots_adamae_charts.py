@@ -180,7 +180,9 @@ def regions_figure(rows: Rows, title: str = "") -> tuple[Figure, pd.DataFrame]:
     seeds = numbers.groupby("sampler", sort=False)["seeds"].first()
     axis.set_yticks(range(len(samplers)), [f"{name} (n = {seeds[name]})" for name in samplers])
     axis.invert_yaxis()
-    axis.set(xlabel="how often visible cubes lie there, times chance (1 = random masking); bars: 95 % t interval")
+    axis.set_xlabel(
+        "how often visible cubes lie there, times chance\n(1 = random masking; thin lines: 95 % t interval over seeds)"
+    )
     axis.grid(axis="y", visible=False)
     axis.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
     figure.suptitle(title, fontsize=12, weight="bold")

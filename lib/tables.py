@@ -11,7 +11,7 @@ from IPython.display import HTML
 MISSING = "–"
 
 
-def table(rows: list[dict] | pd.DataFrame, about: str = "", decimals: int | Mapping[str, int] | None = None) -> HTML:
+def table(rows: list[dict] | pd.DataFrame, about: str, decimals: int | Mapping[str, int] | None = None) -> HTML:
     """A table for display in a notebook: no index, missing values as dashes, the line `about` above it.
 
     about: what was measured on what: data set, number of clips and frames, seeds.
@@ -21,8 +21,7 @@ def table(rows: list[dict] | pd.DataFrame, about: str = "", decimals: int | Mapp
     for column in frame:
         digits = decimals.get(column) if isinstance(decimals, Mapping) else decimals
         frame[column] = [as_is(value) if digits is None else rounded(value, digits) for value in frame[column]]
-    caption = f"<div><i>{escape(about)}</i></div>\n" if about else ""
-    return HTML(caption + frame.to_html(index=False, border=0, justify="left"))
+    return HTML(f"<div><i>{escape(about)}</i></div>\n" + frame.to_html(index=False, border=0, justify="left"))
 
 
 def as_is(value: object) -> str:

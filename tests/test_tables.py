@@ -47,7 +47,7 @@ def test_a_table_rounds_measured_columns_alone():
     shown = tables.table(rows, "3 < 4 clips", {"score": 1})
     assert cells_of(shown.data)[1:] == [["a", "1.5e-4", "39.3", "3"], ["b", "0.95", "–", "4"]]
     assert "3 &lt; 4 clips" in shown.data
-    assert cells_of(tables.table(rows, decimals=3).data)[1] == ["a", "0.000", "39.270", "3"]
+    assert cells_of(tables.table(rows, "", decimals=3).data)[1] == ["a", "0.000", "39.270", "3"]
 
 
 @pytest.mark.parametrize(
