@@ -64,12 +64,13 @@ def with_interval(value: float, low: float, high: float) -> str:
 def spreads(rows: pd.DataFrame, by: str, measures: Sequence[str], decimals: int = 3) -> pd.DataFrame:
     """A row for each value of `by`: it, `seeds`, and mean ± standard deviation over them of each measure.
 
-    A measure's digits are those that its largest spread allows; without any spread it has `decimals`.
+    A measure's digits are those that its largest spread allows; without any spread it has `decimals`, or none if whole.
     """
     grouped = rows.groupby(by, sort=False)
     result = pd.DataFrame({by: list(grouped.groups), "seeds": grouped.size().to_numpy()})
     for name in measures:
         found = grouped[name].agg(["mean", "std"])
-        digits = decimals_of(found["std"].max()) if found["std"].max() > 0 else decimals
+        whole = (found["mean"].dropna() % 1 == 0).all()
+        digits = decimals_of(found["std"].max()) if found["std"].max() > 0 else 0 if whole else decimals
         result[name] = [plus_minus(mean, spread, digits) for mean, spread in found.to_numpy()]
     return result

@@ -78,7 +78,7 @@ def test_spreads_over_seeds():
     found = tables.spreads(rows, "case", ["x", "y"]).to_dict("list")
     assert found["case"] == ["a", "b", "c", "d"] and found["seeds"] == [2, 1, 1, 2]
     assert found["x"] == ["0.530 ± 0.014", "0.551", "–", "0.600 ± 0.000"]
-    assert found["y"] == ["1.000", "2.000", "3.000", "4.000"]
+    assert found["y"] == ["1", "2", "3", "4"]
 
 
 # --- what readers see ---------------------------------------------------------------------------------------
