@@ -50,7 +50,7 @@ TINY = ToyWorldOptions(
 SMALL = {
     "epochs": 1, "encoder": "micro", "image_size": 32, "patch_size": 8, "batch_size": 8, "workers": 0,
     "eval_size": [48, 64], "part_size": [48, 64], "eval_frames": 3, "blocks": [-1], "study_sequences": 0,
-    "test_clips": 2, "finetune_epochs": 1,
+    "test_clips": 2, "finetune_epochs": 1, "data_root": "data/real", "out_dir": "runs/toy",
 }  # fmt: skip
 
 SAMPLERS = (
@@ -199,10 +199,10 @@ def test_prepare_kinetics(words, copy):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", documented(PAPERMILL), ids=shlex.join)
-def test_papermill(words, copy, tmp_path, monkeypatch):
+def test_papermill(words, copy, tmp_path):
     """In README's order: what one leaves in runs/ the next ones read."""
     given = {words[i + 1]: words[i + 2] for i, word in enumerate(words) if word == "-p"}
-    small = SMALL | ({"data_root": "data/real", "out_dir": "runs/toy"} if "data_root" in given else {})
+    small = SMALL
     if "06_evaluation" in words[1]:  # reads what the two before it left
         for name, model in (("02_mae_baseline", "mae"), ("03_pretrain", "siammae")):
             notebook, target = f"notebooks/{name}.ipynb", str(tmp_path / "x.ipynb")
@@ -257,9 +257,8 @@ DEMOS = [words for words in documented(MAKE) if words[2] == "demo"]
 @pytest.mark.parametrize("words", DEMOS, ids=shlex.join)
 def test_demo_runs_every_notebook_and_leaves_the_checkout_clean(words, checkout):
     preset = option(words, "--preset") if "--preset" in words else "toy"
-    here = ["--data-root", "data/real"] if "--data-root" in words else []
-    small = [word for name, value in SMALL.items() for word in ("-p", name, repr(value))]
-    shown = run([*words, *here, *small], checkout)
+    small = [word for name, value in SMALL.items() if name != "out_dir" for word in ("-p", name, repr(value))]
+    shown = run([*words, *small], checkout)
     for notebook in make.notebooks():
         assert "checks passed\n" in notebook_text(checkout / "runs" / preset / "notebooks" / notebook.name)
     assert "SiamMAE, block" in shown and list((checkout / "runs" / preset / "figures").glob("06_scores_*.png"))
