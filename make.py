@@ -203,6 +203,10 @@ def demo(args: argparse.Namespace) -> None:
     given = {name: value for name, value in vars(args).items() if name in OPTIONS and value is not None}
     given |= {name: literal(value) for name, value in args.p}
     chosen = [path for path in notebooks() if not args.notebooks or path.name[:2] in args.notebooks.split(",")]
+    if not chosen:
+        raise Failure(
+            f"--notebooks {args.notebooks} names none: give numbers as {', '.join(p.name[:2] for p in notebooks())}"
+        )
     known = {name for notebook in chosen for name in parameters(notebook)}
     if set(given) - known - set(OPTIONS):
         raise Failure(f"no notebook that runs has a parameter {', '.join(sorted(set(given) - known - set(OPTIONS)))}")
@@ -312,10 +316,11 @@ def figures(_: argparse.Namespace) -> None:
     latter what is of real data), and the tables of seeds, studies and benchmarks. What was not run stays as it is.
     """
     found = [path for pattern in TABLES for path in sorted((ROOT / "runs").glob(pattern))]
-    for preset, pattern in (("toy", "*"), ("laptop", "*_real.*")):
+    for preset in ("toy", "laptop"):
         for notebook in notebooks():
-            drawn = sorted((ROOT / "runs" / preset / "figures").glob(f"{notebook.name[:2]}_{pattern}"))
-            reason = not_default(ROOT / "runs" / preset / "notebooks" / notebook.name)
+            drawn = sorted((ROOT / "runs" / preset / "figures").glob(f"{notebook.name[:2]}_*"))
+            drawn = [path for path in drawn if path.stem.endswith("_real") == (preset == "laptop")]
+            reason = not_default(ROOT / "runs" / preset / "notebooks" / notebook.name, preset, drawn)
             if drawn and reason:
                 print(f"left out: {notebook.name[:2]}_* of runs/{preset}: {reason}")
             found += [] if reason else drawn
@@ -326,13 +331,18 @@ def figures(_: argparse.Namespace) -> None:
     print(f"put {len(found)} files into figures/")
 
 
-def not_default(executed: Path) -> str:
-    """Why a notebook's results are not those of a default run by `demo`; nothing when they are."""
+def not_default(executed: Path, preset: str, drawn: list[Path]) -> str:
+    """Why what a notebook drew is not from a default run of `demo`; nothing when it is."""
     if not executed.is_file():
         return "not run by `make.py demo` to its end"
     given = json.loads(executed.read_text(encoding="utf-8"))["metadata"].get("papermill", {}).get("parameters", {})
-    changed = sorted(set(given) - {"preset", "data_root", "out_dir"})
-    return f"run with another {', '.join(changed)}" if changed else ""
+    default = {"preset": preset, "out_dir": f"runs/{preset}"} | ({} if preset == "toy" else {"data_root": ...})
+    as_default = {name for name, value in given.items() if default.get(name) in (value, ...)}
+    changed = sorted(name for name, value in given.items() if value is not None and name not in as_default)
+    if changed:
+        return f"run with another {', '.join(changed)}"
+    newer = [path.name for path in drawn if path.stat().st_mtime > executed.stat().st_mtime + 1]
+    return f"{newer[0]} was drawn anew by another run" if newer else ""
 
 
 def lab(_: argparse.Namespace) -> None:

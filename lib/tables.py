@@ -25,7 +25,7 @@ def table(rows: list[dict] | pd.DataFrame, about: str, decimals: int | Mapping[s
 
 
 def as_is(value: object) -> str:
-    """A value in full and no longer: 0.95, 1.5e-4 (below 0.01), (0.5, 1); a dash for None in a column and for NaN."""
+    """A value in full and no longer: 0.95, 1.5e-4 (below 0.01), (0.5, 1); a dash for NaN."""
     if isinstance(value, tuple | list):
         return f"({', '.join(map(as_is, value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, float) and not math.isnan(value):
@@ -50,13 +50,20 @@ def decimals_of(spread: float) -> int:
 
 
 def plus_minus(mean: float, spread: float, decimals: int) -> str:
-    """Mean ± standard deviation; the mean alone where there is no spread, as with one seed or with none."""
-    shown = rounded(float(mean), decimals)
-    return f"{shown} ± {spread:.{decimals}f}" if spread > 0 else shown
+    """Mean ± standard deviation; the mean alone where there is no spread, as with one seed or with none.
+
+    A spread that would round to 0 gets as many more decimals as its first digit needs.
+    """
+    if not spread > 0:
+        return rounded(float(mean), decimals)
+    digits = max(decimals, -math.floor(math.log10(spread))) if round(spread, decimals) == 0 else decimals
+    return f"{mean:.{digits}f} ± {spread:.{digits}f}"
 
 
 def with_interval(value: float, low: float, high: float) -> str:
-    """`value [low, high]` in the digits that the interval's half width allows."""
+    """`value [low, high]` in the digits that the interval's half width allows; the value alone without an interval."""
+    if math.isnan(low) or math.isnan(high):
+        return rounded(float(value), 3)
     digits = decimals_of((high - low) / 2) if high > low else 3
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 

@@ -125,7 +125,15 @@ def prepare(
         clips, *parts = held_out_videos(root)
         make = partial(futures_of_videos, **shape, frame_size=preset.frame_size, draws=REAL_DRAWS)
         makers = [partial(make, part, seed=seed) for seed, part in enumerate(parts, start=1)]
-    depends = root.name, test, gaps, preset.image_size, preset.patch_size, preset.crop_scale, preset.frame_size
+    depends = (
+        str(root.resolve()),
+        test,
+        gaps,
+        preset.image_size,
+        preset.patch_size,
+        preset.crop_scale,
+        preset.frame_size,
+    )
     key, splits = hashlib.sha256(repr(depends).encode()).hexdigest()[:12], []
     for name, maker in zip(("test", "calibration"), makers, strict=True):
         kept = out / f"{name}-{key}.pt"
@@ -136,15 +144,16 @@ def prepare(
 
 
 def held_out_videos(root: Path) -> tuple[list[Clip], list[Clip], list[Clip]]:
-    """Clips to train on, to test on, to calibrate on: the val split shared out, or a quarter of all for each."""
+    """Clips to train on, to test on, to calibrate on: the val split's first ones, or a quarter of all for each."""
     train, held = split_videos(root)
     if (root / "val").is_dir():
-        parts = train, held[0::2], held[1::2]
+        parts = train, held[0::2][:TEST_CLIPS], held[1::2][:CALIBRATION_CLIPS]
     else:
         parts = [video for k, video in enumerate(train) if k % 3 != 2], held, train[2::3]
-    if min(map(len, parts[1:])) < 2:
-        raise UserError(f"{root}: its videos leave fewer than 2 to test or calibrate on; give 8 or more")
-    return tuple(scan_videos(part).clips for part in parts)
+    train, *held = (scan_videos(part).clips if part else [] for part in parts)
+    if min(map(len, held)) < 2:
+        raise UserError(f"{root}: fewer than 2 usable videos to test or calibrate on; give 4 in val/, or 8 in all")
+    return train, *held
 
 
 # --- training -----------------------------------------------------------------------------------------------

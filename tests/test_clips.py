@@ -110,9 +110,10 @@ def test_a_list_file_names_videos_relative_to_itself(kinetics):
 def test_no_video_is_both_trained_on_and_held_out(tmp_path):
     for split in ("train", "val"):
         (tmp_path / "official" / split / "a").mkdir(parents=True)
-        (tmp_path / "official" / split / "a" / f"{split}.mp4").touch()
+        for letter in "ab":
+            (tmp_path / "official" / split / "a" / f"{split}{letter}.mp4").touch()
     train, held = split_videos(tmp_path / "official")
-    assert names(train) == ["train.mp4"] and names(held) == ["val.mp4"]
+    assert names(train) == ["traina.mp4", "trainb.mp4"] and names(held) == ["vala.mp4", "valb.mp4"]
 
     flat = tmp_path / "videos"
     flat.mkdir()
@@ -121,10 +122,11 @@ def test_no_video_is_both_trained_on_and_held_out(tmp_path):
     train, held = split_videos(tmp_path)
     assert names(held) == ["v2.mp4", "v6.mp4"]
     assert names(train) == ["v0.mp4", "v1.mp4", "v3.mp4", "v4.mp4", "v5.mp4"]
-    (tmp_path / "list.csv").write_text("path\nvideos/v0.mp4\nvideos/v1.mp4\nvideos/v5.mp4\n")
-    assert names(split_videos(tmp_path / "list.csv")[1]) == ["v5.mp4"]
-    (tmp_path / "list.csv").write_text("path\nvideos/v0.mp4\nvideos/v1.mp4\n")
-    with pytest.raises(UserError, match="of 2 videos none can be held out; give 3 or more"):
+    rows = [f"videos/v{number}.mp4\n" for number in (3, 4, 5, 6, 0, 1, 2)]
+    (tmp_path / "list.csv").write_text("path\n" + "".join(rows))
+    assert names(split_videos(tmp_path / "list.csv")[1]) == ["v5.mp4", "v2.mp4"]
+    (tmp_path / "list.csv").write_text("path\n" + "".join(rows[:6]))
+    with pytest.raises(UserError, match="leaves 1 videos to hold out; .* 7 or more in all"):
         split_videos(tmp_path / "list.csv")
 
 

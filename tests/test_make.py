@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import os
 import sys
 
 import nbformat
@@ -142,21 +143,30 @@ def test_demo_runs_the_chosen_notebooks_with_any_parameter(checkout, monkeypatch
 
 
 def test_figures_takes_the_results_of_default_runs_alone(checkout, capsys):
-    for number in ("01", "02", "03"):
+    numbers = ("01", "02", "03", "04")
+    for number in numbers:
         write_notebook(checkout, "epochs = None", name=f"{number}_x")
     (checkout / "figures").mkdir()
     (checkout / "figures" / "03_a_toy.png").write_text("old")
-    for preset, parameters in (("toy", {}), ("laptop", {"preset": "laptop", "data_root": "d", "out_dir": "o"})):
+    for preset, parameters in (
+        ("toy", {}),
+        ("laptop", {"preset": "laptop", "data_root": "d", "out_dir": "runs/laptop", "seed": None}),
+    ):
         run = checkout / "runs" / preset
         (run / "figures").mkdir(parents=True)
         (run / "notebooks").mkdir()
-        for number in ("01", "02", "03"):
+        for number in numbers:
             given = parameters | ({"epochs": 1} if number == "02" else {})
             notebook = nbformat.v4.new_notebook(metadata={"papermill": {"parameters": given}})
+            executed = run / "notebooks" / f"{number}_x.ipynb"
             if number != "03":  # it did not come to its end
-                nbformat.write(notebook, run / "notebooks" / f"{number}_x.ipynb")
+                nbformat.write(notebook, executed)
             for kind in ("toy", "real"):
                 (run / "figures" / f"{number}_a_{kind}.png").write_text(f"{preset} {kind}")
+            if number == "04":  # papermill ran it again, with who knows what
+                later = executed.stat().st_mtime + 60
+                os.utime(run / "figures" / "04_a_real.png", (later, later))
+                os.utime(run / "figures" / "04_a_toy.png", (later, later))
     (checkout / "runs" / "seeds").mkdir()
     (checkout / "runs" / "seeds" / "seeds.csv").write_text("seed\n")
 
@@ -167,6 +177,7 @@ def test_figures_takes_the_results_of_default_runs_alone(checkout, capsys):
     }  # fmt: skip
     printed = capsys.readouterr().out
     assert "02_* of runs/toy: run with another epochs" in printed and "03_* of runs/laptop: not run" in printed
+    assert "04_* of runs/laptop: 04_a_real.png was drawn anew by another run" in printed
 
 
 def test_a_broken_kernel_is_told_in_one_line(checkout, monkeypatch):

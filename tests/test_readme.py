@@ -42,13 +42,13 @@ UNCERTAINTY = ["python", "-m", "lib.uncertainty_study"]
 MAKE = ["python3", "make.py"]
 PAPERMILL, CONVERT, LAUNCH = ["papermill"], ["jupyter", "nbconvert"], ["accelerate", "launch"]
 TINY = ToyWorldOptions(
-    datasets=("kinetics400", "davis2017", "jhmdb", "vip", "studio"), height=72, width=96, objects=2, kinetics_train=6,
-    kinetics_val=4, kinetics_frames=60, davis_train=0, davis_val=1, davis_frames=30, studio_train=12, studio_val=2,
+    datasets=("kinetics400", "davis2017", "jhmdb", "vip", "studio"), height=72, width=96, objects=2, kinetics_train=9,
+    kinetics_val=4, kinetics_frames=75, davis_train=0, davis_val=1, davis_frames=30, studio_train=12, studio_val=2,
 )  # fmt: skip
 
 # Whatever a notebook's preset says, in a minute.
 SMALL = {
-    "epochs": 1, "encoder": "micro", "image_size": 32, "patch_size": 8, "batch_size": 8, "workers": 0,
+    "epochs": 1, "encoder": "micro", "image_size": 64, "patch_size": 8, "batch_size": 8, "workers": 0,
     "eval_size": [48, 64], "part_size": [48, 64], "eval_frames": 3, "blocks": [-1], "study_sequences": 0,
     "test_clips": 2, "finetune_epochs": 1, "data_root": "data/real", "out_dir": "runs/toy",
 }  # fmt: skip

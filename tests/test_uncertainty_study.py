@@ -185,7 +185,7 @@ def test_real_videos_are_shared_out_without_overlap(tmp_path):
     assert set.union(*parts) == {f"clip{number}" for number in range(8)} and sum(map(len, parts)) == 8
     assert {clip.path.stem for clip in found.clips} == parts[0]
     (tmp_path / "clip7.mp4").unlink()
-    with pytest.raises(UserError, match="8 or more"):
+    with pytest.raises(UserError, match="8 in all"):
         runs.held_out_videos(tmp_path)
 
 

@@ -74,14 +74,16 @@ def list_kinetics(root: str | Path, split: str = "train") -> list[Path]:
 def split_videos(root: str | Path) -> tuple[list[Path], list[Path]]:
     """Videos to train on, and videos that no training may see: the `val` split or, without one, every fourth video.
 
-    Arguments and errors as `list_kinetics`; UserError, too, when there are fewer than 3 videos to split.
+    Arguments and errors as `list_kinetics`; UserError, too, when fewer than 2 videos are held out.
     """
     videos = list_kinetics(root, "train")
     if (Path(root) / "val").is_dir():
-        return videos, list_kinetics(root, "val")
-    if len(videos) < 3:
-        raise UserError(f"{root}: of {len(videos)} videos none can be held out; give 3 or more, or a folder val/")
-    return [video for k, video in enumerate(videos) if k % 4 != 2], videos[2::4]
+        train, held = videos, list_kinetics(root, "val")
+    else:
+        train, held = [video for k, video in enumerate(videos) if k % 4 != 2], videos[2::4]
+    if len(held) < 2:
+        raise UserError(f"{root}: leaves {len(held)} videos to hold out; give 2 or more in val/, or 7 or more in all")
+    return train, held
 
 
 def read_list(path: str | Path) -> list[Path]:

@@ -114,8 +114,9 @@ def resize_positions(
 def model_free_predictions(past: Tensor, future: Tensor, patch_size: int, norm_pix: bool) -> dict[str, Tensor]:
     """What a painted future must be held against: predictions (B, N, P*P*C) in the loss's target space, of no model.
 
-    past, future: float (B, C, H, W). "copy of the past" moves nothing; "faded copy" is that times the one factor which
-    suits these frames best; "true patch means alone" knows no more than `norm_pix` tells every picture.
+    past, future: float (B, C, H, W). "copy of the past" moves nothing. "faded copy" is what differs in it from the
+    patch means, times the one factor that fits these futures best: an oracle's. "true patch means alone" knows no more
+    than `norm_pix` tells every picture.
     """
     copied, truth = patchify(past, patch_size), patchify(future, patch_size)
     means = patch_statistics(truth)[0].expand_as(truth)

@@ -41,6 +41,14 @@ def ensure_toy_world(root: str | Path, options: ToyWorldOptions | None = None, w
     return root
 
 
+def toy_world_name(root: str | Path) -> str:
+    """What stands beside a number from the toy world at `root`; nothing where there is none: then data are real."""
+    if not (Path(root) / "manifest.json").is_file():
+        return ""
+    name = Path(root).resolve().name
+    return "toy world" if name == "toy" else f"toy world {name!r}"
+
+
 def _make(root: Path, options: ToyWorldOptions, workers: int) -> None:
     with atomic_path(root) as temporary:
         temporary.mkdir()
