@@ -103,8 +103,14 @@ def notebook_text(path: Path) -> str:
 
 def changed(values: dict, notebook: str) -> list[str]:
     """Those of the values that the notebook has, as papermill's arguments."""
-    known = make.parameters(Path(notebook))
-    return [word for name, value in values.items() if name in known for word in ("-y", f"{name}: {json.dumps(value)}")]
+    known, given = make.parameters(Path(notebook)), []
+    for name in values.keys() & known.keys():
+        value = values[name]  # papermill heeds -r before -p before -y, and of equals the last
+        if isinstance(value, list):
+            given += ["-y", f"{name}: {json.dumps(value)}"]
+        else:
+            given += ["-r" if isinstance(value, str) else "-p", name, str(value)]
+    return given
 
 
 def run(words: list[str], root: Path) -> str:
