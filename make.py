@@ -325,9 +325,11 @@ def figures(_: argparse.Namespace) -> None:
                 print(f"left out: {notebook.name[:2]}_* of runs/{preset}: {reason}")
             found += [] if reason else drawn
     for path in found:
-        partial = ROOT / "figures" / f".{path.stem}.partial{path.suffix}"
+        folder = ROOT / "figures" / ("" if path.parent.name == "figures" else "measured")
+        folder.mkdir(exist_ok=True)
+        partial = folder / f".{path.stem}.partial{path.suffix}"
         shutil.copyfile(path, partial)
-        os.replace(partial, ROOT / "figures" / path.name)
+        os.replace(partial, folder / path.name)
     print(f"put {len(found)} files into figures/")
 
 

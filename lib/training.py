@@ -22,8 +22,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 
+from lib.checkpoints import Record, RunFiles, read_losses
 from lib.errors import UserError
-from lib.run_files import Record, RunFiles, read_losses
 from lib.runtime import progress
 
 FUSED_FROM = 256  # tokens: below, a CPU computes plain attention and its gradient faster than the fused one

@@ -11,6 +11,8 @@ import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+import make  # noqa: E402
+
 torch.set_num_threads(1)
 # Timing on a shared machine is no property of the code, and a red test must be red again on the next run.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
@@ -20,7 +22,7 @@ hypothesis.settings.load_profile("repeatable")
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder with small pieces of the real data sets; tests that need it are skipped where it is absent."""
-    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    default = make.ROOT.parent / "shared" / "data"
     folder = Path(os.environ.get("SIAMMAE_REAL_DATA", default))
     if not folder.is_dir():
         pytest.skip("no real data here: set SIAMMAE_REAL_DATA to its folder")

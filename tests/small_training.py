@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lib.checkpoints import Record
 from lib.data.clips import StepBatches
 from lib.models.siammae import SiamMAE
-from lib.run_files import Record
 from lib.tokens.masking import Mask, mask_from_noise
 from lib.training import TrainOptions, train
 

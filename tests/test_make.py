@@ -171,9 +171,11 @@ def test_figures_takes_the_results_of_default_runs_alone(checkout, capsys):
     (checkout / "runs" / "seeds" / "seeds.csv").write_text("seed\n")
 
     make.figures(None)
-    found = {path.name: path.read_text() for path in (checkout / "figures").iterdir()}
+    figures = checkout / "figures"
+    found = {path.relative_to(figures).as_posix(): path.read_text() for path in figures.rglob("*.*")}
     assert found == {
-        "01_a_toy.png": "toy toy", "01_a_real.png": "laptop real", "seeds.csv": "seed\n", "03_a_toy.png": "old",
+        "01_a_toy.png": "toy toy", "01_a_real.png": "laptop real", "measured/seeds.csv": "seed\n",
+        "03_a_toy.png": "old",
     }  # fmt: skip
     printed = capsys.readouterr().out
     assert "02_* of runs/toy: run with another epochs" in printed and "03_* of runs/laptop: not run" in printed

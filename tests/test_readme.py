@@ -23,13 +23,13 @@ import timm
 import torch
 
 import make
-from lib import tables
-from lib import uncertainty_tables as chosen_rows
 from lib.data.jhmdb import JhmdbDataset
 from lib.data.kinetics import read_manifest
 from lib.data.vip import VipDataset
+from lib.evaluation import differences as chosen_rows
+from lib.plots import tables
+from lib.score.tracking import track_joints, track_parts
 from lib.toyworld import ToyWorldOptions, ensure_toy_world
-from lib.tracking import track_joints, track_parts
 
 TEXT, FIGURES = (make.ROOT / "README.md").read_text(encoding="utf-8"), make.ROOT / "figures"
 README = checks.commands(TEXT)
@@ -37,8 +37,8 @@ SCORE = ["python", "-m", "lib.score"]
 BENCHMARK = ["python", "-m", "lib.benchmark"]
 TOY_WORLD = ["python", "data_scripts/make_toy_world.py"]
 KINETICS = ["python", "data_scripts/prepare_kinetics.py"]
-STUDY = ["python", "-m", "lib.masking_study"]
-UNCERTAINTY = ["python", "-m", "lib.uncertainty_study"]
+STUDY = ["python", "-m", "lib.studies.masking"]
+UNCERTAINTY = ["python", "-m", "lib.studies.uncertainty"]
 MAKE = ["python3", "make.py"]
 PAPERMILL, CONVERT, LAUNCH = ["papermill"], ["jupyter", "nbconvert"], ["accelerate", "launch"]
 TINY = ToyWorldOptions(
@@ -289,7 +289,7 @@ def in_text(table: pd.DataFrame) -> bool:
 
 
 def test_scores_on_the_toy_world_are_those_of_the_committed_rows():
-    found = tables.spreads(pd.read_csv(FIGURES / "seeds.csv"), "method", ["JF_mean", "mIoU", "PCK@0.1"], 1)
+    found = tables.spreads(pd.read_csv(FIGURES / "measured" / "seeds.csv"), "method", ["JF_mean", "mIoU", "PCK@0.1"], 1)
     assert set(found["seeds"]) == {3} and in_text(found.drop(columns="seeds"))
 
 
@@ -303,7 +303,7 @@ def test_scores_on_real_video_are_those_of_the_committed_rows():
 
 
 def test_times_are_those_of_the_committed_rows():
-    rows = pd.read_csv(FIGURES / "times.csv")
+    rows = pd.read_csv(FIGURES / "measured" / "times.csv")
     for row in rows.to_dict("records"):
         cells = [f"{row[machine] / 60:.1f} min" for machine in ("with_bf16", "without_bf16")]
         assert any(row["notebook"] in line and line.endswith(f"| {' | '.join(cells)} |") for line in TEXT.splitlines())
@@ -312,7 +312,7 @@ def test_times_are_those_of_the_committed_rows():
 
 def test_speeds_are_those_of_the_committed_runs():
     propagation, masks = (
-        json.loads((FIGURES / f"benchmark_{name}.json").read_text()) for name in ("propagation", "metrics")
+        json.loads((FIGURES / "measured" / f"benchmark_{name}.json").read_text()) for name in ("propagation", "metrics")
     )
     seconds = [propagation[name] for name in ("usual_seconds_per_frame", "seconds_per_frame")]
     assert f"| {seconds[0]:.1f} s a frame | {seconds[1]:.2f} s | {propagation['ratio']:.1f} |" in TEXT
@@ -323,13 +323,13 @@ def test_speeds_are_those_of_the_committed_runs():
 
 
 def test_where_samplers_look_is_that_of_the_committed_rows():
-    rows = pd.read_csv(FIGURES / "04_masking_study.csv").query("ratio == 0.95")
+    rows = pd.read_csv(FIGURES / "measured" / "masking.csv").query("ratio == 0.95")
     runs = [rows[(rows["table"] == table) & (rows["case"] == case)].assign(case=name) for name, table, case in SAMPLERS]
     assert in_text(tables.spreads(pd.concat(runs), "case", ["puppet", "poster", "wall", "agreement"]))
 
 
 def test_costs_of_masking_are_those_of_the_committed_run():
-    result = json.loads((FIGURES / "benchmark_masking.json").read_text())
+    result = json.loads((FIGURES / "measured" / "benchmark_masking.json").read_text())
     assert result["sizes"]["embed_dim"] == 768 and result["hardware"] in TEXT
     for name, key in COSTS.items():
         pairs = [result["comparisons"][f"{key} against random {ratio}"] for ratio in (0.9, 0.95)]
@@ -338,7 +338,8 @@ def test_costs_of_masking_are_those_of_the_committed_run():
 
 
 def test_uncertainties_are_those_of_the_committed_rows():
-    runs, estimators = (pd.read_csv(FIGURES / f"05_{name}_toy.csv") for name in ("runs", "estimators"))
+    measured = FIGURES / "measured"
+    runs, estimators = (pd.read_csv(measured / f"uncertainty_{name}.csv") for name in ("runs", "estimators"))
     heads = chosen_rows.chosen(runs, chosen_rows.HEADS)
     first = heads[(heads["case"] == "beta 0.5") & (heads["seed"] == 0)].assign(case="beta 0.5, seed 0")
     everything = pd.concat([heads, first, estimators.assign(seed=0)])
@@ -361,7 +362,7 @@ def test_the_real_uncertainties_are_those_of_the_committed_rows():
 
 
 def test_what_a_head_costs_is_that_of_the_committed_run():
-    result = json.loads((FIGURES / "benchmark_uncertainty.json").read_text())
+    result = json.loads((FIGURES / "measured" / "benchmark_uncertainty.json").read_text())
     ratios = {row["model"]: row["time_ratio"] for row in result["rows"]}
     text = " ".join(TEXT.split())
     assert result["preset"] == "toy" and f"{ratios['Gaussian head']:.2f} times" in text

@@ -19,14 +19,16 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
-from lib import run_files, training
+import make
+from lib import checkpoints as run_files
+from lib import training
+from lib.checkpoints import load_checkpoint, load_weights, read_losses
 from lib.errors import UserError
 from lib.models.mae import MAE
 from lib.models.siammae import SiamMAE
-from lib.run_files import load_checkpoint, load_weights, read_losses
 from lib.training import TrainOptions, choose_precision, parameter_groups, train
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = make.ROOT
 OPTIONS = TrainOptions(steps=4, batch_size=8, base_lr=0.5, warmup_steps=2, save_every=2, precision="no")
 CURVE = ("step", "loss", "lr", "grad_norm")
 

@@ -50,7 +50,7 @@ DEFAULT = Setting()
 HALF = Setting(sampler_share=0.5)
 ATTENTION = Setting(sampler_share=0.5, sampler_mlp=False)
 DEFAULT_GB = 14.4
-# Table -> rows of (case, as figures/paper_adamae.csv has it, setting, the paper's GB, None where it has no such row).
+# Table -> rows of (case, as figures/paper/adamae.csv has it, setting, the paper's GB, None where it has no such row).
 TABLES = {
     "a": [
         ("tube", Setting("tube", 0.75), 16.2),

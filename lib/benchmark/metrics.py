@@ -2,7 +2,7 @@
 
 `lib.evaluation.metrics.score_sequence` against the usual loop over frames and objects, which makes a boundary map of
 each mask, dilates it over the whole picture by a disc, and counts (Perazzi et al. 2016; the definitions are one). Then
-`lib.scoring.davis.score_davis`, files and all, with one worker and with two. The prediction is the truth, a frame late.
+`lib.score.davis.score_davis`, files and all, with one worker and with two. The prediction is the truth, a frame late.
 Seconds of the two loops are per frame and object.
 
 Shape letters: `T` frames, `H W` pixels, `K` objects.
@@ -22,7 +22,7 @@ from lib.data.davis import DavisDataset
 from lib.data.images import write_mask
 from lib.errors import UserError
 from lib.evaluation.metrics import SCORED, boundary_map, boundary_tolerance, score_sequence
-from lib.scoring.davis import score_davis
+from lib.score.davis import score_davis
 
 
 def reference_scores(truth: np.ndarray, predicted: np.ndarray, num_objects: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,13 +11,13 @@ from collections.abc import Callable
 import torch
 
 from lib.benchmark.timing import best_times, conditions
-from lib.config import PRESETS, get_preset
 from lib.errors import UserError
 from lib.models.evidential import EvidentialSiamMAE
+from lib.models.guided_masking import SmartSiamMAE
 from lib.models.siammae import SiamMAE
-from lib.models.smart_masking import SmartSiamMAE
 from lib.models.variance_heads import GaussianSiamMAE
 from lib.models.vit import vit_size
+from lib.presets.frame_pairs import PRESETS, get_preset
 from lib.training import choose_precision, fast_cpu_attention, parameter_groups
 
 PLAIN = "plain SiamMAE"

@@ -1,0 +1,125 @@
+"""J and F of predicted object masks on DAVIS, as its official semi-supervised evaluation computes them.
+
+Perazzi et al. 2016, Pont-Tuset et al. 2017. Predictions: `DIR/{sequence}/00000.png`, palette or grey images of ids.
+
+Shape letters: `T` frames, `H W` pixels.
+"""
+
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from lib.data.davis import VOID, DavisDataset
+from lib.data.images import read_mask
+from lib.data.sequences import MaskSequence
+from lib.errors import UserError
+from lib.evaluation import metrics
+from lib.score.files import check_options, each_sequence, nearest, prediction_paths
+
+
+def score_davis(
+    truth: str | Path,
+    predictions: str | Path,
+    split: str = "val",
+    year: int | None = None,
+    max_frames: int | None = None,
+    workers: int | None = None,
+    resized_truth: tuple[int, int] | None = None,
+) -> dict:
+    """J and F of predicted masks.
+
+    `truth`: a DAVIS root. `predictions`: a folder with one folder a sequence.
+    The first and last frame of a sequence are not scored and their predictions not read. With `max_frames`
+    only the first n frames of each sequence exist, so frames 1..n-2 (from 0) are scored; such numbers are not
+    comparable with published ones. `workers`: sequences at once, by default one a core.
+    `resized_truth` (H, W): truth and predictions are brought to this size by nearest neighbour before they are
+    compared. CropMAE and RSP publish numbers on such a truth, 480 x 880; the official evaluation
+    keeps the native size. It is another measure: boundaries move, and F's tolerance grows with the diagonal.
+    Returns `J_mean J_recall J_decay F_mean F_recall F_decay JF_mean` as fractions, means over objects,
+    `sequences`: {name: {id: the first six}}, and `resized_truth` [H, W] where it was asked for. Raises UserError for
+    whatever is missing, unreadable, or does not fit the truth.
+    """
+    return score_masks(DavisDataset(truth, split, year), predictions, max_frames, workers, resized_truth)
+
+
+def score_masks(
+    sequences: Collection[MaskSequence],
+    predictions: str | Path,
+    max_frames: int | None = None,
+    workers: int | None = None,
+    resized_truth: tuple[int, int] | None = None,
+) -> dict:
+    """J and F of predicted masks of any sequences: DAVIS's measures, not those that VSPW, UVO or KITTI publish.
+
+    All else as in `score_davis`.
+    """
+    check_options(predictions, workers=workers, max_frames=max_frames)
+    if resized_truth is not None:
+        resized_truth = tuple(resized_truth)
+        if len(resized_truth) != 2 or min(resized_truth) < 2:
+            raise UserError(f"resized_truth must be a height and a width of 2 or more, not {resized_truth}")
+    predictions = Path(predictions)
+    for sequence in sequences:
+        number = len(sequence.stems[:max_frames])
+        if number < 3:
+            raise UserError(f"{sequence.name}: {number} frames; at least 3 are needed, first and last do not count")
+        prediction_paths(predictions, sequence, _scored_stems(sequence, max_frames))
+    score = partial(_score_sequence, predictions=predictions, max_frames=max_frames, resized_truth=resized_truth)
+    objects = each_sequence(score, sequences, workers)
+    named = {
+        sequence.name: {str(index): values for index, values in enumerate(found, start=1)}
+        for sequence, found in zip(sequences, objects, strict=True)
+    }
+    result = {**metrics.summary([values for found in objects for values in found]), "sequences": named}
+    return result if resized_truth is None else {**result, "resized_truth": list(resized_truth)}
+
+
+def _scored_stems(sequence: MaskSequence, max_frames: int | None) -> tuple[str, ...]:
+    return sequence.stems[:max_frames][metrics.SCORED]
+
+
+def _score_sequence(
+    sequence: MaskSequence, predictions: Path, max_frames: int | None, resized_truth: tuple[int, int] | None
+) -> list[dict[str, float]]:
+    truth = sequence.masks(max_frames)[metrics.SCORED]
+    size = resized_truth or truth.shape[1:]
+    paths = prediction_paths(predictions, sequence, _scored_stems(sequence, max_frames))
+    predicted = np.stack([_read_prediction(path, sequence, size, resized_truth is not None) for path in paths])
+    truth = np.stack([nearest(mask, size) for mask in truth])
+    return metrics.object_statistics(*metrics.score_sequence(truth, predicted, sequence.num_objects))
+
+
+def _read_prediction(path: Path, sequence: MaskSequence, size: tuple[int, int], resize: bool) -> np.ndarray:
+    mask = read_mask(path)
+    if sequence.single_object:
+        mask = np.where(mask == VOID, np.uint8(1), mask)  # DAVIS-2016 results are grey 0/255
+    if resize:
+        mask = nearest(mask, size)
+    if mask.shape != size:
+        raise UserError(
+            f"{path}: {mask.shape[1]}x{mask.shape[0]} pixels, but the annotation has {size[1]}x{size[0]}; "
+            "resize predictions to the annotation's size"
+        )
+    if mask.max() > sequence.num_objects:
+        raise UserError(
+            f"{path}: id {mask.max()}, but the first annotation of {sequence.name} has {sequence.num_objects} "
+            "object(s); write ids, 0 = background"
+        )
+    return mask
+
+
+def print_davis(result: dict) -> None:
+    """Print what `score_davis` returned: a line an object, then the means."""
+    rows = [(name, index, values) for name, found in result["sequences"].items() for index, values in found.items()]
+    width = max(len("sequence"), *(len(name) for name, _, _ in rows))
+    print(f"{'sequence':{width}} object " + " ".join(f"{name:>8}" for name in metrics.STATISTICS))
+    for name, index, values in rows:
+        print(f"{name:{width}} {index:>6} " + " ".join(f"{values[key]:8.4f}" for key in metrics.STATISTICS))
+    print()
+    for key in (*metrics.STATISTICS, "JF_mean"):
+        print(f"{key:8} {result[key]:.4f}")
+    if "resized_truth" in result:
+        height, width = result["resized_truth"]
+        print(f"measured on truth resized to {height} x {width} (H x W), not on the native size")

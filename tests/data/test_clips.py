@@ -1,0 +1,493 @@
+"""Kinetics clips: which files serve, which frames and crops are drawn, in which order; the cache."""
+
+import csv
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+
+import make
+from data_scripts import prepare_kinetics
+from lib.data import clips
+from lib.data.clips import FramePairs, StepBatches, collate_pairs, draw_crop, draw_pair
+from lib.data.kinetics import (
+    Clip,
+    list_kinetics,
+    probe_all,
+    read_manifest,
+    scan_videos,
+    split_videos,
+    write_manifest,
+)  # fmt: skip
+from lib.data.video import VideoInfo, read_frames
+from lib.errors import UserError
+from tests.make_videos import read_number, write_frames, write_numbered
+
+ROOT = make.ROOT
+REAL = Path(os.environ.get("SIAMMAE_REAL_DATA", ROOT.parent / "shared" / "data")) / "kinetics400"
+
+
+@pytest.fixture(scope="module")
+def kinetics(tmp_path_factory) -> Path:
+    """The official layout: three good clips, one too short, one broken, one named by the list alone."""
+    root = tmp_path_factory.mktemp("kinetics")
+    good = {
+        "riding_a_bike/aaa_000001_000011": 30,
+        "riding_a_bike/bbb_000002_000012": 25,
+        "high_jump/ccc_000003_000013": 15,
+    }
+    for name, fps in {**good, "high_jump/short_000004_000014": 30}.items():
+        path = root / "train" / f"{name}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_numbered(path, 30 if "short" in name else 60, fps, preset="ultrafast")
+    (root / "train" / "high_jump" / "broken_000005_000015.mp4").write_bytes(b"moov atom not found")
+    rows = [
+        ("riding a bike", "bbb", 2, 12),
+        ("riding a bike", "aaa", 1, 11),
+        ("high (jump)", "short", 4, 14),
+        ("high (jump)", "broken", 5, 15),
+        ("high (jump)", "ccc", 3, 13),
+        ("high (jump)", "gone", 6, 16),
+    ]
+    (root / "annotations").mkdir()
+    with (root / "annotations" / "train.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("label", "youtube_id", "time_start", "time_end", "split")])
+        csv.writer(file).writerows([(*row, "train") for row in rows])
+    return root
+
+
+@pytest.fixture(scope="module")
+def good(kinetics) -> list[Clip]:
+    return scan_videos(list_kinetics(kinetics), max_bad_fraction=0.6).clips
+
+
+# --- Which files
+
+
+def names(paths) -> list[str]:
+    return [path.name.split("_")[0] for path in paths]
+
+
+def test_the_annotations_decide_which_videos_are_read_and_in_which_order(kinetics):
+    assert names(list_kinetics(kinetics)) == ["bbb", "aaa", "short", "broken", "ccc", "gone"]
+
+
+def test_layouts_without_annotations(kinetics, tmp_path):
+    files = sorted((kinetics / "train").rglob("*.mp4"))
+    for folder in ("split/val/some class", "nested/videos", "flat"):
+        (tmp_path / folder).mkdir(parents=True)
+        for file in files[:2]:
+            (tmp_path / folder / file.name).symlink_to(file)
+        (tmp_path / folder / "notes.txt").write_text("no video")
+    found = [
+        list_kinetics(tmp_path / "split", "val"),
+        list_kinetics(tmp_path / "nested"),
+        list_kinetics(tmp_path / "flat"),
+    ]
+    assert [names(videos) for videos in found] == [names(files[:2])] * 3
+
+
+def test_a_list_file_names_videos_relative_to_itself(kinetics):
+    path = kinetics / "mine.csv"
+    path.write_text(
+        "path,label\ntrain/high_jump/ccc_000003_000013.mp4,jump\ntrain/riding_a_bike/aaa_000001_000011.mp4,\n"
+    )
+    assert names(list_kinetics(path)) == ["ccc", "aaa"]
+    path.write_text("path\ntrain/high_jump/ccc_000003_000013.mp4\n")
+    assert names(list_kinetics(path)) == ["ccc"]
+
+
+def test_no_video_is_both_trained_on_and_held_out(tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / "official" / split / "a").mkdir(parents=True)
+        for letter in "ab":
+            (tmp_path / "official" / split / "a" / f"{split}{letter}.mp4").touch()
+    train, held = split_videos(tmp_path / "official")
+    assert names(train) == ["traina.mp4", "trainb.mp4"] and names(held) == ["vala.mp4", "valb.mp4"]
+
+    flat = tmp_path / "videos"
+    flat.mkdir()
+    for number in range(7):
+        (flat / f"v{number}.mp4").touch()
+    train, held = split_videos(tmp_path)
+    assert names(held) == ["v2.mp4", "v6.mp4"]
+    assert names(train) == ["v0.mp4", "v1.mp4", "v3.mp4", "v4.mp4", "v5.mp4"]
+    rows = [f"videos/v{number}.mp4\n" for number in (3, 4, 5, 6, 0, 1, 2)]
+    (tmp_path / "list.csv").write_text("path\n" + "".join(rows))
+    assert names(split_videos(tmp_path / "list.csv")[1]) == ["v5.mp4", "v2.mp4"]
+    (tmp_path / "list.csv").write_text("path\n" + "".join(rows[:6]))
+    with pytest.raises(UserError, match="leaves 1 videos to hold out; .* 7 or more in all"):
+        split_videos(tmp_path / "list.csv")
+
+
+def test_wrong_folders_and_lists_are_told_in_one_line(kinetics, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other" / "photos").mkdir(parents=True)
+    texts = {
+        "gone.csv": "path\nx/1.mp4\nx/2.mp4\n",
+        "headless.csv": "x/1.mp4\n",
+        "nothing.csv": "path\n",
+        "ragged.csv": "label,path\nonly a label\n",
+        "binary.csv": "path\n\udcff",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_bytes(text.encode(errors="surrogateescape"))
+    cases = {
+        tmp_path / "nowhere": "no such folder; give",
+        tmp_path / "empty": "no videos in it, only nothing",
+        tmp_path / "other": "no videos in it, only photos",
+        tmp_path / "gone.csv": f"2 of 2 videos missing, first {tmp_path / 'x' / '1.mp4'}",
+        tmp_path / "headless.csv": "must name the columns path",
+        tmp_path / "nothing.csv": "the list is empty",
+        tmp_path / "ragged.csv": "must name the columns path",
+        tmp_path / "binary.csv": "is no CSV text",
+    }
+    for path, message in cases.items():
+        with pytest.raises(UserError) as caught:
+            list_kinetics(path)
+        assert message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_cannot_serve_is_skipped_and_counted(kinetics):
+    scan = scan_videos(list_kinetics(kinetics), max_bad_fraction=0.5)
+    assert names(clip.path for clip in scan.clips) == ["bbb", "aaa", "ccc"]
+    reasons = {path.name.split("_")[0]: reason for path, reason in scan.skipped.items()}
+    assert set(reasons) == {"short", "broken", "gone"}
+    assert reasons["short"] == "too short: it spans 0.97 s, not 1.60 s"
+    assert reasons["broken"].startswith("cannot be decoded") and reasons["gone"].startswith("no such file")
+    assert scan.report() == f"3 clips, 3 skipped (first: short_000004_000014.mp4: {reasons['short']})"
+
+
+def test_too_many_bad_files_are_an_error_that_names_them(kinetics):
+    with pytest.raises(UserError, match=r"3 clips, 3 skipped \(first: short_.*at most 49% may be skipped"):
+        scan_videos(list_kinetics(kinetics), max_bad_fraction=0.49)
+    with pytest.raises(UserError, match="too few usable videos: 0 clips, 1 skipped"):
+        scan_videos([kinetics / "no.mp4"], max_bad_fraction=1.0)
+
+
+@pytest.mark.parametrize(("num_frames", "serves"), [(49, True), (48, False)])
+def test_the_shortest_clip_that_serves_holds_the_largest_gap(tmp_path, num_frames, serves):
+    paths = [write_numbered(tmp_path / f"{i}.mp4", n, preset="ultrafast") for i, n in enumerate((60, num_frames))]
+    scan = scan_videos(paths)
+    assert len(scan.clips) == 1 + serves
+    if serves:
+        assert {draw_pair(49, 30.0, np.random.default_rng(i)) for i in range(2000)} >= {(0, 48)}
+
+
+# --- Manifest
+
+
+def prepare(monkeypatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["prepare_kinetics.py", *map(str, arguments)])
+    return prepare_kinetics.main()
+
+
+def test_a_manifest_says_what_a_scan_says(kinetics, tmp_path, monkeypatch):
+    manifest = tmp_path / "train.csv"
+    script = ROOT / "data_scripts" / "prepare_kinetics.py"
+    command = [sys.executable, str(script), "--root", str(kinetics), "--manifest", str(manifest)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{manifest}: 6 videos, 4 readable, 2 not (first " in done.stdout
+    scan = scan_videos(list_kinetics(kinetics))
+    monkeypatch.setattr("lib.data.kinetics.probe", None)  # no video may be opened now
+    assert scan_videos(list_kinetics(kinetics), manifest=manifest) == scan
+
+
+def test_a_manifest_is_gone_on_with(kinetics, tmp_path, monkeypatch):
+    """Rows that were read are kept as they stand; those missing or bad are probed."""
+    manifest = tmp_path / "train.csv"
+    paths = list_kinetics(kinetics)
+    kept = VideoInfo(1234, 30.0, 10, 20)
+    write_manifest(manifest, {paths[0].resolve(): kept, paths[1].resolve(): "was still downloading"})
+    with pytest.raises(UserError, match=f"lacks 4 of 6 videos, first {paths[2]}"):
+        scan_videos(paths, manifest=manifest)
+    assert prepare(monkeypatch, "--root", kinetics, "--manifest", manifest) == 0
+    known = read_manifest(manifest)
+    assert known[paths[0].resolve()] == kept
+    assert known[paths[1].resolve()] == VideoInfo(60, 30.0, 64, 160)
+    assert len(known) == 6 and [path.name for path in tmp_path.iterdir()] == ["train.csv"]
+
+
+def test_the_manifest_moves_with_its_videos(kinetics, tmp_path):
+    (tmp_path / "old").mkdir()
+    path = write_numbered(tmp_path / "old" / "a.mp4", 60, Fraction(30000, 1001), preset="ultrafast")
+    known = dict(probe_all([path]))
+    write_manifest(tmp_path / "old" / "m.csv", known)
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert read_manifest(tmp_path / "new" / "m.csv") == {tmp_path / "new" / "a.mp4": known[path]}
+
+
+def test_errors_of_the_command_line(kinetics, tmp_path, monkeypatch, capsys):
+    (tmp_path / "bad.csv").write_text("path,num_frames,fps,height,width,status\na.mp4,x,1,1,1,ok\n")
+    for arguments, message in {
+        ("--root", tmp_path / "no", "--manifest", tmp_path / "m.csv"): "no such folder",
+        ("--root", kinetics, "--manifest", tmp_path / "bad.csv"): "the row of a.mp4 lacks numbers",
+        ("--root", kinetics, "--manifest", tmp_path / "m.csv", "--workers", 0): "--workers 0",
+    }.items():
+        assert prepare(monkeypatch, *arguments) == 2
+        told = capsys.readouterr().err
+        assert told.startswith("error: ") and message in told and told.count("\n") == 1
+        assert not (tmp_path / "m.csv").exists()
+
+
+# --- Which frames, which part of them
+
+
+@given(
+    fps=st.floats(8, 60),
+    extra=st.integers(0, 300),
+    smallest=st.integers(4, 60),
+    width=st.integers(0, 60),
+    seed=st.integers(0, 10**6),
+)
+def test_a_pair_fits_the_clip_and_its_gap_in_time(fps, extra, smallest, width, seed):
+    gap = (smallest, smallest + width)
+    num_frames = int(np.ceil(gap[1] / 30 * fps)) + 1 + extra
+    first, second = draw_pair(num_frames, fps, np.random.default_rng(seed), gap)
+    assert 0 <= first < second < num_frames
+    drawn = np.random.default_rng(seed).integers(gap[0], gap[1] + 1) / 30
+    assert abs((second - first) / fps - drawn) <= 0.5 / fps + 1e-9
+
+
+def test_gaps_and_places_are_uniform_with_both_bounds():
+    rng = np.random.default_rng(0)
+    pairs = [draw_pair(300, 30.0, rng) for _ in range(45_000)]
+    gaps = Counter(j - i for i, j in pairs)
+    assert set(gaps) == set(range(4, 49))
+    assert max(abs(count - 1000) for count in gaps.values()) < 5 * np.sqrt(1000)
+    places = Counter(i for i, j in pairs if j - i == 4)  # uniform on 0..295
+    assert min(places) < 10 and max(places) > 285
+    tenths = np.histogram(list(places.elements()), bins=8, range=(0, 296))[0]
+    assert np.abs(tenths - tenths.mean()).max() < 5 * np.sqrt(tenths.mean())
+
+
+def test_a_slower_clip_gets_the_same_gaps_in_time():
+    rng = np.random.default_rng(0)
+    gaps = Counter(j - i for i, j in (draw_pair(100, 15.0, rng) for _ in range(9000)))
+    assert set(gaps) == set(range(2, 25))  # 4 / 30 s to 48 / 30 s at 15 fps
+    assert abs(gaps[10] - 2 * 9000 / 45) < 100  # two of the 45 gaps, 19 and 20, fall on 10 frames
+
+
+@given(height=st.integers(8, 400), width=st.integers(8, 400), seed=st.integers(0, 10**6))
+def test_a_crop_lies_in_the_frame(height, width, seed):
+    top, left, h, w = draw_crop(height, width, np.random.default_rng(seed))
+    assert 0 <= top <= top + h <= height and 0 <= left <= left + w <= width and min(h, w) > 0
+
+
+@pytest.mark.parametrize("size", [(240, 320), (100, 300)])
+def test_crops_have_the_law_of_torchvision(size):
+    """Means and deviations of area, ratio and place agree with the trusted implementation's."""
+
+    def summary(boxes: np.ndarray) -> np.ndarray:
+        top, left, h, w = boxes.T
+        values = np.stack([h * w / (size[0] * size[1]), w / h, top / size[0], left / size[1]])
+        return np.concatenate([values.mean(axis=1), values.std(axis=1)])
+
+    torch.manual_seed(0)
+    rng, image = np.random.default_rng(0), torch.empty(3, *size)
+    ours = np.array([draw_crop(*size, rng) for _ in range(6000)])
+    trusted = v2.RandomResizedCrop(8, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3))
+    boxes = [trusted.make_params([image]) for _ in range(6000)]
+    theirs = np.array([[box[name] for name in ("top", "left", "height", "width")] for box in boxes])
+    np.testing.assert_allclose(summary(ours), summary(theirs), atol=0.012)
+
+
+def gradient_clip(folder: Path, fps: int = 30) -> Clip:
+    """Every frame shows one picture: red grows with x, green with y. So a view tells where it was cut."""
+    y, x = np.mgrid[0:128, 0:192]
+    picture = np.stack([x * 255 // 191, y * 255 // 127, np.full_like(x, 128)], axis=-1).astype(np.uint8)
+    path = write_frames(folder / "gradient.mp4", np.repeat(picture[None], 60, axis=0), fps, "libx264", crf="10")
+    return scan_videos([path]).clips[0]
+
+
+def test_both_frames_share_crop_and_flip_and_pairs_do_not(tmp_path):
+    dataset = FramePairs([gradient_clip(tmp_path)], image_size=32, repeated_sampling=2)
+    samples = [dataset[i] for i in range(40)]
+    past = torch.cat([sample["past"] for sample in samples]).float()
+    future = torch.cat([sample["future"] for sample in samples]).float()
+    assert (past - future).abs().max() < 12  # nothing but the codec's noise
+    steps = past[:, 0, 16, -1] - past[:, 0, 16, 0]  # red from left to right: falls where the view is flipped
+    flipped = (steps < 0).float().mean().item()
+    assert 0.3 < flipped < 0.7 and steps.abs().min() > 100
+    corners = {tuple(view[:2, 0, 0].tolist()) for view in past}
+    assert len(corners) > 60  # 80 pairs, each with a crop of its own
+    assert (past[:, 1, -1] > past[:, 1, 0]).all()  # never upside down
+
+
+def test_a_view_is_torchvisions_resized_crop_of_the_frame(good):
+    clip = good[0]
+    dataset = FramePairs([clip], image_size=48, repeated_sampling=1, seed=3)
+    rng = np.random.default_rng([3, 7])
+    pair = draw_pair(clip.info.num_frames, clip.info.fps, rng)
+    box = draw_crop(clip.info.height, clip.info.width, rng)
+    flip = rng.random() < 0.5
+    for name, frame in zip(("past", "future"), read_frames(clip.path, pair), strict=True):
+        image = torch.from_numpy(frame).permute(2, 0, 1)
+        mode = v2.InterpolationMode.BICUBIC
+        expected = v2.functional.resized_crop(image, *box, [48, 48], interpolation=mode, antialias=True)
+        expected = expected.flip(-1) if flip else expected
+        assert (dataset[7][name][0].int() - expected.int()).abs().max() <= 1
+
+
+def test_the_past_comes_before_the_future_by_the_gap(good, monkeypatch):
+    resize = clips.resize_views
+    monkeypatch.setattr(clips, "resize_views", lambda crops, side, flip: resize(crops, side, flip=False))
+    monkeypatch.setattr(clips, "draw_crop", lambda height, width, *_: (0, 0, height, width))
+    dataset = FramePairs(good, image_size=160, gap=(10, 20), repeated_sampling=3)
+    for index in range(12):
+        fps, sample = good[index % 3].info.fps, dataset[index]
+        for *views, gap in zip(sample["past"], sample["future"], sample["gap"], strict=True):
+            first, second = (read_number(view.permute(1, 2, 0).numpy()) for view in views)
+            assert gap.item() == pytest.approx((second - first) / fps * 30, rel=1e-6) and gap.dtype == torch.float32
+            assert 10 / 30 - 0.5 / fps <= (second - first) / fps <= 20 / 30 + 0.5 / fps and first >= 0
+
+
+def test_the_index_alone_decides_a_sample(good):
+    options = {"image_size": 32, "seed": 5}
+    first, again = FramePairs(good, **options), FramePairs(good, **options)
+    order = [4, 1, 10**6, 1, 0]
+    samples = [first[i] for i in order]
+    for i, sample in zip(order, samples, strict=True):
+        assert torch.equal(sample["past"], again[i]["past"]) and torch.equal(sample["future"], again[i]["future"])
+        assert sample["past"].shape == (2, 3, 32, 32) and sample["past"].dtype == torch.uint8
+    assert not torch.equal(first[1]["past"], first[4]["past"])  # the same clip, an epoch later
+    assert not torch.equal(first[1]["past"], FramePairs(good, image_size=32, seed=6)[1]["past"])
+
+
+def test_workers_change_nothing(good):
+    dataset, batches = FramePairs(good, image_size=16), StepBatches(len(good), 4, steps=3)
+    alone, shared = (
+        list(DataLoader(dataset, batch_sampler=batches, collate_fn=collate_pairs, num_workers=n)) for n in (0, 2)
+    )
+    assert len(alone) == 3 and alone[0]["past"].shape == (8, 3, 16, 16)
+    assert all(torch.equal(a[name], b[name]) for a, b in zip(alone, shared, strict=True) for name in a)
+
+
+def test_a_data_set_refuses_what_it_cannot_serve(good):
+    with pytest.raises(UserError, match="no clips"):
+        FramePairs([])
+    with pytest.raises(UserError, match="spans less than the largest gap; scan with min_seconds=10.000"):
+        FramePairs(good, gap=(4, 300))
+    with pytest.raises(UserError, match=r"gap \(9, 4\)"):
+        FramePairs(good, gap=(9, 4))
+
+
+# --- Cache
+
+
+def fill(clip: Clip, folder: Path) -> None:
+    clips.cached_frames(clip, 32, folder)
+
+
+def test_the_cache_holds_the_same_frames_and_is_used(good, tmp_path, monkeypatch):
+    options = {"image_size": 24, "frame_size": 32}
+    direct, cached = FramePairs(good, **options), FramePairs(good, **options, frame_cache=tmp_path / "cache")
+    for index in range(4):
+        assert torch.equal(direct[index]["past"], cached[index]["past"])
+        assert torch.equal(direct[index]["future"], cached[index]["future"])
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+    monkeypatch.setattr(clips, "read_frames", None)  # no video may be opened now
+    assert cached[5]["past"].shape == (2, 3, 24, 24)
+
+
+def test_a_changed_video_or_size_is_decoded_again(tmp_path):
+    path = write_numbered(tmp_path / "a.mp4", 60, preset="ultrafast")
+    clip = scan_videos([path]).clips[0]
+    assert clips.cached_frames(clip, 32, tmp_path / "c").shape == (60, 32, 80, 3)
+    assert clips.cached_frames(clip, None, tmp_path / "c").shape == (60, 64, 160, 3)
+    write_frames(path, np.full((60, 64, 160, 3), 77, np.uint8), 30, "libx264")
+    os.utime(path, ns=(1, 1))
+    assert abs(int(clips.cached_frames(clip, 32, tmp_path / "c").mean()) - 77) < 3
+    path.unlink()
+    with pytest.raises(UserError, match="a.mp4: no such file any more"):
+        clips.cached_frames(clip, 32, tmp_path / "c")
+
+
+def test_a_killed_writer_leaves_nothing_that_is_read(good, tmp_path, monkeypatch):
+    """The process ends in the middle of writing, without any clean-up."""
+
+    def half(path, frames):
+        Path(path).write_bytes(b"\x93NUMPY half a file")
+        os._exit(9)
+
+    context = multiprocessing.get_context("fork" if sys.platform != "win32" else "spawn")
+    monkeypatch.setattr(np, "save", half)
+    process = context.Process(target=fill, args=(good[0], tmp_path))
+    process.start()
+    process.join()
+    monkeypatch.undo()
+    assert process.exitcode == 9 and len(list(tmp_path.iterdir())) == 1
+    expected = read_frames(good[0].path, range(60), 32)
+    np.testing.assert_array_equal(clips.cached_frames(good[0], 32, tmp_path), expected)
+
+
+def test_several_writers_of_one_clip_do_not_disturb_each_other(good, tmp_path):
+    processes = [multiprocessing.get_context("fork").Process(target=fill, args=(good[0], tmp_path)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_spoilt_cache_file_is_named(good, tmp_path):
+    fill(good[0], tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"\.npy: is no whole frame cache .*delete it"):
+        fill(good[0], tmp_path)
+
+
+# --- Batches
+
+
+@given(num_clips=st.integers(1, 30), batch=st.integers(1, 40), start=st.integers(0, 20), seed=st.integers(0, 9))
+def test_batches_are_a_function_of_the_step(num_clips, batch, start, seed):
+    whole = list(StepBatches(num_clips, batch, steps=20, seed=seed))
+    resumed = StepBatches(num_clips, batch, steps=20, seed=seed, start_step=start)
+    assert list(resumed) == whole[start:] and len(resumed) == 20 - start
+    indices = [index for step in whole for index in step]
+    assert all(len(step) == batch for step in whole) and len(set(indices)) == len(indices)
+    for epoch in range(len(indices) // num_clips):
+        seen = indices[epoch * num_clips : (epoch + 1) * num_clips]
+        assert sorted(seen) == list(range(epoch * num_clips, (epoch + 1) * num_clips))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    first, second = (list(StepBatches(50, 50, steps=2, seed=seed)) for seed in (0, 1))
+    orders = [tuple(index % 50 for index in step) for step in first + second]
+    assert len(set(orders)) == 4 and tuple(range(50)) not in orders
+
+
+def test_accelerate_can_split_the_batches_among_processes():
+    from accelerate.data_loader import BatchSamplerShard
+
+    whole = list(StepBatches(10, 4, steps=6))
+    parts = [list(BatchSamplerShard(StepBatches(10, 4, steps=6), 2, rank)) for rank in (0, 1)]
+    assert [batch for both in zip(*parts, strict=True) for batch in both] == whole
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real Kinetics clips: set SIAMMAE_REAL_DATA")
+def test_real_clips_serve(tmp_path):
+    scan = scan_videos(list_kinetics(REAL))
+    assert len(scan.clips) == 20 and not scan.skipped
+    rates = sorted({round(clip.info.fps) for clip in scan.clips})
+    assert (rates[0], rates[-1]) == (12, 30)
+    small = sorted(scan.clips, key=lambda clip: clip.path.stat().st_size)[:2]
+    direct = FramePairs(small, image_size=64, frame_size=96)
+    cached = FramePairs(small, image_size=64, frame_size=96, frame_cache=tmp_path)
+    assert torch.equal(direct[0]["future"], cached[0]["future"])
+    assert torch.equal(direct[1]["past"], cached[1]["past"])

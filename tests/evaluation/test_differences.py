@@ -1,0 +1,61 @@
+"""The study's tables: order and names, spreads, and paired differences worked out by hand."""
+
+import math
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from lib.evaluation.differences import MASKINGS, chosen, differences, holm
+
+ROWS = pd.DataFrame(
+    [
+        {"case": case, "seed": seed, "JF": value, "rmse": 0.8}
+        for case, values in {"hard-first": (40, 41, 45), "beta 0.5": (38, 40, 42, 99), "easy-first": (1,)}.items()
+        for seed, value in enumerate(values)
+    ]
+)
+
+
+def test_rows_come_in_the_order_and_under_the_names_given():
+    found = chosen(ROWS, MASKINGS, seeds=3)
+    assert list(found["case"]) == ["uniform random"] * 3 + ["easy-first"] + ["hard-first"] * 3
+    assert list(found["seed"]) == [0, 1, 2, 0, 0, 1, 2] and 99 not in set(found["JF"])
+    assert list(chosen(ROWS, ["easy-first"])["case"]) == ["easy-first"]
+
+
+def test_differences_pair_the_seeds_that_both_have():
+    """40, 41, 45 against 38, 40, 42: differences 2, 1, 3, mean 2, standard error 1 / sqrt 3, t = 2 sqrt 3."""
+    (row,) = differences(chosen(ROWS, MASKINGS), ["JF"], "uniform random").to_dict("records")
+    reach = stats.t.ppf(0.975, 2) / math.sqrt(3)
+    assert row["case"] == "hard-first" and row["seeds"] == 3 and row["mean"] == 2
+    assert (row["low"], row["high"]) == pytest.approx((2 - reach, 2 + reach))
+    assert row["p_value"] == pytest.approx(2 * stats.t.sf(2 * math.sqrt(3), 2)) and row["verdict"] == "not shown"
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(5, "higher"), (-5, "lower")])
+def test_a_clear_difference_is_named(shift, verdict):
+    other = ROWS[ROWS["case"] == "beta 0.5"].assign(case="other", JF=lambda part: part["JF"] + float(shift))
+    other.loc[other["seed"] == 0, "JF"] += 0.1
+    found = differences(pd.concat([ROWS, other]), ["JF", "rmse"], "beta 0.5").set_index(["case", "measure"])
+    assert found.loc[("other", "JF"), "verdict"] == verdict and found.loc[("other", "JF"), "seeds"] == 4
+    assert found.loc[("other", "rmse"), "mean"] == 0 and found.loc[("other", "rmse"), "verdict"] == "not shown"
+
+
+def test_nothing_to_compare_is_an_empty_table():
+    assert differences(ROWS[ROWS["case"] == "beta 0.5"], ["JF"], "beta 0.5").empty
+
+
+def test_holm_s_correction_by_hand():
+    """Sorted 0.01, 0.02, 0.03, 0.6: times 4, 3, 2, 1, never below the one before."""
+    assert holm([0.03, 0.01, 0.6, 0.02]) == pytest.approx([0.06, 0.04, 0.6, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_one_chance_finding_among_many_is_not_shown():
+    rows = [ROWS[ROWS["case"] == "beta 0.5"].assign(case=f"other {k}") for k in range(9)]
+    for part in rows:
+        part["JF"] += [0.5, -0.5, 0.4, -0.4]
+    rows[0]["JF"] = ROWS.loc[ROWS["case"] == "beta 0.5", "JF"].to_numpy() + [0.1, 0.5, 0.3, 0.3]
+    found = differences(pd.concat([ROWS, *rows]), ["JF"], "beta 0.5").set_index("case").loc["other 0"]
+    assert found["p_value"] < 0.05 < found["p_holm"] and found["low"] > 0 and found["verdict"] == "not shown"

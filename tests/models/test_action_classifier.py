@@ -1,0 +1,473 @@
+"""Fine-tuning: the paper's settings, learning rates by hand, mixing and erasing of videos, one RandAugment a clip."""
+
+import pickle
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from timm.data.mixup import Mixup
+from timm.layers import DropPath
+from timm.models.vision_transformer import Block
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+
+from lib.errors import UserError
+from lib.models.action_classifier import (
+    PAPER,
+    RELEASED,
+    ActionClassifier,
+    FineTuning,
+    VideoRandAugment,
+    _timm_draws,
+    class_probabilities,
+)
+from lib.models.adamae import AdaMAE
+from lib.models.video_mae import VideoMAE
+from lib.tokens.cubes import normalize_videos
+from lib.tokens.patches import IMAGENET_MEAN, IMAGENET_STD
+from lib.training import train
+
+WIDTH, CLASSES = 8, 3
+PLAIN = FineTuning(0.5, 1, 4, 0, mixup=0.0, cutmix=0.0, label_smoothing=0.0, drop_path=0.0)
+
+
+class Encoder(nn.Module):
+    """Three blocks over the mean colours of 2 x 4 x 4 cubes."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch_embed = nn.Linear(3, WIDTH)
+        self.pos_embed = nn.Parameter(torch.zeros(1, 8, WIDTH))
+        self.blocks = nn.ModuleList(Block(WIDTH, 2, 2.0, qkv_bias=True) for _ in range(3))
+        self.norm = nn.LayerNorm(WIDTH)
+
+
+class Backbone(nn.Module):
+    """What fine-tuning asks of a pre-trained model, with a decoder that it must leave alone."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.architecture = {"depth": 3}
+        self.encoder, self.decoder = Encoder(), nn.Linear(WIDTH, 5)
+
+    def features(self, videos):
+        colours = F.avg_pool3d(videos, (2, 4, 4)).flatten(2).transpose(1, 2)  # (B, 8, 3) of (B, 3, 4, 8, 8)
+        tokens = self.encoder.patch_embed(colours) + self.encoder.pos_embed
+        for block in self.encoder.blocks:
+            tokens = block(tokens)
+        return self.encoder.norm(tokens)
+
+
+def build(settings: FineTuning = PLAIN, classes: int = CLASSES) -> ActionClassifier:
+    backbone = Backbone()
+    torch.manual_seed(2)
+    return ActionClassifier(backbone, WIDTH, classes, settings)
+
+
+def batch_of(size: int = 4, classes: int = CLASSES, seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    videos = torch.randint(256, (size, 3, 4, 8, 8), dtype=torch.uint8, generator=generator)
+    return {"video": videos, "label": torch.arange(size) % classes}
+
+
+# --- settings -----------------------------------------------------------------------------------------------
+
+
+def test_the_defaults_are_table_6():
+    table = {
+        "betas": (0.9, 0.999), "layer_decay": 0.75, "weight_decay": 0.05, "warmup_epochs": 40, "label_smoothing": 0.1,
+        "mixup": 0.8, "cutmix": 1.0, "drop_path": 0.1,
+    }  # fmt: skip
+    for name, base_lr in (("ssv2", 1.5e-4), ("kinetics400", 1e-3)):
+        assert PAPER[name].base_lr == base_lr
+        assert {key: getattr(PAPER[name], key) for key in table} == table
+    released = [(s.base_lr, s.epochs, s.warmup_epochs, s.erasing) for s in (RELEASED["ssv2"], RELEASED["kinetics400"])]
+    assert released == [(5e-4, 50, 5, 0.25), (1e-3, 100, 5, 0.25)]
+
+
+def test_train_options_count_steps_and_keep_settings():
+    options = PAPER["ssv2"].train_options(168_913, precision="no", seed=3)
+    assert options.steps == round(50 * 168_913 / 256) and options.warmup_steps == round(40 * 168_913 / 256)
+    assert (options.batch_size, options.base_lr, options.betas) == (256, 1.5e-4, (0.9, 0.999))
+    assert (options.weight_decay, options.precision, options.seed) == (0.05, "no", 3)
+    assert options.learning_rate(options.warmup_steps) == pytest.approx(1.5e-4)
+    assert PLAIN.train_options(1).steps == 1 and PLAIN.train_options(1).warmup_steps == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"layer_decay": 1.5}, "layer_decay 1.5 is outside 0..1"),
+        ({"label_smoothing": -0.1}, "label_smoothing -0.1 is outside"),
+        ({"drop_path": 2}, "drop_path 2 is outside"),
+        ({"erasing": -1}, "erasing -1 is outside"),
+        ({"mixup": -0.8}, "mixup -0.8 and cutmix 0.0: 0 turns one off"),
+        ({"batch_size": 5, "cutmix": 1.0}, "batch_size 5 is odd: mixup and CutMix pair the videos"),
+    ],
+)
+def test_impossible_settings_are_refused(change, words):
+    with pytest.raises(UserError, match=words):
+        replace(PLAIN, **change)
+
+
+# --- learning rates -----------------------------------------------------------------------------------------
+
+
+def test_learning_rates_by_hand():
+    model = build(replace(PLAIN, layer_decay=0.5))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = model.parameter_groups(0.3)
+    scale = {names[id(p)]: group["lr_scale"] for group in groups for p in group["params"]}
+    expected = {"backbone.encoder.patch_embed": 1 / 16, "backbone.encoder.pos_embed": 1 / 16, "norm": 1, "head": 1}
+    expected |= {"backbone.encoder.norm": 1}
+    expected |= {f"backbone.encoder.blocks.{i}": rate for i, rate in enumerate((1 / 8, 1 / 4, 1 / 2))}
+    for name, found in scale.items():
+        part = next(part for part in sorted(expected, key=len, reverse=True) if name.startswith(part))
+        assert found == expected[part], name
+    assert set(scale) == {name for name in names.values() if "decoder" not in name}
+    decays = {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
+    matrices = {name for name, p in model.named_parameters() if p.ndim > 1 and not name.endswith("pos_embed")}
+    assert all(decay == (0.3 if name in matrices else 0) for name, decay in decays.items())
+
+
+def test_rates_of_vit_base_are_the_published_ones():
+    model = build(PAPER["ssv2"])
+    model.backbone.encoder.blocks = nn.ModuleList(Block(WIDTH, 2, 2.0) for _ in range(12))
+    scales = sorted({group["lr_scale"] for group in model.parameter_groups(0.05)})
+    assert scales == pytest.approx([0.75**power for power in range(13, -1, -1)])
+
+
+def test_a_checkpoint_tells_the_settings_of_training():
+    found = build(replace(PLAIN, cutmix=1.0)).architecture
+    assert found == {
+        "depth": 3, "width": WIDTH, "num_classes": CLASSES, "layer_decay": 0.75, "label_smoothing": 0.0, "mixup": 0.0,
+        "cutmix": 1.0, "drop_path": 0.0, "erasing": 0.0,
+    }  # fmt: skip
+
+
+def test_everything_but_the_encoder_is_frozen():
+    model = build()
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"backbone.decoder.weight", "backbone.decoder.bias"}
+    loss, _ = model(batch_of())
+    loss.backward()
+    assert {n for n, p in model.named_parameters() if p.grad is None} == frozen
+
+
+# --- the classifier -----------------------------------------------------------------------------------------
+
+
+def test_evaluation_is_the_plain_cross_entropy_of_averaged_tokens():
+    model, batch = build(replace(PAPER["kinetics400"], erasing=1.0)).eval(), batch_of()
+    nn.init.normal_(model.head.weight)
+    mean, std = (torch.tensor(values).view(3, 1, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    tokens = model.backbone.features((batch["video"] / 255 - mean) / std)
+    pooled = torch.stack([sum(token for token in tokens[i]) / 8 for i in range(4)])
+    logits = F.layer_norm(pooled, (WIDTH,), eps=1e-6) @ model.head.weight.T
+    expected = -sum(logits[i].log_softmax(-1)[label] for i, label in enumerate(batch["label"])) / 4
+    loss, logs = model(batch)
+    torch.testing.assert_close(loss, expected)
+    assert logs["loss"] == loss and not logs["loss"].requires_grad
+
+
+def test_at_first_all_classes_are_nearly_equally_likely():
+    p, labels = class_probabilities(build(classes=5), [batch_of(4, 5), batch_of(2, 5)])
+    torch.testing.assert_close(p, torch.full((6, 5), 0.2), rtol=0, atol=1e-3)
+    assert labels.tolist() == [0, 1, 2, 3, 0, 1] and p.dtype == torch.float32
+
+
+def test_probabilities_leave_the_mode_and_give_no_gradients():
+    model = build(replace(PLAIN, drop_path=0.9))
+    first, _ = class_probabilities(model, [batch_of()])
+    assert model.training and not first.requires_grad
+    assert torch.equal(first, class_probabilities(model, [batch_of()])[0])  # no drop path
+    with pytest.raises(UserError, match="the loader gave no batch"):
+        class_probabilities(model, [])
+    assert model.training
+
+
+def test_smoothed_labels_without_mixing():
+    model, batch = build(replace(PLAIN, label_smoothing=0.3)), batch_of()
+    nn.init.normal_(model.head.weight)
+    videos = normalize_videos(batch["video"])
+    expected = F.cross_entropy(model.logits(videos), batch["label"], label_smoothing=0.3)
+    torch.testing.assert_close(model(batch)[0], expected)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3], [0, 1, 2, -1]])
+def test_labels_outside_the_classes_are_refused(labels):
+    with pytest.raises(UserError, match=r"are not all in 0..2"):
+        build()({**batch_of(), "label": torch.tensor(labels)})
+
+
+def test_an_odd_batch_cannot_be_mixed():
+    with pytest.raises(UserError, match="a batch of 3 videos is odd"):
+        build(replace(PLAIN, mixup=0.8))(batch_of(3))
+
+
+def test_drop_path_grows_to_its_rate():
+    model = build(replace(PLAIN, drop_path=0.2))
+    rates = [[getattr(block, name) for name in ("drop_path1", "drop_path2")] for block in model.backbone.encoder.blocks]
+    assert all(isinstance(path, nn.Identity) for path in rates[0])
+    assert [path.drop_prob for pair in rates[1:] for path in pair] == pytest.approx([0.1, 0.1, 0.2, 0.2])
+    assert not any(isinstance(module, DropPath) for module in build().modules())
+
+
+@pytest.mark.parametrize("kind", [VideoMAE, AdaMAE])
+def test_the_projects_video_models_are_trained_but_for_what_classification_does_not_use(kind):
+    shape = {"num_frames": 4, "image_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
+    backbone = kind(**shape, mask_ratio=0.75, decoder_embed_dim=24, decoder_depth=1, decoder_num_heads=2)
+    model = ActionClassifier(backbone, 24, CLASSES, PAPER["ssv2"])
+    nn.init.normal_(model.head.weight)
+    videos = torch.randint(256, (4, 3, 4, 32, 32), dtype=torch.uint8)
+    loss, _ = model({"video": videos, "label": torch.arange(4) % CLASSES})
+    loss.backward()
+    trained = {name.split(".")[0] for name, parameter in backbone.named_parameters() if parameter.grad is not None}
+    assert trained == {"encoder"}
+    assert {group["lr_scale"] for group in model.parameter_groups(0.05)} == {1, 0.75, 0.75**2, 0.75**3}
+    assert all(parameter.grad is not None for parameter in model.backbone.encoder.parameters())
+    video = normalize_videos(videos)
+    expected = model.eval().head(model.norm(backbone.pooled_features(video))).softmax(dim=-1)
+    torch.testing.assert_close(class_probabilities(model, [{"video": videos, "label": torch.zeros(4)}])[0], expected)
+
+
+# --- mixing and erasing -------------------------------------------------------------------------------------
+
+
+def draws_of(settings: FineTuning, seed: int, size: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Videos before and after mixing, and the targets."""
+    model = build(settings)
+    videos = torch.rand(size, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with _timm_draws(seed):
+        mixed, targets = model._mix(videos.clone(), torch.arange(size) % CLASSES)
+    return videos, mixed, targets
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mixup_mixes_videos_and_smoothed_labels_alike(seed):
+    videos, mixed, targets = draws_of(replace(PLAIN, mixup=0.8, label_smoothing=0.3), seed)
+    with _timm_draws(seed):
+        np.random.rand()
+        share = np.random.beta(0.8, 0.8)
+    torch.testing.assert_close(mixed, share * videos + (1 - share) * videos.flip(0))
+    smooth = F.one_hot(torch.tensor([0, 1, 2, 0]), 3) * 0.7 + 0.1
+    torch.testing.assert_close(targets, (share * smooth + (1 - share) * smooth.flip(0)).float())
+    torch.testing.assert_close(targets.sum(dim=1), torch.ones(4))
+
+
+def test_cutmix_cuts_one_box_of_rows_and_columns_from_every_frame():
+    cuts = 0
+    for seed in range(12):
+        videos, mixed, targets = draws_of(replace(PLAIN, cutmix=1.0), seed)
+        changed = (mixed != videos).all(dim=1)  # (B, T, H, W)
+        assert (changed == changed[:1, :1]).all()  # the same in every frame of every video
+        box = changed[0, 0]
+        rows, columns = box.any(1).nonzero(), box.any(0).nonzero()
+        area = len(rows) * len(columns)
+        assert box.sum() == area  # a full rectangle
+        assert torch.equal(mixed[..., box], videos.flip(0)[..., box])
+        assert torch.equal(mixed[..., ~box], videos[..., ~box])
+        expected = (1 - area / 64) * F.one_hot(torch.tensor([0, 1, 2, 0]), 3)
+        expected = expected + area / 64 * F.one_hot(torch.tensor([0, 2, 1, 0]), 3)
+        torch.testing.assert_close(targets, expected.float())
+        cuts += 0 < area < 64
+    assert cuts >= 6
+
+
+def test_the_published_way_would_cut_other_parts_than_the_labels_say():
+    """The trap the module tells of: timm's CutMix, given (B, 3, T, H, W), cuts along time and rows."""
+    videos = torch.rand(2, 3, 4, 8, 8)
+    wrong = []
+    for seed in range(8):
+        with _timm_draws(seed):
+            mixed, targets = Mixup(0, 1.0, num_classes=2, label_smoothing=0)(videos.clone(), torch.tensor([0, 1]))
+        replaced = (mixed != videos).float().mean().item()
+        wrong.append(abs(replaced - targets[0, 1].item()) > 0.01)
+    assert sum(wrong) >= 4
+
+
+def test_with_both_on_a_batch_gets_one_of_them():
+    kinds = set()
+    for seed in range(16):
+        videos, mixed, _ = draws_of(replace(PLAIN, mixup=0.8, cutmix=1.0), seed)
+        same = (mixed == videos).float().mean()
+        kinds.add("mixup" if same < 0.01 else "cutmix")
+    assert kinds == {"mixup", "cutmix"}
+
+
+def test_erasing_puts_noise_in_one_box_of_all_frames():
+    model = build(replace(PLAIN, erasing=1.0))
+    with _timm_draws(0):
+        videos = model._erase(torch.zeros(6, 3, 4, 16, 16))
+    boxes = videos != 0
+    assert (boxes == boxes[:, :1, :1]).all()
+    areas = boxes[:, 0, 0].flatten(1).sum(dim=1)
+    assert ((areas > 0) & (areas <= 256 / 3 + 16)).all()
+    assert len({tuple(box.flatten().tolist()) for box in boxes[:, 0, 0]}) > 3  # each video its own
+    noise = videos[boxes]
+    assert abs(noise.mean()) < 0.15 and abs(noise.std() - 1) < 0.1
+    with _timm_draws(0):
+        assert (build()._erase(torch.zeros(6, 3, 4, 16, 16)) == 0).all()
+
+
+def test_the_erased_share_is_the_rate():
+    model = build(replace(PLAIN, erasing=0.25))
+    with _timm_draws(1):
+        videos = model._erase(torch.zeros(400, 3, 1, 8, 8))
+    assert 0.19 < (videos != 0).flatten(1).any(dim=1).float().mean() < 0.31
+
+
+def test_a_training_step_is_a_function_of_pytorchs_seed():
+    model = build(replace(PAPER["ssv2"], drop_path=0.0))  # without drop path and erasing, mixing alone is random
+    nn.init.normal_(model.head.weight)
+    losses = []
+    for seed in (7, 7, 8):
+        torch.manual_seed(seed)
+        losses.append(model(batch_of())[0].item())
+        random.random(), np.random.rand()  # the global generators of others change nothing
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_drawing_leaves_the_global_generators_as_they_were():
+    random.seed(3)
+    np.random.seed(3)
+    expected = random.random(), np.random.rand()
+    random.seed(3)
+    np.random.seed(3)
+    build(PAPER["ssv2"])(batch_of())
+    VideoRandAugment("rand-m9-n4", 8)(np.zeros((2, 8, 8, 3), np.uint8), np.random.default_rng(0))
+    assert (random.random(), np.random.rand()) == expected
+
+
+# --- RandAugment --------------------------------------------------------------------------------------------
+
+
+def picture() -> np.ndarray:
+    y, x = np.mgrid[:24, :32]
+    return np.stack([x * 8, y * 10, (x + y) * 4], axis=-1).astype(np.uint8)
+
+
+def test_posterizing_at_full_strength_keeps_a_bit():
+    """Pillow refuses 0 bits, which timm asks for at magnitude 10; 9 with deviation 0.5 is cut there."""
+    augment = VideoRandAugment("rand-m10-n1-inc1", 24)
+    augment.transform.choice_weights = [op.name == "PosterizeIncreasing" for op in augment.transform.ops]
+    augment.transform.choice_weights = np.array(augment.transform.choice_weights, float)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    found = [augment(frames, np.random.default_rng(seed)) for seed in range(20)]
+    assert all(np.array_equal(clip, frames) or set(np.unique(clip)) <= {0, 128} for clip in found)
+    assert any(set(np.unique(clip)) == {0, 128} for clip in found)
+
+
+def test_all_frames_get_the_same_operations():
+    augment = VideoRandAugment(PAPER["ssv2"].rand_augment, 24)
+    changed = set()
+    for seed in range(20):
+        frames = np.stack([picture(), picture(), picture() // 2, picture()])
+        out = augment(frames, np.random.default_rng(seed))
+        assert out.shape == frames.shape and out.dtype == np.uint8
+        assert (out[0] == out[1]).all() and (out[0] == out[3]).all()  # whatever the frames between them show
+        changed.add(out[0].tobytes())
+    assert len(changed) > 15
+
+
+def test_rand_augment_is_a_function_of_the_generator_and_goes_to_workers():
+    augment = VideoRandAugment("rand-m7-n4-mstd0.5-inc1", 24)
+    again = pickle.loads(pickle.dumps(augment))
+    frames = picture()[None]
+    for seed in range(5):
+        first, second = (a(frames, np.random.default_rng(seed)) for a in (augment, again))
+        assert (first == second).all()
+
+
+@pytest.mark.parametrize("config", ["m9-n4", "rand-x9", "rand-m9.5x", ""])
+def test_a_config_that_timm_does_not_read_is_refused(config):
+    with pytest.raises(UserError, match="is not timm's notation"):
+        VideoRandAugment(config, 24)
+
+
+# --- learning -----------------------------------------------------------------------------------------------
+
+
+def test_it_learns_classes_that_differ():
+    model = build(replace(PLAIN, label_smoothing=0.1, drop_path=0.1))
+    optimizer = torch.optim.AdamW([{**g, "lr": 0.02 * g["lr_scale"]} for g in model.parameter_groups(0.05)])
+    labels = torch.arange(12) % 3
+    videos = torch.randint(40, (12, 3, 4, 8, 8), dtype=torch.uint8)
+    videos[torch.arange(12), labels] += 150
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss, _ = model({"video": videos, "label": labels})
+        loss.backward()
+        optimizer.step()
+    p, _ = class_probabilities(model, [{"video": videos, "label": labels}])
+    assert (p.argmax(dim=1) == labels).all()
+
+
+class Clips(torch.utils.data.Dataset):
+    """Eight videos, each a function of its number alone; after `until` of them it is interrupted."""
+
+    def __init__(self, until: int = 10**9):
+        self.until = until
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        if number >= self.until:
+            raise KeyboardInterrupt
+        return {name: values[0] for name, values in batch_of(1, seed=number % 8).items()}
+
+
+def loader_of(until: int = 10**9):
+    """make_loader of batches of four, counting on."""
+
+    def make(first: int) -> DataLoader:
+        return DataLoader(Subset(Clips(until), range(4 * first, 24)), batch_size=4)
+
+    return make
+
+
+ALL_ON = replace(PAPER["ssv2"], base_lr=0.3, batch_size=4, epochs=3, warmup_epochs=1, erasing=0.5, drop_path=0.3)
+
+
+def test_the_loop_gives_each_layer_its_rate(tmp_path):
+    settings = replace(PLAIN, base_lr=0.3, epochs=3, warmup_epochs=1, layer_decay=0.5)
+    options = settings.train_options(8, precision="no")
+    model, plain = build(settings), build(settings)
+    records = train(model, loader_of(), options, tmp_path)
+    optimizer = torch.optim.AdamW(plain.parameter_groups(0.05), betas=(0.9, 0.999))
+    for step, batch in enumerate(loader_of()(0)):
+        for group in optimizer.param_groups:
+            group["lr"] = options.learning_rate(step) * group["lr_scale"]
+        optimizer.zero_grad()
+        loss, _ = plain(batch)
+        loss.backward()
+        optimizer.step()
+        assert records[step]["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert [record["lr"] for record in records] == [options.learning_rate(step) for step in range(6)]  # the top layer's
+    torch.testing.assert_close(model.state_dict(), plain.state_dict(), rtol=0, atol=1e-5)
+
+
+def test_an_interrupted_run_resumes_exactly_with_everything_random_on(tmp_path):
+    options = ALL_ON.train_options(8, precision="no", save_every=2)
+    whole, broken, resumed = build(ALL_ON), build(ALL_ON), build(ALL_ON)
+    expected = train(whole, loader_of(), options, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(broken, loader_of(until=12), options, tmp_path / "broken")
+    random.random(), np.random.rand(), torch.rand(3)
+    found = train(resumed, loader_of(), options, tmp_path / "broken")
+    columns = ("step", "loss", "lr", "grad_norm")
+    assert [[r[c] for c in columns] for r in found] == [[r[c] for c in columns] for r in expected]
+    assert len(found) == 6
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
+    )
+
+
+def test_other_settings_are_refused_on_resume(tmp_path):
+    options = ALL_ON.train_options(8, precision="no")
+    train(build(ALL_ON), loader_of(), options, tmp_path)
+    other = replace(ALL_ON, layer_decay=0.9)
+    with pytest.raises(UserError, match=r"holds another architecture \(layer_decay 0.75 instead of 0.9\)"):
+        train(build(other), loader_of(), other.train_options(8, precision="no"), tmp_path)

@@ -1,0 +1,139 @@
+"""Tables: settings as they are, measured values with the digits that their spread allows; also in the notebooks."""
+
+import html
+import json
+import re
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+import make
+from lib.evaluation.protocols import PROTOCOLS
+from lib.plots import tables
+from lib.presets.frame_pairs import compare_presets
+from lib.presets.video import compare_video_presets
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.95, "0.95"), (0.75, "0.75"), (0.05, "0.05"), (1.5e-4, "1.5e-4"), (4e-3, "4e-3"), (1e-4, "1e-4"),
+        (0.01, "0.01"), (0.048, "0.048"), (1.0, "1"), (0.0, "0"), (-2.5, "-2.5"), (70.04, "70.04"), (1e6, "1000000"),
+        ((0.1, 0.35), "(0.1, 0.35)"), ((2, -1), "(2, -1)"), ((-1,), "(-1,)"), (True, "True"), (None, "None"),
+        (7, "7"), ("2", "2"), (float("nan"), "–"), (np.float64(0.95), "0.95"), (np.bool_(False), "False"),
+    ],
+)  # fmt: skip
+def test_a_setting_is_shown_as_it_is(value, shown):
+    assert tables.as_is(value) == shown
+
+
+def cells_of(markup: str) -> list[list[str]]:
+    """The rows of an HTML table as text."""
+    rows = re.findall(r"<tr.*?</tr>", markup, flags=re.DOTALL)
+    return [
+        [html.unescape(re.sub(r"<.*?>", "", cell)).strip() for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL)]
+        for row in rows
+    ]
+
+
+def test_a_table_rounds_measured_columns_alone():
+    nothing = float("nan")
+    rows = [
+        {"name": "a", "rate": 1.5e-4, "score": 39.27, "n": 3},
+        {"name": "b", "rate": 0.95, "score": nothing, "n": 4},
+    ]
+    shown = tables.table(rows, "3 < 4 clips", {"score": 1})
+    assert cells_of(shown.data)[1:] == [["a", "1.5e-4", "39.3", "3"], ["b", "0.95", "–", "4"]]
+    assert "3 &lt; 4 clips" in shown.data
+    assert cells_of(tables.table(rows, "", decimals=3).data)[1] == ["a", "0.000", "39.270", "3"]
+
+
+@pytest.mark.parametrize(
+    ("spread", "decimals"),
+    [(1.3, 1), (0.96, 1), (0.015, 3), (0.00012, 5), (0.004, 3), (19.1, 0), (250.0, 0)],
+)
+def test_a_spread_allows_one_or_two_of_its_own_digits(spread, decimals):
+    assert tables.decimals_of(spread) == decimals
+
+
+def test_values_with_their_spread():
+    assert tables.plus_minus(39.34, 1.32, 1) == "39.3 ± 1.3" and tables.plus_minus(39.34, 0.02, 1) == "39.34 ± 0.02"
+    assert tables.plus_minus(21.774, 0.0, 1) == "21.8" and tables.plus_minus(21.774, float("nan"), 2) == "21.77"
+    assert tables.plus_minus(float("nan"), float("nan"), 1) == "–"
+    assert tables.with_interval(-0.0021, -0.0044, 0.0002) == "-0.0021 [-0.0044, 0.0002]"
+    assert tables.with_interval(14.4, -4.7, 33.5) == "14 [-5, 34]"
+    assert tables.with_interval(0.5, float("nan"), float("nan")) == "0.500"
+
+
+def test_spreads_over_seeds():
+    """The largest spread of x is 0.0141, of y 0."""
+    rows = pd.DataFrame(
+        {
+            "case": ["a", "a", "b", "c", "d", "d"],
+            "x": [0.52, 0.54, 0.5512, None, 0.6, 0.6002],
+            "y": [1.0, 1.0, 2.0, 3.0, 4.0, 4.0],
+        }
+    )
+    found = tables.spreads(rows, "case", ["x", "y"]).to_dict("list")
+    assert found["case"] == ["a", "b", "c", "d"] and found["seeds"] == [2, 1, 1, 2]
+    assert found["x"] == ["0.530 ± 0.014", "0.551", "–", "0.6001 ± 0.0001"]
+    assert found["y"] == ["1", "2", "3", "4"]
+
+
+# --- what readers see ---------------------------------------------------------------------------------------
+
+
+def tables_of(number: str) -> list[list[list[str]]]:
+    """All tables in the outputs of a committed notebook."""
+    (path,) = (make.ROOT / "notebooks").glob(f"{number}_*.ipynb")
+    outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
+    found = [output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})]
+    return [cells_of(markup) for markup in found]
+
+
+def column(number: str, heading: str, name: str) -> dict[str, str]:
+    """First cell -> cell under `name`, of the one table whose first heading is `heading` and that has `name`."""
+    (rows,) = [rows for rows in tables_of(number) if rows[0][0] == heading and name in rows[0]]
+    return {row[0]: row[rows[0].index(name)] for row in rows[1:]}
+
+
+@pytest.mark.parametrize(("number", "presets"), [("03", compare_presets), ("04", compare_video_presets)])
+@pytest.mark.parametrize("preset", ["toy", "paper"])
+def test_notebooks_show_every_setting_as_the_preset_holds_it(number, presets, preset):
+    shown = column(number, "setting", preset)
+    assert {row["setting"]: tables.as_is(row[preset]) for row in presets(preset)} == shown
+
+
+def test_notebooks_show_the_settings_that_were_once_rounded_away():
+    toy, paper = (column("03", "setting", preset) for preset in ("toy", "paper"))
+    video = column("04", "setting", "paper")
+    assert (toy["mask_ratio"], toy["mae_mask_ratio"], toy["weight_decay"]) == ("0.95", "0.75", "0.05")
+    assert (toy["base_lr"], paper["base_lr"]) == ("4e-3", "1.5e-4")
+    assert (video["mask_ratio"], video["sampling_weight"], video["base_lr"]) == ("0.95", "1e-4", "1.5e-4")
+    assert column("02", "", "paper")["mask ratio"] == "0.75"
+
+
+def test_the_evaluation_shows_temperatures_as_they_are_and_marks_what_is_assumed():
+    shown = {name: column("06", "choice", name) for name in PROTOCOLS}
+    assert shown["crw"]["temperature"] == "0.05" and shown["dino"]["temperature"] == "0.1"
+    assert shown["siammae-4b"]["temperature"] == "0.7*" and shown["siammae-4b"]["top_k"] == "7"
+    studied = [row for rows in tables_of("06") if rows[0][0] == "factor" for row in rows if row[0] == "temperature"]
+    assert len(studied) == 2 and all(row[1] == "0.05" for row in studied)
+    for kind in ("toy", "real"):  # the values are those of the rows, 0.01 among them where it is an extreme
+        rows = pd.read_csv(make.ROOT / "figures" / f"06_sensitivity_{kind}.csv", dtype=str).query(
+            "factor == 'temperature'"
+        )
+        rows["JF_mean"] = rows["JF_mean"].astype(float)
+        ends = [rows.loc[getattr(rows["JF_mean"], which)(), "value"] for which in ("idxmin", "idxmax")]
+        assert any([float(row[2]), float(row[4])] == list(map(float, ends)) for row in studied)
+    assert tables.as_is(0.01) == "0.01"
+
+
+def test_every_score_of_the_evaluation_says_what_it_is_of():
+    (path,) = (make.ROOT / "notebooks").glob("06_*.ipynb")
+    text = json.dumps(nbformat.read(path, as_version=4), ensure_ascii=False)
+    real = "DAVIS-2016 (one object), 10 sequences, first 30 frames, 1 object"
+    for words in (real, "JHMDB, 1 clip", "toy world, layout of DAVIS-2017, 12 sequences"):
+        assert words in text

@@ -1,0 +1,300 @@
+"""The study at the size of a thumb: asked under one mask, rows kept and resumed, tables, the command line."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib.data.futures import Futures
+from lib.errors import UserError
+from lib.evaluation.uncertainty_baselines import distance_to_visible
+from lib.models.guided_masking import SmartSiamMAE
+from lib.models.siammae import SiamMAE
+from lib.models.uncertainty import DeepEnsemble, MCDropout, SingleModel, VisibleSubsets
+from lib.models.variance_heads import GaussianSiamMAE
+from lib.presets.frame_pairs import get_preset
+from lib.studies import uncertainty as study
+from lib.studies import uncertainty_measures as measures
+from lib.studies import uncertainty_runs as runs
+from lib.tokens.patches import normalize_images, normalize_patches, patchify
+from lib.toyworld import ToyWorldOptions, ensure_toy_world
+from tests.make_videos import write_numbered
+
+WORLD = ToyWorldOptions(
+    datasets=("kinetics400", "davis2017"), kinetics_train=3, kinetics_val=1, kinetics_frames=60, height=96, width=128,
+    davis_train=0, davis_val=1, davis_frames=30,
+)  # fmt: skip
+PRESET = replace(
+    get_preset("toy"), image_size=32, patch_size=8, decoder_embed_dim=16, decoder_depth=1, decoder_num_heads=2,
+    mask_ratio=0.75, batch_size=4, epochs=2, warmup_epochs=0, frame_size=96, eval_size=(32, 64), blocks=(-1,),
+    gap=(4, 8),
+)  # fmt: skip
+GAPS = (4, 8, 12)
+SMALL = {"embed_dim": 16, "depth": 1, "num_heads": 2}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return ensure_toy_world(tmp_path_factory.mktemp("toy") / "world", WORLD, workers=1)
+
+
+@pytest.fixture(scope="module")
+def rendered(world, tmp_path_factory):
+    """A folder with the held-out clips alone: they are made once."""
+    return runs.prepare(world, PRESET, tmp_path_factory.mktemp("runs"), test=6, gaps=GAPS).out
+
+
+@pytest.fixture
+def small(world, rendered, tmp_path, monkeypatch) -> runs.Study:
+    monkeypatch.setattr(runs, "vit_size", lambda name: SMALL)
+    shutil.copytree(rendered, tmp_path / "runs")
+    return runs.prepare(world, PRESET, tmp_path / "runs", test=6, gaps=GAPS)
+
+
+def models() -> tuple[GaussianSiamMAE, ...]:
+    arguments = PRESET.model_arguments(SMALL) | {"mask_ratio": 0.75}
+    found = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        found.append(GaussianSiamMAE(**arguments, dropout=0.3).eval())
+    return tuple(found)
+
+
+# --- measures -----------------------------------------------------------------------------------------------
+
+
+def test_splits_are_kept_apart_and_the_same_again(small, world):
+    again = runs.prepare(world, PRESET, small.out, test=6, gaps=GAPS)
+    for one, two in ((small.test, again.test), (small.calibration, again.calibration)):
+        assert torch.equal(one.futures.past, two.futures.past) and torch.equal(one.mask.hidden, two.mask.hidden)
+    other = runs.prepare(world, replace(PRESET, patch_size=4), small.out, test=6, gaps=GAPS)
+    assert other.test.futures.occluded.shape == (6, 3, 64), "kept clips of other sizes are not mistaken for these"
+    assert small.test.futures.clips == 6 and small.calibration.futures.clips == 3
+    assert not torch.equal(small.test.futures.past[:3], small.calibration.futures.past)
+    assert small.gaps == [0, 1] and small.test.upto(48) == [0, 1, 2]
+    assert (small.test.mask.hidden.sum(1) == 12).all() and small.test.mask.hidden.unique(dim=0).shape[0] > 1
+
+
+def test_estimates_are_the_hidden_patches_of_each_pair_in_order(small):
+    model = models()[0]
+    found = measures.estimate(SingleModel(model), small.test, [0, 2], 8)
+    assert found.target.shape == found.mean.shape == found.variance.shape == (12, 12, 192)
+    for past in range(6):
+        mask = small.test.only(past).mask
+        for place, gap in enumerate((0, 2)):
+            frames = [normalize_images(small.test.futures.past[past : past + 1])]
+            frames.append(normalize_images(small.test.futures.future[past : past + 1, gap]))
+            distance = torch.tensor([float(small.test.futures.gaps[gap])])
+            alone = SingleModel(model).predict(*frames, mask, distance)
+            hidden = mask.hidden[0]
+            torch.testing.assert_close(found.mean[2 * past + place], alone.mean[0, hidden], atol=1e-5, rtol=1e-4)
+            expected = alone.total[0, hidden] + measures.FLOOR
+            torch.testing.assert_close(found.variance[2 * past + place], expected, atol=1e-5, rtol=1e-4)
+            target = normalize_patches(patchify(frames[1], 8))[0, hidden]
+            torch.testing.assert_close(found.target[2 * past + place], target)
+
+
+def test_a_model_without_variance_gets_a_constant(small):
+    torch.manual_seed(0)
+    plain = SiamMAE(**PRESET.model_arguments(SMALL), mask_ratio=0.75).eval()
+    found = measures.estimate(SingleModel(plain), small.test, [0], 8)
+    assert (found.variance == 1).all() and found.mean.std() > 0
+
+
+@pytest.mark.parametrize("build", [MCDropout, VisibleSubsets, lambda model: DeepEnsemble([model, models()[1]])])
+def test_estimators_that_draw_repeat_themselves_and_leave_the_generator_alone(small, build):
+    estimator = build(models()[0])
+    state = torch.get_rng_state()
+    one, two = (measures.ask(estimator, small.test, 1) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True)) and one.epistemic.max() > 0
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_epistemic_share_is_that_of_the_two_parts(small):
+    one, two = models()
+    found = measures.ask(DeepEnsemble([one, two]), small.test, 0)
+    hidden = small.test.mask.hidden
+    expected = found.epistemic[hidden].mean() / (found.epistemic[hidden] + found.aleatoric[hidden]).mean()
+    assert measures.epistemic_share(DeepEnsemble([one, two]), small.test, [0]) == pytest.approx(float(expected))
+    assert measures.epistemic_share(SingleModel(one), small.test, [0]) == 0
+    torch.manual_seed(0)
+    plain = SiamMAE(**PRESET.model_arguments(SMALL), mask_ratio=0.75).eval()
+    assert measures.epistemic_share(SingleModel(plain), small.test, [0]) == 0
+
+
+def test_baselines_keep_the_mean_and_know_the_mask(small):
+    base = measures.estimate(SingleModel(models()[0]), small.test, small.gaps, 8)
+    found = {name: measures.with_baseline(base, small.test, small.gaps, 8, name) for name in measures.BASELINES}
+    for estimate in found.values():
+        assert torch.equal(estimate.mean, base.mean) and estimate.variance.shape == base.variance.shape
+        assert estimate.variance.std(dim=2).max() == 0
+    assert found["constant sigma"].variance.unique().numel() == 1
+    distance = distance_to_visible(small.test.mask.hidden, (4, 4))
+    expected = distance[small.test.mask.hidden].view(6, 12).square() + measures.FLOOR
+    torch.testing.assert_close(found["distance to visible"].variance[1::2, :, 0], expected)
+    neighbours = found["visible neighbours"].variance[..., 0]
+    assert not torch.equal(neighbours[0::2], neighbours[1::2]), "the visible pixels of another future are others"
+
+
+def test_what_was_revealed_is_that_of_the_hidden_patches(small):
+    shares = measures.revealed(small.test, [0, 1])
+    hidden = small.test.mask.hidden
+    for past in range(6):
+        for gap in range(2):
+            occluded, outside = (part[past, gap, hidden[past]] for part in small.test.futures[-2:])
+            torch.testing.assert_close(shares["unseen"][2 * past + gap], occluded + outside)
+            known = outside < 0.5
+            torch.testing.assert_close(shares["occluded"][2 * past + gap][known], occluded[known])
+            assert shares["occluded"][2 * past + gap][~known].isnan().all()
+            told = shares["occluded_or_seen"][2 * past + gap]
+            clear = known & ((occluded >= 0.5) | (occluded + outside <= 0.05))
+            torch.testing.assert_close(told[clear], occluded[clear])
+            assert told[~clear].isnan().all()
+    blind = small.test._replace(futures=small.test.futures._replace(occluded=None, outside=None))
+    assert measures.revealed(blind, [0]) == {}
+
+
+def test_growth_and_maps_tell_of_the_same_numbers(small):
+    model = models()[0]
+    growth = measures.by_gap(SingleModel(model), small.test, model)
+    assert all(part.shape == (6, 3) for part in growth.values())
+    single = measures.estimate(SingleModel(model), small.test, [1], 8)
+    error = (single.target - single.mean).double().square().flatten(1).mean(1)
+    torch.testing.assert_close(growth["squared_error"][:, 1], error)
+    maps = measures.heat_maps(SingleModel(model), small.test, 2, model)
+    assert maps["sigma"].shape == maps["error"].shape == (3, 4, 4)
+    assert np.array_equal(np.isnan(maps["error"][0]), ~small.test.mask.hidden[2].view(4, 4).numpy())
+    assert np.nanmean(maps["error"][1] ** 2) == pytest.approx(float(error[2]), rel=1e-4)
+    assert measures.predicted_frames(SingleModel(model), small.test, 2).shape == (3, 16, 192)
+
+
+# --- data and training --------------------------------------------------------------------------------------
+
+
+def test_real_videos_are_shared_out_without_overlap(tmp_path):
+    for number in range(8):
+        write_numbered(tmp_path / f"clip{number}.mp4", 60, 30, preset="ultrafast")
+    found = runs.prepare(tmp_path, PRESET, tmp_path / "runs", gaps=GAPS)
+    assert len(found.clips) == 4 and found.test.futures.clips == found.calibration.futures.clips == 2
+    assert len(found.test.futures.past) == 2 * runs.REAL_DRAWS and found.test.futures.occluded is None
+    parts = [{clip.path.stem for clip in part} for part in runs.held_out_videos(tmp_path)]
+    assert set.union(*parts) == {f"clip{number}" for number in range(8)} and sum(map(len, parts)) == 8
+    assert {clip.path.stem for clip in found.clips} == parts[0]
+    (tmp_path / "clip7.mp4").unlink()
+    with pytest.raises(UserError, match="8 in all"):
+        runs.held_out_videos(tmp_path)
+
+
+@pytest.mark.parametrize("setting", runs.SETTINGS, ids=lambda setting: setting.case)
+def test_every_setting_trains_and_is_judged(small, setting):
+    model, losses = runs.train_model(small, setting, 0, runs.run_folder(small, setting, 0))
+    assert len(losses) == setting.times * small.steps == setting.times * 4 and not model.training
+    assert isinstance(model, setting.model)
+    if setting.arguments.get("masking") == "curriculum":
+        assert isinstance(model, SmartSiamMAE) and model.direction() == -1, "it has come to its end"
+    row = measures.judged_model(SingleModel(model), small.test, small.calibration, small.gaps, model).row
+    assert all(np.isfinite(value) for name, value in row.items() if not name.startswith("auroc"))
+    again, _ = runs.train_model(small, setting, 0, runs.run_folder(small, setting, 0))
+    for one, two in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_the_detached_head_leaves_the_mean_as_plain_training_has_it(small):
+    """The same seed, data and masks: what plain SiamMAE learns is learned to the last bit, up to rounding."""
+    detached = next(setting for setting in runs.SETTINGS if setting.arguments.get("detach_input"))
+    plain, _ = runs.train_model(small, runs.PLAIN, 0, small.out / "a")
+    headed, _ = runs.train_model(small, detached, 0, small.out / "b")
+    for name, value in plain.encoder.state_dict().items():
+        torch.testing.assert_close(headed.encoder.state_dict()[name], value, atol=1e-5, rtol=1e-4)
+
+
+# --- rows and tables ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def few(monkeypatch, small, world):
+    """Two settings instead of all, two members, and the command line at this size."""
+    default = replace(runs.DEFAULT, seeds=2)
+    for module in (runs, study):
+        for name, value in (("MEMBERS", 2), ("DEFAULT", default), ("SETTINGS", (default, runs.PLAIN, runs.DROPOUT))):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(study, "get_preset", lambda name, **changes: PRESET)
+    monkeypatch.setattr(study, "prepare", lambda data, preset, out: runs.prepare(data, preset, out, 6, GAPS))
+    return ["--data", str(world), "--out", str(small.out), "--tables", str(small.out / "tables"), "--seeds", "2"]
+
+
+def test_the_command_makes_every_row_once(few, small, capsys, monkeypatch):
+    assert study.main(few) == 0
+    said = capsys.readouterr().out
+    tables = {name: pd.read_csv(small.out / "tables" / f"05_{name}_toy.csv") for name in ("runs", "estimators")}
+    assert sorted(zip(tables["runs"]["case"], tables["runs"]["seed"], strict=True)) == [
+        ("beta 0.5", 0), ("beta 0.5", 1), ("dropout 0.1", 0), ("plain SiamMAE", 0), ("plain SiamMAE", 1),
+    ]  # fmt: skip
+    assert {"JF_block-1", "spearman", "auroc_occluded", "seconds", "gap_steps_up"} <= set(tables["runs"].columns)
+    assert (tables["runs"]["gap_kendall"].abs() <= 1).all() and tables["runs"]["gap_steps_up"].between(0, 2).all()
+    plain = tables["runs"].query("case == 'plain SiamMAE'")
+    assert (plain["gap_kendall"] == 0).all() and (plain["sigma_first_gap"] == 1).all(), "what states none is constant"
+    cases = {*measures.BASELINES, "ensemble of 2", "MC dropout", "visible subsets", "fresh masks"}
+    assert set(tables["estimators"]["case"]) == cases
+    ensemble = tables["estimators"].set_index("case").loc["ensemble of 2"]
+    members = tables["runs"].query("case == 'beta 0.5'")["nll_raw"]
+    assert ensemble["nll_against_best"] == pytest.approx(ensemble["nll_raw"] - members.min(), abs=1e-3)
+    weighted = pd.read_csv(small.out / "tables" / "05_propagation_toy.csv")
+    assert len(weighted) == 2 * len(study.WEIGHTINGS) and weighted["JF_block-1"].between(0, 100).all()
+
+    def never(*_, **__):
+        raise AssertionError("a finished row is not made again")
+
+    for name in ("train_model", "tracked"):
+        monkeypatch.setattr(study, name, never)
+    monkeypatch.setattr(measures, "judged", never)
+    assert study.main(few) == 0
+    assert capsys.readouterr().out == said
+
+
+def test_parts_share_the_runs_out_and_write_no_table(few, small, monkeypatch):
+    done = []
+    monkeypatch.setattr(study, "run_row", lambda study, setting, seed: done.append((setting.case, seed)) or {"row": {}})
+    for part in ("0/2", "1/2"):
+        assert study.main([*few, "--part", part]) == 0
+    assert sorted(done) == sorted((setting.case, seed) for setting, seed in study.planned(2)) and len(set(done)) == 5
+    assert not (small.out / "tables").exists()
+    done.clear()
+    assert study.main([*few, "--part", "0/2", "--cases", "plain SiamMAE"]) == 0
+    assert done == [("plain SiamMAE", 0)]
+
+
+def test_shuffled_confidences_are_the_same_numbers_elsewhere():
+    cells = torch.arange(12.0).view(3, 4) / 12
+    found = list(study.shuffled(lambda frames: (cells for _ in frames), range(3)))
+    assert all(torch.equal(moved.flatten().sort().values, cells.flatten()) for moved in found)
+    assert any(not torch.equal(moved, cells) for moved in found)
+
+
+def test_a_row_is_whole_or_not_there(tmp_path):
+    def broken() -> dict:
+        raise UserError("no")
+
+    with pytest.raises(UserError):
+        study.kept(tmp_path / "a" / "row.json", broken)
+    assert not (tmp_path / "a").exists()
+    assert study.kept(tmp_path / "a" / "row.json", lambda: {"row": {"x": 1.5}}) == {"row": {"x": 1.5}}
+    assert json.loads((tmp_path / "a" / "row.json").read_text()) == {"row": {"x": 1.5}}
+    assert study.kept(tmp_path / "a" / "row.json", broken)["row"]["x"] == 1.5
+
+
+@pytest.mark.parametrize("part", ["2/2", "a/b", "1", "-1/2", "/"])
+def test_a_part_that_is_none_is_refused(part, capsys, tmp_path):
+    assert study.main(["--data", "x", "--out", str(tmp_path), "--tables", str(tmp_path), f"--part={part}"]) == 2
+    assert repr(part) in capsys.readouterr().err
+
+
+def test_futures_survive_the_disk(tmp_path, small):
+    measures.save_futures(tmp_path / "a.pt", small.test.futures)
+    found = measures.load_futures(tmp_path / "a.pt")
+    assert isinstance(found, Futures) and found.gaps == GAPS and torch.equal(found.future, small.test.futures.future)
