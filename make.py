@@ -1,6 +1,6 @@
 """The project's commands. They need Python 3.11 or newer; `demo` and `test` install the rest in `.venv`.
 
-python3 make.py demo    make the toy world, run all notebooks, print the scores
+python3 make.py demo    make the toy world, pre-train, evaluate, print the scores (--all: the other notebooks, too)
 python3 make.py test    run the unit tests, then every notebook as a test
 python3 make.py seeds   pre-train and score with several seeds, write runs/seeds/seeds.csv
 python3 make.py figures put the results of the default runs, which lie in runs/, into figures/
@@ -10,7 +10,6 @@ python3 make.py pins    write environment.yml from requirements.txt
 
 import argparse
 import ast
-import csv
 import hashlib
 import json
 import os
@@ -197,12 +196,13 @@ def timed(stages: dict[str, float], name: str, step: Callable[..., None], *argum
 
 
 def demo(args: argparse.Namespace) -> None:
-    """Make the toy world, run all notebooks, print the scores."""
+    """Make the toy world, run the notebooks of the main story (--all: all), print the scores."""
     stages = {}
     timed(stages, "set-up", set_up)
     given = {name: value for name, value in vars(args).items() if name in OPTIONS and value is not None}
     given |= {name: literal(value) for name, value in args.p}
-    chosen = [path for path in notebooks() if not args.notebooks or path.name[:2] in args.notebooks.split(",")]
+    numbers = args.notebooks.split(",") if args.notebooks else MAIN
+    chosen = [path for path in notebooks() if path.name[:2] in numbers or (args.all and not args.notebooks)]
     if not chosen:
         raise Failure(
             f"--notebooks {args.notebooks} names none: give numbers as {', '.join(p.name[:2] for p in notebooks())}"
@@ -288,27 +288,10 @@ def seeds(args: argparse.Namespace) -> None:
     Finished seeds are kept: after a change of code, delete runs/seeds first.
     """
     set_up()
-    data, stages, rows = ROOT / "data" / "toy", {}, []
+    data, out = ROOT / "data" / "toy", ROOT / "runs" / "seeds"
     make_toy_world(data)
-    for seed in range(args.count):
-        home = Path("runs", "seeds", str(seed))  # figures and checkpoints of a seed stay there
-        (ROOT / home / "notebooks").mkdir(parents=True, exist_ok=True)
-        options = {"seed": seed, "data_root": str(data), "out_dir": "results"}
-        metrics = ROOT / home / "results" / "metrics.json"
-        for notebook in notebooks():
-            if notebook.name[:2] in SEEDED and not metrics.is_file():
-                target = home / "notebooks" / notebook.name
-                name = f"{notebook}, seed {seed}"
-                timed(stages, name, execute, notebook, target, options, SIAMMAE_HOME=str(ROOT / home))
-        table = json.loads(metrics.read_text(encoding="utf-8"))["table"]
-        rows += [{"seed": seed, **row} for row in table]
-    partial = ROOT / "runs" / "seeds" / ".seeds.partial.csv"
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(partial, ROOT / "runs" / "seeds" / "seeds.csv")
-    print("wrote runs/seeds/seeds.csv")
+    arguments = ["--data", data, "--out", out, "--csv", out / "seeds.csv", "--seeds", args.count]
+    run(["-m", "lib.studies", "seeds", *arguments], "not all seeds were run: see above")
 
 
 def figures(_: argparse.Namespace) -> None:
@@ -354,9 +337,9 @@ def lab(_: argparse.Namespace) -> None:
 
 
 SCORES = "06_evaluation.ipynb"
-SEEDED = {"02", "03", "06"}  # the notebooks that train and score
+MAIN = {"01", "02", "03", "06"}  # what `demo` runs: look at the data, train, score
 
-TABLES = ("seeds/seeds.csv", "masking/*.csv", "uncertainty/tables/*.csv", "benchmarks/*.json")  # below runs/
+TABLES = ("seeds/seeds.csv", "masking/*.csv", "uncertainty/*.csv", "benchmarks/*.json")  # below runs/
 
 # Options that reach the notebooks as the parameters of the same name.
 OPTIONS = {
@@ -379,6 +362,7 @@ def command_line() -> argparse.ArgumentParser:
         commands.choices["demo"].add_argument("--" + name.replace("_", "-"), type=kind, help=text)
     some = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
     commands.choices["demo"].add_argument("-p", **some, help="any other parameter of the notebooks that have it")
+    commands.choices["demo"].add_argument("--all", action="store_true", help="all notebooks")
     commands.choices["demo"].add_argument("--notebooks", help="only these, by number: 02,03")
     commands.choices["seeds"].add_argument("--count", type=int, default=3, help="how many seeds, from 0 (default: 3)")
     commands.choices["test"].add_argument("--only", default="tests", help="one file of unit tests instead of all")

@@ -19,13 +19,12 @@ def parser() -> argparse.ArgumentParser:
     """The command line: every field of ToyWorldOptions is an option of the same name."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--root", type=Path, help="folder of the toy world; made when absent")
-    result.add_argument("--figure", type=Path, help="write the contact sheet (.png) or a short animation (.gif) there")
+    result.add_argument("--figure", type=Path, help="write the contact sheet, a .png, there")
     result.add_argument("--workers", type=int, help="processes (default: one for each CPU core)")
     for field in fields(ToyWorldOptions):
         if field.name == "datasets":
-            result.add_argument(
-                "--datasets", nargs="+", default=field.default, metavar="NAME", help=", ".join(DATASETS)
-            )
+            names = ", ".join(DATASETS)
+            result.add_argument("--datasets", nargs="+", default=field.default, metavar="NAME", help=names)
         else:
             result.add_argument(f"--{field.name}", type=type(field.default), default=field.default,
                                 help=f"default {field.default}")  # fmt: skip
@@ -34,8 +33,7 @@ def parser() -> argparse.ArgumentParser:
 
 @cli
 def main(arguments: list[str] | None = None) -> None:
-    """Make what the command line asks for and print where it is. Raises UserError when nothing was asked
-    for."""
+    """Make what the command line says and print where it is."""
     args = parser().parse_args(arguments)
     options = ToyWorldOptions(**{field.name: getattr(args, field.name) for field in fields(ToyWorldOptions)})
     if not args.root and not args.figure:

@@ -39,13 +39,10 @@ class RunFiles:
         state = load_checkpoint(self.checkpoint)
         if not {"optimizer", "options"} <= state.keys():
             raise UserError(f"{self.checkpoint} holds weights alone: load them, or use another out_dir to train")
-        for name, value in asdict(self.options).items():
-            found = state["options"].get(name)
-            if name != "save_every" and found != (list(value) if isinstance(value, tuple) else value):
-                raise UserError(
-                    f"{self.checkpoint} was trained with {name}={found}, not {value}: "
-                    f"use another out_dir, or delete it to start over"
-                )
+        if other := other_options(state["options"], self.options):
+            raise UserError(
+                f"{self.checkpoint} was trained with {other}: use another out_dir, or delete it to start over"
+            )
         _fill(model, self.checkpoint, state, self.architecture)
         optimizer.load_state_dict(state["optimizer"])
         self.saved_step = state["step"]
@@ -86,10 +83,9 @@ class RunFiles:
         """Write the checkpoint after `step` finished steps, whole or not at all."""
         self.saved_step = step
         if self.is_main:
-            options = json.loads(json.dumps(asdict(self.options)))
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
             with atomic_path(self.checkpoint) as temporary:
-                torch.save({**state, "architecture": self.architecture, "options": options}, temporary)
+                torch.save({**state, "architecture": self.architecture, "options": plain(self.options)}, temporary)
 
     def not_finite(self, record: Record) -> str:
         """The message that ends a run whose loss or gradient is not a number."""
@@ -99,6 +95,19 @@ class RunFiles:
             f"{name} is {record[name]} at step {int(record['step'])}: lower base_lr or lengthen the warm-up; "
             f"last good checkpoint: {last}"
         )
+
+
+def plain(options: Any) -> dict:
+    """A dataclass of options as JSON would give it back: tuples are lists."""
+    return json.loads(json.dumps(asdict(options)))
+
+
+def other_options(stored: dict, options: Any) -> str:
+    """In words the first option in which a stored run differs; "" where none does. How often to save is free."""
+    for name, value in plain(options).items():
+        if name != "save_every" and stored.get(name) != value:
+            return f"{name}={stored.get(name)}, not {value}"
+    return ""
 
 
 def load_checkpoint(path: str | Path) -> dict:

@@ -7,20 +7,14 @@ from collections.abc import Callable, Iterable
 
 
 class UserError(ValueError):
-    """A wrong path, value or file. The message is one line that names it and says what to do.
+    """A wrong path, value or file. The message is one line that names it and says what to do."""
 
-    In a notebook it is shown as that line, without a traceback.
-    """
-
-    def _render_traceback_(self) -> list[str]:
+    def _render_traceback_(self) -> list[str]:  # what a notebook shows instead of a traceback
         return [f"{type(self).__name__}: {self}"]
 
 
 def unknown(kind: str, value: object, choices: Iterable[str]) -> UserError:
-    """The error for a name that is not among `choices`, with the near misses first.
-
-    Returns (does not raise) the UserError, so that the caller's `raise` shows where it happened.
-    """
+    """The error, for the caller to raise, for a name that is not among `choices`, with the near misses first."""
     choices = sorted(choices)
     near = difflib.get_close_matches(str(value), choices, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""

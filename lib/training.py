@@ -1,10 +1,7 @@
 """One loop for every system: it knows gradients, schedules and files, and nothing of models or data.
 
-A model is called as `model(batch)` and returns (loss, logs). Batches come from `make_loader(first)`, which starts at
-any micro-batch. Everything random in a step is a function of (seed, step, process), so a run that was killed resumes
-with exactly the losses it would have had. Hugging Face Accelerate carries devices, processes and precision: the same
-call runs on a CPU, on one GPU, and on several under `accelerate launch` or `notebook_launcher`.
-
+`model(batch)` returns (loss, logs). Everything random in a step is a function of (seed, step, process), so a run that
+was killed resumes with exactly the losses it would have had. Hugging Face Accelerate carries devices and processes.
 Recipe: MAE (arXiv 2111.06377, appendix A.1) as SiamMAE uses it (arXiv 2305.14344, Table 4a).
 """
 
@@ -13,16 +10,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate import Accelerator, DataLoaderConfiguration, notebook_launcher
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lib.checkpoints import Record, RunFiles, read_losses
+from lib.checkpoints import Record, RunFiles, load_weights, read_losses
 from lib.errors import UserError
 from lib.runtime import progress
 
@@ -31,11 +29,10 @@ FUSED_FROM = 256  # tokens: below, a CPU computes plain attention and its gradie
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How to train.
+    """How to train: optimizer `steps` of `batch_size` samples, over all processes and accumulated micro-batches.
 
-    steps: optimizer steps. batch_size: samples per optimizer step, over all processes and accumulated micro-batches.
-    base_lr: per 256 samples. warmup_steps: linear from 0, then a half cosine to 0. accumulation: micro-batches per
-    step. save_every: steps between checkpoints. precision: "auto" (bf16 where the hardware has it), "bf16" or "no".
+    base_lr: per 256 samples; linear warm-up from 0, then a half cosine to 0. precision: "auto" (bf16 where the hardware
+    has it), "bf16" or "no". data: says which samples these are; a run is not resumed on others.
     """
 
     steps: int
@@ -48,6 +45,7 @@ class TrainOptions:
     save_every: int = 100
     precision: str = "auto"
     seed: int = 0
+    data: str = ""
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of optimizer step `step` (from 0): warm-up, then half-cosine decay (MAE appendix A.1)."""
@@ -56,6 +54,82 @@ class TrainOptions:
             return peak * (step + 1) / self.warmup_steps
         done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
         return peak * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def fit(
+    model: nn.Module,
+    samples: Dataset,
+    settings,
+    out_dir: str | Path,
+    seed: int = 0,
+    collate: Callable | None = None,
+    num_processes: int = 1,
+) -> list[Record]:
+    """Load the finished run in `out_dir`, go on with a stopped one, or train: the one way to make a run.
+
+    `model` then holds the trained weights and is in evaluation mode; returned is the loss curve, a record a step.
+
+    samples: their index may go on counting (`StepBatches`); `samples.identity`, text, guards the run if it is there.
+    settings: a record of lib.presets. collate: a list of samples -> a batch. num_processes: above 1, so many GPUs.
+    """
+    options = options_of(settings, samples, seed)
+    loader = partial(make_loader, samples, settings, seed, collate)
+    if num_processes > 1:
+        notebook_launcher(train, (model, loader, options, out_dir), num_processes=num_processes)
+    else:
+        train(model, loader, options, out_dir)
+    load_weights(model, Path(out_dir) / "last.pt").eval()
+    return read_losses(out_dir)
+
+
+def options_of(settings, samples: Dataset, seed: int) -> TrainOptions:
+    """The loop's options for these settings (a record of lib.presets) and samples."""
+    names = ("batch_size", "base_lr", "weight_decay", "betas", "accumulation", "save_every")
+    return TrainOptions(
+        steps=settings.steps(len(samples)),
+        warmup_steps=settings.warmup_steps(len(samples)),
+        **{name: getattr(settings, name) for name in names},
+        seed=seed,
+        data=getattr(samples, "identity", ""),
+    )
+
+
+def make_loader(samples: Dataset, settings, seed: int, collate: Callable | None, first: int = 0) -> DataLoader:
+    """A run's micro-batches from number `first` on; what they hold depends on their number and the seed alone."""
+    size = settings.batch_size // settings.accumulation // settings.repeated_sampling
+    micro_batches = settings.steps(len(samples)) * settings.accumulation
+    batches = StepBatches(len(samples), size, micro_batches, seed, first)
+    return DataLoader(samples, batch_sampler=batches, collate_fn=collate, num_workers=settings.workers)
+
+
+class StepBatches(Sampler[list[int]]):
+    """Index lists for the steps start_step..steps-1 of a run: a function of the step alone, so resuming is exact.
+
+    Each epoch is a fresh permutation of the clips from (seed, epoch); index = epoch * num_clips + clip, so that a data
+    set can draw something new each time. A batch may reach over the end of an epoch: any batch size will do.
+    """
+
+    def __init__(self, num_clips: int, batch_size: int, steps: int, seed: int = 0, start_step: int = 0) -> None:
+        if min(num_clips, batch_size) < 1:
+            raise UserError(f"num_clips {num_clips} and batch_size {batch_size} must both be at least 1")
+        self.num_clips, self.batch_size, self.steps = num_clips, batch_size, steps
+        self.seed, self.start_step = seed, start_step
+        self.drop_last = False  # read, with batch_size, by accelerate when it splits batches among processes
+
+    def __len__(self) -> int:
+        return max(0, self.steps - self.start_step)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch, order = -1, None
+        for step in range(self.start_step, self.steps):
+            batch = []
+            for position in range(step * self.batch_size, (step + 1) * self.batch_size):
+                if position // self.num_clips != epoch:
+                    epoch = position // self.num_clips
+                    # The 1 keeps this stream apart from those of the data sets.
+                    order = np.random.default_rng([self.seed, epoch, 1]).permutation(self.num_clips)
+                batch.append(epoch * self.num_clips + int(order[position % self.num_clips]))
+            yield batch
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -85,19 +159,10 @@ def train(
 ) -> list[Record]:
     """Train `model`, or resume where the last checkpoint in `out_dir` stands; returns the loss curve.
 
-    Args:
-        model: returns (loss, logs) for a batch; `model.architecture` (a plain dict) guards its checkpoints. If it has
-            `parameter_groups(weight_decay)`, these are AdamW's; a group's `lr_scale` multiplies its learning rate. If
-            it has `sequence_length`, the most tokens that attend to each other, a CPU uses the attention that is faster
-            for so many (FUSED_FROM).
-        make_loader: the loader of micro-batches from number `first` on (step * accumulation); each micro-batch holds
-            batch_size / accumulation samples in all, which Accelerate splits among the processes.
-        options: see TrainOptions.
-        out_dir: gets `losses.csv`, `tensorboard/` and the checkpoint `last.pt`. What the model logs besides its loss
-            has columns of its own there.
-
-    Raises UserError when the checkpoint there is of another architecture or other options, when the loader ends early,
-    and when the loss or its gradient is not finite: then it names the step and the last good checkpoint.
+    model: `model.architecture`, a plain dict, guards its checkpoints. It may have `parameter_groups(weight_decay)` for
+        AdamW, in which `lr_scale` multiplies the learning rate, and `sequence_length` (see `fast_cpu_attention`).
+    make_loader: gives the micro-batches from a number on; Accelerate splits each among the processes.
+    out_dir: gets `losses.csv`, with a column for whatever the model logs, `tensorboard/` and `last.pt`.
     """
     accelerator = Accelerator(
         mixed_precision="no",  # the steps cast themselves: Accelerate would fix one precision for the whole process
@@ -116,7 +181,7 @@ def train(
 
     model.train()
     with fast_cpu_attention(accelerator.device, getattr(accelerator.unwrap_model(model), "sequence_length", 0)), files:
-        losses = _gradient_steps(accelerator, model, optimizer, loader, options, first)
+        losses = gradient_steps(accelerator, model, optimizer, loader, options, first)
         bar = progress(losses, "training", total=options.steps, initial=first)
         for record in bar:
             if not math.isfinite(record["loss"] + record["grad_norm"]):
@@ -135,7 +200,14 @@ def step_seed(seed: int, step: int, micro: int, process: int) -> int:
     return int(np.random.SeedSequence([seed % 2**64, step, micro, process]).generate_state(1, np.uint64)[0])
 
 
-def _gradient_steps(accelerator, model, optimizer, loader: Iterable, options: TrainOptions, first: int):
+def gradient_steps(
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loader: Iterable,
+    options: TrainOptions,
+    first: int = 0,
+) -> Iterator[Record]:
     """Run the optimizer steps from `first` on and yield a record after each."""
     bf16 = choose_precision(options.precision) == "bf16"
     step, logged, norm, started = first, {}, 0.0, time.perf_counter()

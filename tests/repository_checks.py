@@ -19,16 +19,18 @@ import make
 
 # Which folder of lib may import which others. Models know no data, the loop knows no models, evaluation knows neither;
 # studies, benchmarks and notebooks join them. Nothing imports studies, and only notebooks import plots.
-JOINS = ("errors", "runtime", "checkpoints", "training", "presets", "tokens", "models", "data", "toyworld")
+ROOT = ("errors", "runtime", "provenance", "checkpoints", "training")
+JOINS = (*ROOT, "presets", "tokens", "models", "data", "toyworld")
 ALLOWED = {
     "errors": (),
     "colab": (),
     "runtime": ("errors",),
+    "provenance": ("runtime",),
     "checkpoints": ("errors", "runtime"),
     "training": ("errors", "runtime", "checkpoints"),
     "presets": ("errors", "presets"),
     "tokens": ("errors", "tokens"),
-    "models": ("errors", "tokens", "models"),
+    "models": ("errors", "runtime", "tokens", "models"),
     "data": ("errors", "runtime", "tokens", "data"),
     "toyworld": ("errors", "runtime", "data", "toyworld"),
     "evaluation": ("errors", "runtime", "tokens", "evaluation"),

@@ -1,7 +1,5 @@
 """make.py: a set-up that recovers, notebooks that run whole or fail in one line."""
 
-import argparse
-import csv
 import os
 import sys
 
@@ -83,42 +81,6 @@ def test_notebooks_run_whole_or_fail_in_one_line(checkout, monkeypatch):
     assert [path.name for path in checkout.glob("*.ipynb")] == ["01_try.failed.ipynb"]
 
 
-SCORE = """
-import json, os, pathlib
-out = pathlib.Path(os.environ["SIAMMAE_HOME"], out_dir)
-out.mkdir()
-rows = [{"method": "A", "JF_mean": seed + 0.5}, {"method": "B", "JF_mean": 0.0}]
-(out / "metrics.json").write_text(json.dumps({"table": rows}))
-"""
-
-
-@pytest.mark.slow
-def test_seeds_runs_what_trains_and_scores_with_every_seed(checkout, monkeypatch):
-    worlds = []
-    monkeypatch.setattr(make, "venv_python", lambda: sys.executable)
-    monkeypatch.setattr(make, "set_up", lambda: None)
-    monkeypatch.setattr(make, "make_toy_world", worlds.append)
-    defaults = "seed, data_root, out_dir = 7, 'elsewhere', None"
-    write_notebook(checkout, "raise SystemExit('looks at data, trains nothing')", name="01_data")
-    check = f"assert data_root == {str(checkout / 'data' / 'toy')!r}"
-    write_notebook(checkout, defaults, check, SCORE, name="06_score")
-
-    make.seeds(argparse.Namespace(count=2))
-    assert worlds == [checkout / "data" / "toy"]
-    table = checkout / "runs" / "seeds" / "seeds.csv"
-    rows = [tuple(row.values()) for row in csv.DictReader(table.open())]
-    assert rows == [("0", "A", "0.5"), ("0", "B", "0.0"), ("1", "A", "1.5"), ("1", "B", "0.0")]
-    assert (checkout / "runs" / "seeds" / "1" / "notebooks" / "06_score.ipynb").is_file()
-
-    written = table.read_bytes()
-    write_notebook(checkout, "raise ValueError", name="06_score")
-    make.seeds(argparse.Namespace(count=2))  # started again, it keeps the seeds that are done
-    assert table.read_bytes() == written
-    with pytest.raises(make.Failure, match="06_score.ipynb: cell"):
-        make.seeds(argparse.Namespace(count=3))
-    assert table.read_bytes() == written and list(table.parent.glob("*.csv")) == [table]
-
-
 @pytest.mark.slow
 def test_demo_runs_the_chosen_notebooks_with_any_parameter(checkout, monkeypatch, capsys):
     monkeypatch.setattr(make, "venv_python", lambda: sys.executable)
@@ -136,8 +98,16 @@ def test_demo_runs_the_chosen_notebooks_with_any_parameter(checkout, monkeypatch
     given = ("--epochs", "2", "-p", "sizes", "[3, 4]", "-p", "name", "'5'")
     demo("--notebooks", "02", *given)
     assert (checkout / "runs" / "toy" / "notebooks" / "02_second.ipynb").is_file()
-    with pytest.raises(make.Failure, match="01_first.ipynb: cell .*not chosen"):
-        demo(*given)
+    write_notebook(checkout, defaults, "pass", name="04_other")
+    for words in ((), ("--all",)):
+        with pytest.raises(make.Failure, match="01_first.ipynb: cell .*not chosen"):
+            demo(*given, *words)
+    write_notebook(checkout, defaults, "pass", name="01_first")
+    made = checkout / "runs" / "toy" / "notebooks" / "04_other.ipynb"
+    demo(*given)
+    assert not made.exists()
+    demo(*given, "--all")
+    assert made.is_file()
     with pytest.raises(make.Failure, match="has a parameter size$"):
         demo("-p", "size", "3")
 

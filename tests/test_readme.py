@@ -24,11 +24,13 @@ import torch
 
 import make
 from lib.data.jhmdb import JhmdbDataset
-from lib.data.kinetics import read_manifest
+from lib.data.kinetics import MANIFEST, read_manifest
 from lib.data.vip import VipDataset
-from lib.evaluation import differences as chosen_rows
 from lib.plots import tables
 from lib.score.tracking import track_joints, track_parts
+from lib.studies import masking, seeds, uncertainty
+from lib.studies.table import chosen, read_table, wide
+from lib.studies.uncertainty_measures import BASELINES
 from lib.toyworld import ToyWorldOptions, ensure_toy_world
 
 TEXT, FIGURES = (make.ROOT / "README.md").read_text(encoding="utf-8"), make.ROOT / "figures"
@@ -37,8 +39,7 @@ SCORE = ["python", "-m", "lib.score"]
 BENCHMARK = ["python", "-m", "lib.benchmark"]
 TOY_WORLD = ["python", "data_scripts/make_toy_world.py"]
 KINETICS = ["python", "data_scripts/prepare_kinetics.py"]
-STUDY = ["python", "-m", "lib.studies.masking"]
-UNCERTAINTY = ["python", "-m", "lib.studies.uncertainty"]
+STUDY = ["python", "-m", "lib.studies"]
 MAKE = ["python3", "make.py"]
 PAPERMILL, CONVERT, LAUNCH = ["papermill"], ["jupyter", "nbconvert"], ["accelerate", "launch"]
 TINY = ToyWorldOptions(
@@ -129,7 +130,7 @@ def option(words: list[str], name: str) -> str:
 
 
 def test_every_command_has_its_test_here():
-    starts = [SCORE, BENCHMARK, STUDY, UNCERTAINTY, TOY_WORLD, KINETICS, MAKE, PAPERMILL, CONVERT, LAUNCH]
+    starts = [SCORE, BENCHMARK, STUDY, TOY_WORLD, KINETICS, MAKE, PAPERMILL, CONVERT, LAUNCH]
     assert all(documented(start) for start in starts), "README lost a command"
     covered = [words for start in starts for words in documented(start)]
     assert [shlex.join(words) for words in README if words not in covered] == []
@@ -172,15 +173,13 @@ def test_benchmark(words, copy):
 
 
 @pytest.mark.parametrize("words", documented(STUDY), ids=shlex.join)
-def test_masking_study(words, copy):
-    shown = run([*words, "--epochs", "1", "--part", "3/40"], copy)  # one row of its table
-    assert shown.startswith("MLP 0.95, seed 0: puppet") and (copy / option(words, "--out")).is_dir()
-
-
-@pytest.mark.parametrize("words", documented(UNCERTAINTY), ids=shlex.join)
-def test_uncertainty_study(words, copy):
-    shown = run([*words, "--epochs", "1", "--part", "1/36"], copy)  # one of its runs
-    assert shown.startswith("plain SiamMAE, seed 0: ") and (copy / option(words, "--out")).is_dir()
+def test_study(words, copy):
+    row = {"masking": "1f MLP 0.95", "uncertainty": "plain SiamMAE", "seeds": "untrained", "sensitivity": "shape"}[
+        words[3]
+    ]
+    shown = run([*words, "--epochs", "1", "--seeds", "1", "--rows", row], copy)  # one row of its table
+    table = read_table(copy / option(words, "--out") / f"{words[3]}.csv")
+    assert f"{row}, seed 0: " in shown and table["value"].notna().any()
 
 
 @pytest.mark.parametrize("words", documented(TOY_WORLD), ids=shlex.join)
@@ -197,8 +196,9 @@ def test_make_toy_world(words, copy):
 @pytest.mark.parametrize("words", documented(KINETICS), ids=shlex.join)
 def test_prepare_kinetics(words, copy):
     run(words, copy)
-    verdicts = read_manifest(copy / option(words, "--manifest"))
-    videos = {path.resolve() for path in (copy / option(words, "--root") / "train").rglob("*.mp4")}
+    root = copy / option(words, "--root")
+    verdicts = read_manifest(root / MANIFEST)
+    videos = {path.resolve() for path in (root / "train").rglob("*.mp4")}
     assert set(verdicts) == videos and len(videos) == TINY.kinetics_train + 3
     assert sum(isinstance(verdict, str) for verdict in verdicts.values()) == 1  # the toy world has one broken file
 
@@ -289,7 +289,9 @@ def in_text(table: pd.DataFrame) -> bool:
 
 
 def test_scores_on_the_toy_world_are_those_of_the_committed_rows():
-    found = tables.spreads(pd.read_csv(FIGURES / "measured" / "seeds.csv"), "method", ["JF_mean", "mIoU", "PCK@0.1"], 1)
+    found = tables.spreads(
+        seeds.read_rows(FIGURES / "measured" / "seeds.csv"), "method", ["JF_mean", "mIoU", "PCK@0.1"], 1
+    )
     assert set(found["seeds"]) == {3} and in_text(found.drop(columns="seeds"))
 
 
@@ -323,7 +325,7 @@ def test_speeds_are_those_of_the_committed_runs():
 
 
 def test_where_samplers_look_is_that_of_the_committed_rows():
-    rows = pd.read_csv(FIGURES / "measured" / "masking.csv").query("ratio == 0.95")
+    rows = masking.read_rows(FIGURES / "measured" / "masking.csv").query("ratio == 0.95")
     runs = [rows[(rows["table"] == table) & (rows["case"] == case)].assign(case=name) for name, table, case in SAMPLERS]
     assert in_text(tables.spreads(pd.concat(runs), "case", ["puppet", "poster", "wall", "agreement"]))
 
@@ -338,17 +340,16 @@ def test_costs_of_masking_are_those_of_the_committed_run():
 
 
 def test_uncertainties_are_those_of_the_committed_rows():
-    measured = FIGURES / "measured"
-    runs, estimators = (pd.read_csv(measured / f"uncertainty_{name}.csv") for name in ("runs", "estimators"))
-    heads = chosen_rows.chosen(runs, chosen_rows.HEADS)
+    lines = wide(read_table(FIGURES / "measured" / "uncertainty.csv"))
+    heads, others = chosen(lines, uncertainty.HEADS), chosen(lines, [*uncertainty.ESTIMATORS, *BASELINES])
     first = heads[(heads["case"] == "beta 0.5") & (heads["seed"] == 0)].assign(case="beta 0.5, seed 0")
-    everything = pd.concat([heads, first, estimators.assign(seed=0)])
+    everything = pd.concat([heads, first, others])
     measures = ["spearman", "ause_ratio", "nll", "ece_raw", "ece_isotonic", "auroc_occluded", "auroc_occluded_or_seen"]
     found = tables.spreads(everything, "case", measures)
-    unscaled = found["case"].isin([*estimators["case"][estimators["epistemic_share"].isna()], "plain SiamMAE"])
+    unscaled = found["case"].isin([*BASELINES, "plain SiamMAE"])
     found.loc[unscaled, "ece_raw"] = tables.MISSING  # a guess has no scale before it is given one
     assert in_text(found)
-    maskings = chosen_rows.chosen(runs, chosen_rows.MASKINGS, seeds=3)
+    maskings = chosen(lines, uncertainty.MASKINGS, seeds=3)
     assert in_text(tables.spreads(maskings, "case", ["JF_block2", "JF_block-1", "rmse"]))
 
 

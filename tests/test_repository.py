@@ -174,7 +174,7 @@ def test_ci_runs_the_test_command():
         ("training", "def f():\n    import lib.models", 1),
         ("models.mae", "from ..data import video", 1),
         ("models.mae", "from .vit import Encoder\nfrom lib.tokens.masking import random_mask", 0),
-        ("models.mae", "from lib import runtime", 1),
+        ("models.mae", "from lib import presets", 1),
         ("data.clips", "from .video import read_frames", 0),
         ("data.clips", "from lib.toyworld import generate", 1),
         ("runtimes", "import torch", 1),  # no such row

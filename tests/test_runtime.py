@@ -5,12 +5,10 @@ import json
 import random
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
-import repository_checks
 import torch
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -22,9 +20,7 @@ from lib.runtime import (
     in_threads,
     progress,
     resolve,
-    run_record,
     seed_everything,
-    share,
     write_json,
 )
 
@@ -218,28 +214,6 @@ def test_progress_can_be_sent_to_a_terminal_of_another_process(monkeypatch, tmp_
     assert sys.stderr.getvalue() == "" and "reading" in (tmp_path / "terminal").read_text()
 
 
-def test_a_run_record_says_what_a_number_needs():
-    record = run_record({"epochs": 3, "blocks": [2, -1]})
-    assert record["parameters"] == {"epochs": 3, "blocks": [2, -1]}
-    assert record["packages"]["torch"] == metadata.version("torch") and "timm" in record["packages"]
-    assert record["python"] == ".".join(map(str, sys.version_info[:3])) and record["hardware"]
-    commit = record["commit"].removesuffix("-dirty")
-    heads = subprocess.run(
-        ["git", "rev-parse", "HEAD", f"{commit}^{{commit}}"],
-        cwd=runtime.REPO_ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if heads.returncode == 0:
-        assert len(set(heads.stdout.split())) == 1
-    else:
-        assert commit == "no git checkout"
-    assert not repository_checks.MACHINE_PATH.search(json.dumps(record))
-
-
-def test_a_run_record_needs_no_git(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert run_record({})["commit"] == "no git checkout"
-
-
 # --- Colab --------------------------------------------------------------------------------------------------
 
 
@@ -275,6 +249,13 @@ def test_colab_help_needs_the_standard_library_alone():
 # --- threads ------------------------------------------------------------------------------------------------
 
 
+def test_only_the_cores_that_the_process_may_use_count(monkeypatch):
+    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
+    assert runtime.cpu_cores() == 3
+    monkeypatch.delattr(runtime.os, "sched_getaffinity")
+    assert runtime.cpu_cores() == runtime.os.cpu_count()
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_threads_keep_the_order_and_give_the_cores_back(workers):
     torch.set_num_threads(2)
@@ -300,12 +281,3 @@ def test_the_first_error_ends_the_threads(workers):
     assert len(done) < 1000 and torch.get_num_threads() == 1  # the tests' own number, see conftest.py
     with pytest.raises(UserError, match="workers must be 1 or more, not 0"):
         list(in_threads(work, [], 0))
-
-
-def test_shares_are_disjoint_and_whole():
-    items = list(range(7))
-    shares = [share(items, f"{number}/3") for number in range(3)]
-    assert sorted(sum(shares, [])) == items and share(items, "0/1") == items
-    for wrong in ("3/3", "1", "a/2", "0/0", "-1/2"):
-        with pytest.raises(UserError, match="must be like 0/2 or 1/2"):
-            share(items, wrong)

@@ -1,4 +1,7 @@
-"""Benchmarks: each prints and returns ratios of one run, taken in turns on one machine."""
+"""Benchmarks: each prints and returns ratios of one run, taken in turns on one machine.
+
+Wrong options raise `UserError`, one line that names them.
+"""
 
 import os
 

@@ -2,17 +2,17 @@
 
 The memory columns of AdaMAE's Table 1 a, b, c and f (Bandara et al. 2023, arXiv 2211.09120), measured here beside
 what the paper prints (batch 16 on one GPU, precision and attention kernel not stated), and the time of a step as well:
-forward, backward and AdamW as `lib.training` does them, on random clips. Ratios are to the paper's default: adaptive,
+those of `lib.training`, on random clips. Ratios are to the paper's default: adaptive,
 0.95, a sampler of one block of the encoder's width. Random masking at 0.95 is no row of the paper; the comparison with
 it shows what the sampler alone costs.
 
 Memory is what a step needs at least: weights, position tables, optimizer state and the batch, by their sizes, and the
 most that the step holds at once on top, gradients and activations, by PyTorch's allocator (its trace on a CPU, its own
 peak on a GPU). Not counted: what libraries allocate past PyTorch, fragments, and the interpreter. With one clip of a
-large model the gradients at the end of the backward pass outweigh the activations, so its memory hardly tells settings
+large model the gradients at the end of the backward pass outweigh the activations, so its memory hardly tells designs
 apart.
 
-All settings train one encoder with one optimizer state, so that they fit in memory together and can take turns.
+All designs train one encoder with one optimizer state, so that they fit in memory together and can take turns.
 """
 
 import argparse
@@ -27,38 +27,40 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from lib.benchmark.timing import best_times, conditions
+from lib.benchmark.training_step import TrainingStep, add_device_arguments, check_device
 from lib.errors import UserError
 from lib.models.adamae import AdaMAE
 from lib.models.adaptive_sampler import OBJECTIVES
 from lib.models.video_mae import VideoMAE
-from lib.training import choose_precision, fast_cpu_attention, parameter_groups
+from lib.tokens.maskings import get_masking
+from lib.training import choose_precision
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What differs between two rows; `decoder_depth` None is the command line's, `sampler_share` a share of D."""
+class Design:
+    """What differs between two rows; `decoder_depth` None is the command line's, `sampler_width` a fraction of D."""
 
     masking: str = "adaptive"
     ratio: float = 0.95
     decoder_depth: int | None = None
     sampler_depth: int = 1
-    sampler_share: float = 1.0
+    sampler_width: float = 1.0
     sampler_mlp: bool = True
 
 
-DEFAULT = Setting()
-HALF = Setting(sampler_share=0.5)
-ATTENTION = Setting(sampler_share=0.5, sampler_mlp=False)
+DEFAULT = Design()
+HALF = Design(sampler_width=0.5)
+ATTENTION = Design(sampler_width=0.5, sampler_mlp=False)
 DEFAULT_GB = 14.4
-# Table -> rows of (case, as figures/paper/adamae.csv has it, setting, the paper's GB, None where it has no such row).
+# Table -> rows of (case, as figures/paper/adamae.csv has it, design, the paper's GB, None where it has no such row).
 TABLES = {
     "a": [
-        ("tube", Setting("tube", 0.75), 16.2),
-        ("tube", Setting("tube", 0.9), 14.7),
-        ("random", Setting("random", 0.75), 16.2),
-        ("random", Setting("random", 0.9), 14.7),
-        ("random", Setting("random", 0.95), None),
-        ("frame", Setting("frame", 0.875), 12.8),
+        ("tube", Design("tube", 0.75), 16.2),
+        ("tube", Design("tube", 0.9), 14.7),
+        ("random", Design("random", 0.75), 16.2),
+        ("random", Design("random", 0.9), 14.7),
+        ("random", Design("random", 0.95), None),
+        ("frame", Design("frame", 0.875), 12.8),
         ("adaptive", DEFAULT, DEFAULT_GB),
     ],
     "b": [
@@ -74,18 +76,18 @@ TABLES = {
         ("MHA, depth 1, width 384", HALF, 14.0),
         ("attention, width 384", ATTENTION, None),
         ("MHA, depth 1, width 768", DEFAULT, DEFAULT_GB),
-        ("MHA, depth 2, width 384", replace(DEFAULT, sampler_depth=2, sampler_share=0.5), 17.1),
+        ("MHA, depth 2, width 384", replace(DEFAULT, sampler_depth=2, sampler_width=0.5), 17.1),
     ],
 }
 # What the paper claims of memory, what the sampler alone costs, and what a cheaper one would: (of, against, the
 # paper's ratio of memory).
 COMPARISONS = {
-    "adaptive 0.95 against random 0.9": (DEFAULT, Setting("random", 0.9), DEFAULT_GB / 14.7),
-    "adaptive 0.95 against random 0.95": (DEFAULT, Setting("random", 0.95), None),
-    "sampler of D / 2 against random 0.9": (HALF, Setting("random", 0.9), 14.0 / 14.7),
-    "sampler of D / 2 against random 0.95": (HALF, Setting("random", 0.95), None),
-    "that without MLP against random 0.9": (ATTENTION, Setting("random", 0.9), None),
-    "that without MLP against random 0.95": (ATTENTION, Setting("random", 0.95), None),
+    "adaptive 0.95 against random 0.9": (DEFAULT, Design("random", 0.9), DEFAULT_GB / 14.7),
+    "adaptive 0.95 against random 0.95": (DEFAULT, Design("random", 0.95), None),
+    "sampler of D / 2 against random 0.9": (HALF, Design("random", 0.9), 14.0 / 14.7),
+    "sampler of D / 2 against random 0.95": (HALF, Design("random", 0.95), None),
+    "that without MLP against random 0.9": (ATTENTION, Design("random", 0.9), None),
+    "that without MLP against random 0.95": (ATTENTION, Design("random", 0.95), None),
 }
 SIZES = {
     "num_frames": 16, "image_size": 224, "patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12,
@@ -94,48 +96,37 @@ SIZES = {
 
 
 class Trainer:
-    """A model of one setting with its optimizer; `step()` is a whole training step on the same random clips."""
+    """A model of one design and its training step on random clips; encoder and optimizer state may be another's."""
 
-    def __init__(self, setting: Setting, args: argparse.Namespace, shared: "Trainer | None" = None):
-        self.device = torch.device(args.device)
-        self.bf16 = choose_precision(args.precision) == "bf16"
-        with self.device:
-            self.model = build(setting, args)
+    def __init__(self, design: Design, args: argparse.Namespace, other: "Trainer | None" = None):
+        with torch.device(args.device):
+            model = build(design, args)
+        if other is not None:
+            model.encoder = other.model.encoder
         clips = (args.batch, 3, args.num_frames, args.image_size, args.image_size)
-        self.batch = {"video": torch.randint(256, clips, dtype=torch.uint8).to(self.device)}
-        if shared is not None:
-            self.model.encoder = shared.model.encoder
-        groups = parameter_groups(self.model, 0.05)
-        self.optimizer = torch.optim.AdamW(groups, lr=1e-5, betas=(0.9, 0.95), fused=True)
-        if shared is not None:
-            self.optimizer.state = shared.optimizer.state  # by parameter: only the encoder's entries are common
-
-    def step(self) -> None:
-        """Forward, backward, AdamW; the gradients are gone afterwards."""
-        with fast_cpu_attention(self.device, self.model.sequence_length):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                loss, _ = self.model(self.batch)
-            loss.backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+        batch = {"video": torch.randint(256, clips, dtype=torch.uint8).to(args.device)}
+        self.step = TrainingStep(model, batch, args.device, args.precision)
+        self.model, self.optimizer = self.step.model, self.step.optimizer.optimizer  # without Accelerate's shell
+        if other is not None:
+            self.optimizer.state = other.optimizer.state  # by parameter: only the encoder's entries are common
 
     def memory(self) -> int:
         """Bytes of a training step, as the module's head counts them. A step must have run: it makes the state."""
         parameters = list(self.model.parameters())
-        held = [*parameters, *self.model.buffers(), *self.batch.values()]
-        held += [value for p in parameters for value in self.optimizer.state[p].values() if torch.is_tensor(value)]
-        return sum(tensor.nbytes for tensor in held) + peak_bytes(self.step, self.device)
+        tensors = [*parameters, *self.model.buffers(), *self.step.batch.values()]
+        tensors += [value for p in parameters for value in self.optimizer.state[p].values() if torch.is_tensor(value)]
+        return sum(tensor.nbytes for tensor in tensors) + peak_bytes(self.step, self.step.device)
 
 
-def build(setting: Setting, args: argparse.Namespace) -> VideoMAE:
-    """The model of a setting, in the sizes of the command line."""
-    sizes = {name: getattr(args, name) for name in SIZES} | {"mask_ratio": setting.ratio}
-    if setting.decoder_depth is not None:
-        sizes["decoder_depth"] = setting.decoder_depth
-    if setting.masking != "adaptive":
-        return VideoMAE(masking=setting.masking, **sizes)
-    width = None if setting.sampler_share == 1 else int(args.embed_dim * setting.sampler_share)
-    sampler = {"sampler_depth": setting.sampler_depth, "sampler_dim": width, "sampler_mlp": setting.sampler_mlp}
+def build(design: Design, args: argparse.Namespace) -> VideoMAE:
+    """The model of a design, in the sizes of the command line."""
+    sizes = {name: getattr(args, name) for name in SIZES} | {"mask_ratio": design.ratio}
+    if design.decoder_depth is not None:
+        sizes["decoder_depth"] = design.decoder_depth
+    if design.masking != "adaptive":
+        return VideoMAE(masking=get_masking(design.masking, design.ratio), **sizes)
+    width = None if design.sampler_width == 1 else int(args.embed_dim * design.sampler_width)
+    sampler = {"sampler_depth": design.sampler_depth, "sampler_dim": width, "sampler_mlp": design.sampler_mlp}
     return AdaMAE(args.variant, **sampler, **sizes)
 
 
@@ -165,49 +156,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m lib.benchmark masking`."""
     parser.add_argument("--rows", nargs="+", choices=TABLES, default=list(TABLES), help="the paper's tables to show")
     parser.add_argument("--batch", type=int, default=2, help="clips of a step (default: 2)")
-    parser.add_argument("--rounds", type=int, default=2, help="timed steps of each setting, best counts (default: 2)")
+    parser.add_argument("--rounds", type=int, default=2, help="timed steps of each design, best counts (default: 2)")
     parser.add_argument("--variant", choices=OBJECTIVES, default="ours", help="of the sampler (default: ours)")
-    parser.add_argument("--precision", default="auto", help="auto, bf16 or no, as in training (default: auto)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    add_device_arguments(parser)
     for name, value in SIZES.items():
         text = " except in table c" if name == "decoder_depth" else ""
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value, help=f"default: {value}{text}")
 
 
 def run(args: argparse.Namespace) -> dict:
-    """Measure and return the result; see the module's head. Raises UserError for sizes that no model can have."""
+    """Measure and return the result; see the module's head."""
     for name in ("batch", "rounds", *SIZES):
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(args, name)}")
-    if args.device not in ("cpu", "cuda") or (args.device == "cuda" and not torch.cuda.is_available()):
-        raise UserError(f"--device {args.device} is not there: choose cpu, or cuda on a machine that has it")
-    chosen = [(table, *row) for table in args.rows for row in TABLES[table]]
-    settings = {settled(s, args) for pair in COMPARISONS.values() for s in pair[:2]}
-    settings |= {settled(setting, args) for _, _, setting, _ in chosen}
+    check_device(args.device)
+    rows = [(table, *row) for table in args.rows for row in TABLES[table]]
+    designs = {settled(design, args) for pair in COMPARISONS.values() for design in pair[:2]}
+    designs |= {settled(design, args) for _, _, design, _ in rows}
     default = settled(DEFAULT, args)
     trainers, memory = {}, {}
-    for setting in [default, *sorted(settings - {default}, key=str)]:
-        trainers[setting] = Trainer(setting, args, trainers.get(default))
-        trainers[setting].step()
-        memory[setting] = trainers[setting].memory() / 2**20
-    seconds = best_times({setting: trainer.step for setting, trainer in trainers.items()}, args.rounds)
-    return _result(chosen, seconds, memory, args)
+    for design in [default, *sorted(designs - {default}, key=str)]:
+        trainers[design] = Trainer(design, args, trainers.get(default))
+        trainers[design].step()
+        memory[design] = trainers[design].memory() / 2**20
+    seconds = best_times({design: trainer.step for design, trainer in trainers.items()}, args.rounds)
+    return _result(rows, seconds, memory, args)
 
 
-def settled(setting: Setting, args: argparse.Namespace) -> Setting:
-    """The setting with its decoder depth filled in, so that equal ones are measured once."""
-    return setting if setting.decoder_depth else replace(setting, decoder_depth=args.decoder_depth)
+def settled(design: Design, args: argparse.Namespace) -> Design:
+    """The design with its decoder depth filled in, so that equal ones are measured once."""
+    return design if design.decoder_depth else replace(design, decoder_depth=args.decoder_depth)
 
 
-def _result(chosen: list[tuple], seconds: dict, memory: dict, args: argparse.Namespace) -> dict:
+def _result(named: list[tuple], seconds: dict, memory: dict, args: argparse.Namespace) -> dict:
     default = settled(DEFAULT, args)
     rows = []
-    for table, case, named, gb in chosen:
-        setting = settled(named, args)
+    for table, case, design, gb in named:
+        design = settled(design, args)
         rows.append({
-            "table": table, "case": case, "ratio": setting.ratio, "seconds": seconds[setting],
-            "memory_mb": memory[setting], "time_ratio": seconds[setting] / seconds[default],
-            "memory_ratio": memory[setting] / memory[default], "paper_gb": gb,
+            "table": table, "case": case, "ratio": design.ratio, "seconds": seconds[design],
+            "memory_mb": memory[design], "time_ratio": seconds[design] / seconds[default],
+            "memory_ratio": memory[design] / memory[default], "paper_gb": gb,
             "paper_memory_ratio": gb and gb / DEFAULT_GB,
         })  # fmt: skip
     comparisons = {}
@@ -245,6 +234,6 @@ def show(result: dict) -> None:
             f"{row['table']:2}{row['case']:20} {row['ratio']:6.3g} {row['seconds']:8.3f} {row['memory_mb']:8.0f} "
             f"{row['time_ratio']:6.3f} {row['memory_ratio']:7.3f} {gb:>10} {paper:>7}"
         )
-    for name, found in result["comparisons"].items():
-        paper = f", memory in the paper {found['paper_memory_ratio']:.3f}" if found["paper_memory_ratio"] else ""
-        print(f"{name}: time {found['time_ratio']:.3f}, memory {found['memory_ratio']:.3f}{paper}")
+    for name, pair in result["comparisons"].items():
+        paper = f", memory in the paper {pair['paper_memory_ratio']:.3f}" if pair["paper_memory_ratio"] else ""
+        print(f"{name}: time {pair['time_ratio']:.3f}, memory {pair['memory_ratio']:.3f}{paper}")

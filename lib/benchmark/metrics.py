@@ -103,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    """Measure and return the result; see the module's head. Raises UserError for options that leave nothing."""
+    """Measure and return the result; see the module's head."""
     smallest = {"max_frames": 3, "sequences": 1, "objects": 1, "compared": 1, "rounds": 1}
     for name, least in smallest.items():
         if getattr(args, name) < least:
@@ -137,20 +137,20 @@ def show(result: dict) -> None:
 
 def _loops(pairs: list[tuple[np.ndarray, np.ndarray, int]], rounds: int) -> dict:
     ways = {"reference": reference_scores, "score_sequence": score_sequence}
-    found: dict[str, list] = {}
+    scores: dict[str, list] = {}
 
     def runner(name: str):
-        return lambda: found.update({name: [ways[name](*pair) for pair in pairs]})
+        return lambda: scores.update({name: [ways[name](*pair) for pair in pairs]})
 
     times = best_times({name: runner(name) for name in ways}, rounds)
     count = sum(len(truth) * num_objects for truth, _, num_objects in pairs)
-    gaps = [np.abs(np.subtract(a, b)).max(axis=(1, 2)) for a, b in zip(*found.values(), strict=True)]
+    gaps = [np.abs(np.subtract(a, b)).max(axis=(1, 2)) for a, b in zip(*scores.values(), strict=True)]
     largest = np.max(gaps, axis=0)
     return {
         "frame_objects": count,
         "pixels": " ".join(sorted({f"{truth.shape[1]}x{truth.shape[2]}" for truth, _, _ in pairs})),
-        "mean_J": float(np.mean([region.mean() for region, _ in found["score_sequence"]])),
-        "mean_F": float(np.mean([boundary.mean() for _, boundary in found["score_sequence"]])),
+        "mean_J": float(np.mean([region.mean() for region, _ in scores["score_sequence"]])),
+        "mean_F": float(np.mean([boundary.mean() for _, boundary in scores["score_sequence"]])),
         "largest_difference_J": float(largest[0]),
         "largest_difference_F": float(largest[1]),
         "reference_seconds": times["reference"] / count,

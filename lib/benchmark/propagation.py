@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> dict:
     """Time both on the same frames in turns, once the queue is full; compare their labels.
 
     Returns seconds per frame (the best of the rounds), their ratio, the largest difference of the soft labels, the
-    share of cells with the same arg max, and the process's peak memory before the usual code has run.
+    fraction of cells with the same arg max, and the process's peak memory before the usual code has run.
     """
     given = {name: getattr(args, name) for name in ("queue", "radius", "top_k") if getattr(args, name) is not None}
     protocol = get_protocol(args.protocol, **given)
@@ -63,9 +63,9 @@ def run(args: argparse.Namespace) -> dict:
             query = _cells(_frame(index, args.channels, grid, device))
             seconds, expected = _timed(lambda: usual_code(query, keys, values, grid, protocol, args.chunk), device)  # noqa: B023
             usual.append(seconds)
-            found = labels.flatten(1).T
-            errors.append(float((found - expected).abs().max()))
-            same.append(float((found.argmax(1) == expected.argmax(1)).double().mean()))
+            cells = labels.flatten(1).T
+            errors.append(float((cells - expected).abs().max()))
+            same.append(float((cells.argmax(1) == expected.argmax(1)).double().mean()))
         past.append(labels)
     return {
         "grid": list(grid),
@@ -97,9 +97,9 @@ def usual_code(
         affinity = torch.einsum("qd,snd->qsn", query[start : start + chunk], keys)
         masked = affinity if protocol.mask_first_frame else affinity[:, 1:]
         masked.masked_fill_(far[start : start + chunk, None], -torch.inf)
-        scores, found = affinity.flatten(1).topk(protocol.top_k, dim=1)
+        scores, nearest = affinity.flatten(1).topk(protocol.top_k, dim=1)
         weights = (scores / protocol.temperature).softmax(dim=1)
-        labels.append(torch.einsum("qk,qkc->qc", weights, values.flatten(0, 1)[found]))
+        labels.append(torch.einsum("qk,qkc->qc", weights, values.flatten(0, 1)[nearest]))
     return torch.cat(labels)
 
 
@@ -112,7 +112,7 @@ def _far(grid: tuple[int, int], protocol: Protocol, device: torch.device) -> Ten
 
 
 def _frame(index: int, channels: int, grid: tuple[int, int], device: torch.device) -> Tensor:
-    """Random features (D, h, w) of a frame, the same whenever it is asked for."""
+    """Random features (D, h, w) of a frame, always the same."""
     return torch.randn(channels, *grid, generator=torch.Generator().manual_seed(index)).to(device)
 
 

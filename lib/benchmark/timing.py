@@ -1,4 +1,4 @@
-"""What every benchmark shares: fair timing of alternatives, peak memory, and the conditions a number holds under."""
+"""For every benchmark: fair timing of alternatives, peak memory, and the conditions a number holds under."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from lib.errors import UserError
-from lib.runtime import hardware
+from lib.provenance import hardware
 
 try:
     import resource
@@ -20,7 +20,6 @@ def best_times(alternatives: Mapping[str, Callable[[], object]], rounds: int) ->
 
     All take turns in every round, so that a machine that slows down or has other work does not favour one of them;
     the shortest run is the one with the least of that. On a GPU the work is waited for.
-    Raises UserError if `rounds` is below 1.
     """
     if rounds < 1:
         raise UserError(f"rounds must be 1 or more, not {rounds}")

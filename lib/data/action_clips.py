@@ -4,9 +4,9 @@ VideoMAE (Tong et al. 2022) and AdaMAE (Bandara et al. 2023, appendix A.4 to A.6
 Something-Something v2; one crop and one flip for all frames of a clip; at test several clips x 3 crops of a video,
 whose scores are averaged (5 x 3 and 2 x 3 in the paper's tables).
 
-The stride counts the file's own frames, whatever its rate, as the published code does: 4 frames of a Kinetics video
-are 0.13 s at 30 fps and 0.16 s at 25. (For Something-Something that code fine-tunes on 16 frames spread over the
-whole video instead of a stride; the paper says stride 2, and so it is here.)
+The stride counts the file's own frames, whatever its rate, as the published code does: 4 frames of a Kinetics video are
+0.13 s at 30 fps and 0.16 s at 25. (For Something-Something that code spreads 16 frames over the whole video; the paper
+says stride 2.)
 
 Shapes: `T` frames of a clip, `H W` pixels of a video, `S` side of the square crop, `n` videos, `V` views of a video.
 """
@@ -25,6 +25,7 @@ from lib.data.clips import cached_frames, draw_crop
 from lib.data.kinetics import Clip, scan_videos
 from lib.data.video import VideoInfo, probe, read_frames
 from lib.errors import UserError
+from lib.runtime import digest
 
 Box = tuple[int, int, int, int]  # top, left, height, width
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -35,20 +36,17 @@ SCALES = (1.0, 0.875, 0.75, 0.66)  # of MultiScaleCrop, as VideoMAE's code has t
 class ClipReader:
     """How clips are read: `num_frames` frames, `stride` frames apart.
 
+    A video shorter than a clip is refused, because such a clip would show less motion than the stride says.
+
     frame_size: videos are read with this short side, never enlarged; None: as they are. VideoMAE's copies have 320.
     frame_cache: folder where each video is stored once as decoded frames; CPUs decode slower than they train. None:
         the frames of a clip are decoded each time.
-    repeat_last: what happens where a video is shorter than a clip, (num_frames - 1) * stride + 1 frames. False: a
-        UserError names it, because such a clip shows less motion than the stride says. True: its last frame is
-        repeated, as published code does (to within a stride). Something-Something needs it: some of its videos are
-        as short, and none may be left out of a score.
     """
 
     num_frames: int = 16
     stride: int = 4
     frame_size: int | None = None
     frame_cache: str | Path | None = None
-    repeat_last: bool = False
     _known: dict[Path, VideoInfo] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -60,76 +58,48 @@ class ClipReader:
         """Frames of a video that a clip reaches over, the first and last included."""
         return (self.num_frames - 1) * self.stride + 1
 
-    def usable(
-        self,
-        actions: ActionList,
-        max_bad_fraction: float = 0.5,
-        manifest: str | Path | None = None,
-        workers: int = 1,
-    ) -> tuple[ActionList, dict[Path, str]]:
-        """The videos that give a clip, and for each other the reason in one line.
-
-        Opens every video once, or looks it up in a manifest of `lib.data.kinetics.write_manifest`, and remembers how
-        long it is. Raises UserError when more than the share `max_bad_fraction` cannot serve.
-        """
+    def usable(self, actions: ActionList, max_bad_fraction: float = 0.5) -> tuple[ActionList, dict[Path, str]]:
+        """The videos that give a clip, and for each other the reason in one line: as lib.data.kinetics.scan_videos."""
         paths = [video.path for video in actions.videos]
-        scan = scan_videos(paths, 0.0, max_bad_fraction, manifest, workers)
+        scan = scan_videos(paths, min_seconds=0, max_bad_fraction=max_bad_fraction, min_frames=self.span)
         self._known.update((clip.path, clip.info) for clip in scan.clips)
-        skipped = dict(scan.skipped)
-        for clip in scan.clips:
-            if clip.info.num_frames < self.span and not self.repeat_last:
-                skipped[clip.path] = self._too_short(clip.info.num_frames)
-        videos = tuple(video for video in actions.videos if video.path not in skipped)
-        if not videos or len(skipped) > max_bad_fraction * len(paths):
-            path, reason = next(iter(skipped.items()))
-            raise UserError(f"too few usable videos: {len(videos)} of {len(paths)}; first skipped: {path}: {reason}")
-        return replace(actions, videos=videos), skipped
+        videos = tuple(video for video in actions.videos if video.path not in scan.skipped)
+        return replace(actions, videos=videos), scan.skipped
 
     def starts(self, path: Path) -> int:
-        """At how many frames of the video a clip may start: 1 where it is just long enough, or shorter and padded.
-
-        Raises UserError for a video shorter than a clip, unless `repeat_last`, and for one that cannot be read.
-        """
+        """At how many frames of the video a clip may start: 1 where it is just long enough."""
         num_frames = self._info(path).num_frames
-        if num_frames < self.span and not self.repeat_last:
-            raise UserError(f"{path}: {self._too_short(num_frames)}")
-        return max(1, num_frames - self.span + 1)
+        if num_frames < self.span:
+            needs = f"a clip of {self.num_frames} at stride {self.stride} needs {self.span}"
+            raise UserError(f"{path}: has {num_frames} frames, {needs}: leave it out or lower the stride")
+        return num_frames - self.span + 1
 
     def read(self, path: Path, start: int) -> np.ndarray:
         """The clip from frame `start` on, uint8 (T, H, W, 3)."""
-        info = self._info(path)
-        indices = np.minimum(start + self.stride * np.arange(self.num_frames), info.num_frames - 1)
+        indices = start + self.stride * np.arange(self.num_frames)
         if self.frame_cache is None:
             return read_frames(path, indices, self.frame_size)
-        return cached_frames(Clip(path, info), self.frame_size, Path(self.frame_cache))[indices]
+        return cached_frames(Clip(path, self._info(path)), self.frame_size, Path(self.frame_cache))[indices]
 
     def _info(self, path: Path) -> VideoInfo:
         if path not in self._known:
             self._known[path] = probe(path)
         return self._known[path]
 
-    def _too_short(self, num_frames: int) -> str:
-        return (
-            f"has {num_frames} frames, a clip of {self.num_frames} at stride {self.stride} needs {self.span}: "
-            f"leave it out, lower the stride, or set repeat_last"
-        )
-
 
 class TrainingClips(Dataset):
     """Random clips of labelled videos; the index carries the randomness.
 
     dataset[i] is {"video": uint8 (3, T, S, S), "label": int64 ()}, drawn from video i % len(dataset) by a generator
-    that is seeded with (seed, i) alone. Any i >= 0 is valid, so that `lib.data.clips.StepBatches` gets fresh clips in
+    that is seeded with (seed, i) alone. Any i >= 0 is valid, so that `lib.training.StepBatches` gets fresh clips in
     each epoch, and the same ones after a restart; `for sample in dataset` would not stop.
 
     The start is uniform over all places where the clip fits. One crop box and one flip serve all frames; where
     `actions.mirrored` is False, nothing is flipped. Crops are resized bilinearly with antialiasing.
 
-    crop_area: None for MultiScaleCrop (AdaMAE, Table 5; `multi_scale_crop`), or the range of the share of the area
-        that a random resized crop takes: (0.5, 1) in AdaMAE's section 4, (0.08, 1) in the code that fine-tunes.
+    crop_area: None for MultiScaleCrop (AdaMAE, Table 5; `multi_scale_crop`), or how much of the area a random resized
+        crop takes: (0.5, 1) in AdaMAE's section 4, (0.08, 1) in the code that fine-tunes.
     augment: changes the whole frames, uint8 (T, H, W, 3), before they are cropped, drawing from the generator given.
-
-    Raises UserError for an empty list; when a video cannot be read, and for one that is too short (see ClipReader).
     """
 
     def __init__(
@@ -146,6 +116,13 @@ class TrainingClips(Dataset):
 
     def __len__(self) -> int:
         return len(self.actions.videos)
+
+    @property
+    def identity(self) -> str:
+        """A hash of all that the samples depend on, save the seed; the training loop keeps it with a run."""
+        videos = [(video.path.name, video.label) for video in self.actions.videos]
+        reader = self.reader.num_frames, self.reader.stride, self.reader.frame_size
+        return digest(videos, *reader, self.image_size, self.crop_area, type(self.augment).__name__)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         video = self.actions.videos[index % len(self)]
@@ -168,12 +145,9 @@ class TestingViews(Dataset):
     """V = clips * crops views of every video, evenly placed, nothing random.
 
     dataset[i] is {"video": uint8 (3, T, S, S), "label": int64 ()}: view i % V of video i // V, so that the scores of
-    one video lie together (`lib.evaluation.recognition.average_views`). Views go through the crops of the first clip,
-    then of the second, and so on. The first clip starts at the first frame, the last ends at the last one; frames
-    are brought to a short side of S, and the first crop touches one end of the long side, the last the other. A single
-    clip or crop is the middle one.
-
-    Raises UserError for an empty list or no views, and as TrainingClips does.
+    one video lie together (`lib.evaluation.recognition.average_views`): the crops of the first clip, then those of the
+    second, and so on. Clips reach from the first frame to the last, crops of a short side of S from one end of the long
+    side to the other; a single clip or crop is the middle one.
     """
 
     __test__ = False  # no test, though pytest would think so by its name

@@ -2,18 +2,15 @@
 
 Layouts read: Kinetics-400 (class folders with `annotations/{split}.csv`), Something-Something v2 (the official JSON
 files), UCF101 (`ucfTrainTestlist/`), and plain lists with lines `path label`, as VideoMAE's code takes them. Classes
-are counted from 0 in the order of the official class list; no video is opened here.
+are counted from 0 in the order of the official class list; no video is opened here. Errors name the file and the line.
 """
 
-import csv
 import json
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.data.kinetics import list_kinetics
+from lib.data.kinetics import class_folder, list_kinetics, read_csv
 from lib.errors import UserError, unknown
 
 UNLABELLED = -1  # the label of a video whose class is not published
@@ -42,16 +39,6 @@ class ActionList:
     classes: tuple[str, ...]
     mirrored: bool
 
-    @property
-    def labels(self) -> list[int]:
-        """Labels in the order of the videos."""
-        return [video.label for video in self.videos]
-
-    def counts(self) -> dict[str, int]:
-        """How many videos each class has, in the order of the classes; the unlabelled are not counted."""
-        found = Counter(self.labels)
-        return {name: found[label] for label, name in enumerate(self.classes)}
-
 
 def list_kinetics_actions(
     root: str | Path, split: str = "train", classes: Sequence[str] | None = None, missing_ok: bool = False
@@ -60,34 +47,30 @@ def list_kinetics_actions(
 
     classes: the class list; by default the sorted labels of `annotations/train.csv`, or the sorted class folders of
         `train` (of `split`, if there is no `train`), whichever is there, so that every split counts its classes alike.
-    missing_ok: keep rows whose video is not there. Copies of Kinetics lack some: `ClipReader.usable` skips and counts
-        them.
-
-    Raises UserError for a label outside `classes`, a missing video or an empty list, with the file and line.
+    missing_ok: keep rows whose video is not there, for `ClipReader.usable` to skip: copies of Kinetics lack some.
     """
     root = Path(root)
     paths = list_kinetics(root, split)
     table = root / "annotations" / f"{split}.csv"
     if table.is_file() and (root / split).is_dir():
-        labels, places = zip(*_table_labels(table), strict=True)
+        labels = _table_labels(table)
+        places = [f"{table}:{line}" for line in range(2, len(labels) + 2)]
     else:
         labels, places = [path.parent.name for path in paths], [str(path) for path in paths]
     names = tuple(_kinetics_classes(root, split) if classes is None else classes)
-    numbers = {_folder(name): number for number, name in enumerate(names)}
+    numbers = {class_folder(name): number for number, name in enumerate(names)}
     videos = []
     for path, label, place in zip(paths, labels, places, strict=True):
-        if _folder(label) not in numbers:
-            raise _foreign(place, label, names)
-        if not missing_ok:
-            _check_video(path, place)
-        videos.append(LabelledVideo(path, numbers[_folder(label)]))
+        if class_folder(label) not in numbers:
+            raise _not_a_class(place, label, names)
+        videos.append(_video(path, numbers[class_folder(label)], place, missing_ok))
     return ActionList(tuple(videos), names, mirrored=True)
 
 
 def _kinetics_classes(root: Path, split: str) -> list[str]:
     table = root / "annotations" / "train.csv"
     if table.is_file():
-        return sorted({label for label, _ in _table_labels(table)})
+        return sorted(set(_table_labels(table)))
     folder = root / "train" if (root / "train").is_dir() else root / split
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not classes:
@@ -95,28 +78,16 @@ def _kinetics_classes(root: Path, split: str) -> list[str]:
     return classes
 
 
-def _table_labels(table: Path) -> list[tuple[str, str]]:
-    """Labels of a table that `list_kinetics` can read, each with its place: file and line."""
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if "label" not in (reader.fieldnames or []):
-            raise UserError(f"{table}:1: the first line names no column label; fetch the table again")
-        return [(row["label"], f"{table}:{reader.line_num}") for row in reader]
-
-
-def _folder(label: str) -> str:
-    """A Kinetics label as its class folder has it: copies differ in spaces, quotes and brackets."""
-    return re.sub(r"['\"()]", "", label.replace(" ", "_"))
+def _table_labels(table: Path) -> list[str]:
+    return [row["label"] for row in read_csv(table, ["label"])]
 
 
 def list_ssv2(root: str | Path, split: str = "train") -> ActionList:
     """Something-Something v2, split `train`, `validation` or `test`, from the official JSON files in `root`.
 
     Videos are `{id}.webm`, or converted `{id}.mp4`, in `root`, in its folder `videos` or in
-    `20bn-something-something-v2`. The test split is published without labels: there all are UNLABELLED.
-
-    Raises UserError for an unknown split, a damaged file, a template that is no class, a missing video or an empty
-    list; JSON has no lines, so the number of the item (from 1) and its id are named.
+    `20bn-something-something-v2`. The test split is published without labels: there all are UNLABELLED. JSON has no
+    lines, so errors name the number of the item (from 1) and its id.
     """
     root = Path(root)
     if split not in ("train", "validation", "test"):
@@ -135,11 +106,9 @@ def list_ssv2(root: str | Path, split: str = "train") -> ActionList:
                 raise UserError(f"{place}: has no template, so no label; fetch the official file again")
             name = item["template"].replace("[", "").replace("]", "")
             if name not in numbers:
-                raise _foreign(place, name, numbers)
+                raise _not_a_class(place, name, numbers)
             label = numbers[name]
-        video = _ssv2_video(root, str(item["id"]))
-        _check_video(video, place)
-        videos.append(LabelledVideo(video, label))
+        videos.append(_video(_ssv2_path(root, str(item["id"])), label, place))
     return ActionList(_not_empty(videos, path), tuple(sorted(numbers, key=numbers.get)), mirrored=False)
 
 
@@ -155,7 +124,7 @@ def _ssv2_classes(path: Path) -> dict[str, int]:
     return numbers
 
 
-def _ssv2_video(root: Path, name: str) -> Path:
+def _ssv2_path(root: Path, name: str) -> Path:
     places = [root / folder / f"{name}{suffix}" for folder in SSV2_VIDEOS for suffix in SSV2_SUFFIXES]
     return next((place for place in places if place.is_file()), places[0])
 
@@ -165,9 +134,6 @@ def list_ucf101(root: str | Path, split: str = "train", fold: int = 1) -> Action
 
     `root` holds `UCF-101/{class}/*.avi` and `ucfTrainTestlist/`. Lines of the test lists carry no label: the class
     folder tells it; train lines carry a number from 1, which must agree with the folder.
-
-    Raises UserError for an unknown split or fold, a class or number that is not in `classInd.txt`, a missing video or
-    an empty list, with the file and line.
     """
     root = Path(root)
     if split not in ("train", "test"):
@@ -181,13 +147,11 @@ def list_ucf101(root: str | Path, split: str = "train", fold: int = 1) -> Action
         name, *number = line.split()
         class_name = name.split("/")[0]
         if class_name not in classes:
-            raise _foreign(place, class_name, classes)
+            raise _not_a_class(place, class_name, classes)
         label = classes.index(class_name)
         if number and number != [str(label + 1)]:
             raise UserError(f"{place}: label {' '.join(number)}, but {class_name} is {label + 1} in classInd.txt")
-        video = root / "UCF-101" / name
-        _check_video(video, place)
-        videos.append(LabelledVideo(video, label))
+        videos.append(_video(root / "UCF-101" / name, label, place))
     return ActionList(_not_empty(videos, path), classes, mirrored=True)
 
 
@@ -204,11 +168,8 @@ def _ucf_classes(path: Path) -> tuple[str, ...]:
 def list_labelled(path: str | Path, classes: Sequence[str], mirrored: bool) -> ActionList:
     """A text file with a line `path label` for each video, as VideoMAE's code takes it.
 
-    classes: their names in order; where only their number is known, `[str(i) for i in range(n)]`.
-    mirrored: see ActionList; False for Something-Something.
-
-    A path is relative to the list's folder and may hold spaces: the last word of the line is the label. Raises
-    UserError for a label that is no index of `classes`, a missing video or an empty list, with the file and line.
+    A path is relative to the list's folder and may hold spaces: the last word of the line is the label, an index into
+    `classes`. mirrored: see ActionList.
     """
     path = Path(path)
     videos = []
@@ -218,21 +179,19 @@ def list_labelled(path: str | Path, classes: Sequence[str], mirrored: bool) -> A
             raise UserError(f"{place}: {line!r} is not `path label` with a whole number as label; correct the line")
         if int(label) >= len(classes):
             raise UserError(f"{place}: label {label}, but there are {len(classes)} classes, counted from 0")
-        video = path.parent / name.strip()
-        _check_video(video, place)
-        videos.append(LabelledVideo(video, int(label)))
+        videos.append(_video(path.parent / name.strip(), int(label), place))
     return ActionList(_not_empty(videos, path), tuple(classes), mirrored)
 
 
 def unlabelled(paths: Sequence[str | Path]) -> ActionList:
-    """Videos without classes, such as a folder of clips: enough to pre-train on. UserError for an empty list."""
+    """Videos without classes, such as a folder of clips: enough to pre-train on."""
     if not paths:
         raise UserError("no videos: check the folder or the list they should come from")
     return ActionList(tuple(LabelledVideo(Path(path), UNLABELLED) for path in paths), (), mirrored=True)
 
 
 def read_classes(path: str | Path) -> tuple[str, ...]:
-    """The class names of a text file, one a line, in its order. Raises UserError for an empty or missing file."""
+    """The class names of a text file, one a line, in its order."""
     return _not_empty([line for _, line in _lines(Path(path))], Path(path))
 
 
@@ -258,18 +217,19 @@ def _read_json(path: Path) -> object:
         raise UserError(f"{path}:{error.lineno}: is no JSON ({error.msg}); fetch it again") from None
 
 
-def _check_video(video: Path, place: str) -> None:
-    if not video.is_file():
-        raise UserError(f"{place}: no video {video}; put it there, or take it off the list")
+def _video(path: Path, label: int, place: str, missing_ok: bool = False) -> LabelledVideo:
+    if not missing_ok and not path.is_file():
+        raise UserError(f"{place}: no video {path}; put it there, or take it off the list")
+    return LabelledVideo(path, label)
 
 
-def _not_empty(found: list, path: Path) -> tuple:
-    if not found:
+def _not_empty(items: list, path: Path) -> tuple:
+    if not items:
         raise UserError(f"{path}: the list is empty; fetch it again")
-    return tuple(found)
+    return tuple(items)
 
 
-def _foreign(place: str, name: str, classes: Sequence[str] | Mapping[str, int]) -> UserError:
+def _not_a_class(place: str, name: str, classes: Sequence[str] | Mapping[str, int]) -> UserError:
     """The error for a class that the class list lacks; a near miss is named, hundreds of classes are not."""
     hint = str(unknown("class", name, classes)).partition(": ")[2].partition("choose one")[0]
     return UserError(

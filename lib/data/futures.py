@@ -34,9 +34,9 @@ class Futures(NamedTuple):
     clips: int
     """C: pasts I * k / C to I * (k + 1) / C are of clip k."""
     occluded: Tensor | None = None
-    """float32 (I, G, N): share of each patch's pixels that something hid in the past frame, though inside its crop."""
+    """float32 (I, G, N): part of each patch's pixels that something hid in the past frame, though inside its crop."""
     outside: Tensor | None = None
-    """float32 (I, G, N): share of them that lay outside the past's crop."""
+    """float32 (I, G, N): part of them that lay outside the past's crop."""
 
 
 def futures_of_videos(
@@ -50,8 +50,7 @@ def futures_of_videos(
 ) -> Futures:
     """`draws` pasts from each video, place and crop drawn as in training but not mirrored; no truth.
 
-    A function of (seed, number of the clip, number of the draw). Raises UserError for a clip that is shorter than the
-    largest gap, gaps that do not rise from 1 or more, and a video that cannot be read.
+    A function of (seed, number of the clip, number of the draw).
     """
     gaps = checked_gaps(gaps)
     pasts, futures = [], []
@@ -72,7 +71,7 @@ def futures_of_videos(
 
 
 def checked_gaps(gaps: Sequence[int]) -> tuple[int, ...]:
-    """The gaps as a tuple; UserError unless they rise from 1 or more."""
+    """The gaps as a tuple; they must rise from 1 or more."""
     if not gaps or gaps[0] < 1 or any(after <= before for before, after in zip(gaps, gaps[1:], strict=False)):
         raise UserError(f"gaps {list(gaps)} must rise from 1 or more: for example 4, 8, 12")
     return tuple(gaps)

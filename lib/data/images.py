@@ -28,18 +28,12 @@ def davis_palette() -> list[int]:
 
 
 def read_mask(path: str | Path) -> np.ndarray:
-    """The values of a mask image, (H, W) uint8, exactly as stored (void is 255): ids, never colours.
-
-    Raises UserError if the file is missing, unreadable, or neither a palette (P) nor a grey (L) image.
-    """
+    """The values of a mask image, (H, W) uint8, exactly as stored (void is 255): ids, never colours."""
     return read_values(path, ("P", "L"), "a palette (P) or 8-bit grey (L) image")
 
 
 def read_values(path: str | Path, modes: tuple[str, ...], kind: str) -> np.ndarray:
-    """The values of a mask image exactly as stored: (H, W), or (H, W, 3) where RGB is among its possible `modes`.
-
-    Raises UserError if the file is missing, unreadable, or of another mode than Pillow's `modes`, called `kind`.
-    """
+    """The values of a mask image of one of Pillow's `modes`, called `kind`, as stored: (H, W), or (H, W, 3) for RGB."""
     with open_image(path) as image:
         if image.mode not in modes:
             raise UserError(f"{path}: a mask must be {kind}, not mode {image.mode}")
@@ -47,10 +41,7 @@ def read_values(path: str | Path, modes: tuple[str, ...], kind: str) -> np.ndarr
 
 
 def write_mask(path: str | Path, ids: np.ndarray) -> None:
-    """Write (H, W) integer ids 0..255 as a palette PNG with the DAVIS colours, whole or not at all.
-
-    Raises UserError if `ids` is not a two-dimensional integer array within 0..255.
-    """
+    """Write (H, W) integer ids 0..255 as a palette PNG with the DAVIS colours, whole or not at all."""
     ids = np.asarray(ids)
     if ids.ndim != 2 or ids.dtype.kind not in "uib" or ids.size == 0 or ids.min() < 0 or ids.max() > 255:
         raise UserError(f"{path}: a mask must be a non-empty (H, W) array of ids 0..255, not {ids.dtype} {ids.shape}")
@@ -61,13 +52,13 @@ def write_mask(path: str | Path, ids: np.ndarray) -> None:
 
 
 def read_frame(path: str | Path) -> np.ndarray:
-    """An image file as (H, W, 3) uint8 RGB. Raises UserError if it is missing or unreadable."""
+    """An image file as (H, W, 3) uint8 RGB."""
     with open_image(path) as image:
         return np.array(decoded(image, path).convert("RGB"))
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """The image at `path`, not yet decoded; use it as a context manager. UserError if it is missing or no image."""
+    """The image at `path`, not yet decoded; use it as a context manager."""
     try:
         return Image.open(path)
     except FileNotFoundError:
@@ -77,7 +68,7 @@ def open_image(path: str | Path) -> Image.Image:
 
 
 def decoded(image: Image.Image, path: str | Path) -> Image.Image:
-    """The same image with its pixels read; UserError that names `path` if they are damaged."""
+    """The same image with its pixels read; `path` names it in messages."""
     try:
         image.load()
     except (OSError, SyntaxError, ValueError) as error:

@@ -17,117 +17,70 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
-from lib.data.images import read_frame
+from lib.data.folders import check_root
+from lib.data.sequences import FrameSequence, SequenceDataset, first_of
 from lib.errors import UserError, unknown
 
 JOINTS = (
     "neck", "belly", "face", "right shoulder", "left shoulder", "right hip", "left hip", "right elbow", "left elbow",
     "right knee", "left knee", "right wrist", "left wrist", "right ankle", "left ankle",
 )  # fmt: skip
-PARTS = {"train": "1", "test": "2"}
 LISTS = ("splits", "sub_splits")
 FOLDERS = ("Rename_Images", "joint_positions")
 
 
 @dataclass(frozen=True)
-class JointClip:
-    """One clip: paths only; frames and joints are read when asked for. Its length is the number of images."""
+class JointClip(FrameSequence):
+    """The images of one clip, and the joints annotated in them."""
 
-    name: str
     class_name: str
-    frame_paths: tuple[Path, ...]
     joints_path: Path
-
-    def __len__(self) -> int:
-        return len(self.frame_paths)
-
-    def frame(self, t: int) -> np.ndarray:
-        """Frame `t`, (H, W, 3) uint8 RGB. Raises UserError if it is missing or unreadable."""
-        return read_frame(self.frame_paths[t])
-
-    def iter_frames(self, max_frames: int | None = None) -> Iterator[np.ndarray]:
-        """The first `max_frames` (default all) frames, (H, W, 3) uint8 RGB each, one in memory at a time.
-
-        Raises UserError if a frame is unreadable or not as large as the first one.
-        """
-        size = None
-        for path in self.frame_paths[_checked(max_frames)]:
-            frame = read_frame(path)
-            size = size or frame.shape
-            if frame.shape != size:
-                raise UserError(f"{path}: {frame.shape[:2]} (H, W), but {self.frame_paths[0].name} is {size[:2]}")
-            yield frame
-
-    def frames(self, max_frames: int | None = None) -> np.ndarray:
-        """The first `max_frames` (default all) frames, (T, H, W, 3) uint8 RGB. Errors as `iter_frames`."""
-        return np.stack(list(self.iter_frames(max_frames)))
 
     def joints(self, max_frames: int | None = None) -> np.ndarray:
         """The joints of the first `max_frames` (default all) annotated frames, (T, 15, 2) float64.
 
         x, y in pixels counted from 0, joints in the order of JOINTS; they may lie outside the frame. Some images at
         the end may be without annotation; T is then smaller than the clip's length.
-        Raises UserError if the file is no MATLAB 5 file with such an array, or annotates more frames than there are.
         """
         positions = _read_positions(self.joints_path)
         if positions.shape[2] > len(self):
-            raise UserError(
-                f"{self.joints_path}: annotates {positions.shape[2]} frames, but {self.frame_paths[0].parent} holds "
-                f"{len(self)} images; unpack the images again"
-            )
-        return positions.transpose(2, 1, 0)[_checked(max_frames)] - 1
+            images = f"{self.frame_paths[0].parent} holds {len(self)} images; unpack them again"
+            raise UserError(f"{self.joints_path}: annotates {positions.shape[2]} frames, but {images}")
+        return first_of(positions.transpose(2, 1, 0), max_frames) - 1
 
 
-class JhmdbDataset:
+class JhmdbDataset(SequenceDataset):
     """Clips in a fixed order: classes alphabetically, within a class as its list has them.
 
-    `split` 1, 2 or 3: the clips of one `part` ("test" or "train"), by the lists in `splits/` or, where there is no such
-    folder, `sub_splits/`. None: every clip that has joints, names sorted within a class. A path: the clips of a file
-    list as published evaluations use them, one a line, named by its folder of images or joints; in the list's order.
-    Raises UserError for a wrong root, an unknown split or part, a damaged list, and a missing image or joint file.
+    `split` 1, 2 or 3: the test clips, by the lists in `splits/` or, where there is no such folder, `sub_splits/`. None:
+    every clip that has joints, names sorted within a class. A path: the clips of a file list as published evaluations
+    use them, one a line, named by its folder of images or joints; in the list's order.
     """
 
-    def __init__(self, root: str | Path, split: int | str | Path | None = 1, part: str = "test"):
-        root = Path(root)
-        if not all((root / name).is_dir() for name in FOLDERS):
-            raise UserError(f"{root}: not a JHMDB root; give the folder that holds {' and '.join(FOLDERS)}")
-        if part not in PARTS:
-            raise unknown("part", part, PARTS)
+    def __init__(self, root: str | Path, split: int | str | Path | None = 1):
+        self.root = check_root(Path(root), "JHMDB", *FOLDERS)
         if split is None:
-            files = (root / FOLDERS[1]).glob("[!.]*/[!.]*/joint_positions.mat")
+            files = (self.root / FOLDERS[1]).glob("[!.]*/[!.]*/joint_positions.mat")
             names = sorted(path.parts[-3:-1] for path in files)
         elif isinstance(split, int):
-            names = list(_from_splits(root, split, part))
+            names = list(_from_splits(self.root, split))
         else:
             names = list(_from_file_list(Path(split)))
         if not names:
-            raise UserError(f"{root}: split {split} holds no {part} clip; look into its lists and joint_positions")
-        self.root, self.clips = root, [_find_clip(root, *name) for name in names]
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def __iter__(self) -> Iterator[JointClip]:
-        return iter(self.clips)
-
-    def __getitem__(self, name: str) -> JointClip:
-        """The clip called `name`; UserError with the near misses if there is none."""
-        by_name = {clip.name: clip for clip in self.clips}
-        if name not in by_name:
-            raise unknown(f"clip of {self.root}", name, by_name)
-        return by_name[name]
+            raise UserError(f"{root}: split {split} holds no test clip; look into its lists and joint_positions")
+        super().__init__([_find_clip(self.root, *name) for name in names], str(root))
 
 
-def _from_splits(root: Path, split: int, part: str) -> Iterator[tuple[str, str]]:
-    """(class, clip) of one part of a split."""
+def _from_splits(root: Path, split: int) -> Iterator[tuple[str, str]]:
+    """(class, clip) of a split's test clips."""
     folder = next((root / name for name in LISTS if (root / name).is_dir()), None)
     if folder is None:
         raise UserError(f"{root}: no folder {' or '.join(LISTS)} with split lists; use split=None for every clip")
     suffix = f"_test_split{split}.txt"
     lists = {path.name.removesuffix(suffix): path for path in folder.glob(f"[!.]*{suffix}")}
     if not lists:
-        known = {re.sub(r".*_test_split", "", path.stem) for path in folder.glob("[!.]*_test_split*.txt")}
-        raise unknown(f"split in {folder}", split, known or ["(no list there)"])
+        splits = {re.sub(r".*_test_split", "", path.stem) for path in folder.glob("[!.]*_test_split*.txt")}
+        raise unknown(f"split in {folder}", split, splits or ["(no list there)"])
     for class_name, path in sorted(lists.items()):
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
             clip, _, mark = line.strip().rpartition(" ")
@@ -135,7 +88,7 @@ def _from_splits(root: Path, split: int, part: str) -> Iterator[tuple[str, str]]
                 continue
             if not clip or mark not in ("0", "1", "2"):  # 0: neither train nor test, as in HMDB's lists
                 raise UserError(f"{path}: line {number} is not 'clip.avi 1' or 'clip.avi 2': {line.strip()[:60]!r}")
-            if mark == PARTS[part]:
+            if mark == "2":
                 yield class_name, clip.strip().removesuffix(".avi")
 
 
@@ -144,9 +97,9 @@ def _from_file_list(path: Path) -> Iterator[tuple[str, str]]:
     if not path.is_file():
         raise UserError(f"{path}: no such list; give a split number, or a file with one clip a line")
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
-        found = re.search(rf"(?:{'|'.join(FOLDERS)})/([^/\s]+)/([^/\s]+)", line)
-        if found:
-            yield found.groups()
+        match = re.search(rf"(?:{'|'.join(FOLDERS)})/([^/\s]+)/([^/\s]+)", line)
+        if match:
+            yield match.groups()
         elif line.strip():
             raise UserError(f"{path}: line {number} names no {FOLDERS[0]}/CLASS/CLIP: {line.strip()[:60]!r}")
 
@@ -158,7 +111,7 @@ def _find_clip(root: Path, class_name: str, name: str) -> JointClip:
         raise UserError(f"{images}: no image 00001.png, ...; unpack Rename_Images again")
     if not (joints / "joint_positions.mat").is_file():
         raise UserError(f"{joints / 'joint_positions.mat'}: no such file; unpack joint_positions again")
-    return JointClip(name, class_name, tuple(frames), joints / "joint_positions.mat")
+    return JointClip(name, tuple(frames), class_name, joints / "joint_positions.mat")
 
 
 def _read_positions(path: Path) -> np.ndarray:
@@ -178,9 +131,3 @@ def _read_positions(path: Path) -> np.ndarray:
     if not np.isfinite(positions).all():
         raise UserError(f"{path}: pos_img holds values that are not finite; fetch the file again")
     return positions.astype(np.float64)
-
-
-def _checked(max_frames: int | None) -> slice:
-    if max_frames is not None and max_frames < 1:
-        raise UserError(f"max_frames {max_frames} leaves no frame; give 1 or more")
-    return slice(max_frames)

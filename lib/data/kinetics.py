@@ -2,22 +2,26 @@
 
 Layouts read: the official `{split}/{class}/{id}_{start}_{end}.mp4` with `annotations/{split}.csv`; a folder
 `videos`; a flat folder; a list file. Nothing here needs labels.
+
+Opening all of Kinetics takes long. `data_scripts/prepare_kinetics.py` does it once and leaves a manifest in the data
+set's folder, which a scan looks its files up in.
 """
 
 import csv
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from lib.data.video import VideoInfo, probe
 from lib.errors import UserError
-from lib.runtime import atomic_path, progress
+from lib.runtime import atomic_path, cpu_cores, in_threads, progress
 
 PAPER_FPS = 30  # the frame rate in which SiamMAE tells its gaps
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"}
+MANIFEST = "video_manifest.csv"
 MANIFEST_COLUMNS = ["path", "num_frames", "fps", "height", "width", "status"]
+Verdict = VideoInfo | str  # what a file holds, or in one line why it cannot be read
 
 
 @dataclass(frozen=True)
@@ -34,25 +38,24 @@ class Scan:
 
     clips: list[Clip]
     skipped: dict[Path, str]
+    looked_up: int = 0
+    """Files that were not opened: the manifest knew them."""
 
     def report(self) -> str:
-        """One line: how many clips, how many were skipped, and the first of those with its reason."""
+        """One line: how many clips, how many were skipped, the first of those with its reason, how many looked up."""
         line = f"{len(self.clips)} clips"
         if self.skipped:
             path, reason = next(iter(self.skipped.items()))
             line += f", {len(self.skipped)} skipped (first: {path.name}: {reason})"
-        return line
+        return line + (f"; {self.looked_up} looked up in {MANIFEST}" if self.looked_up else "")
 
 
 def list_kinetics(root: str | Path, split: str = "train") -> list[Path]:
     """The video files of a data set, in a fixed order.
 
-    root: a folder in the official layout, where `annotations/{split}.csv`, if it is there, decides which
-        videos are read (copies of Kinetics always lack some of its rows: those are listed here, and the scan
-        skips and counts them); or a folder with videos in it or in its folder `videos`; or a list file
-        (`read_list`).
-
-    Raises UserError when there is no such folder or file, or no video in it.
+    root: a folder in the official layout, where `annotations/{split}.csv`, if it is there, decides which videos are
+        read (files that a copy lacks are listed here, and a scan skips and counts them); or a folder with videos in
+        it or in its folder `videos`; or a list file (`read_list`).
     """
     root = Path(root)
     if root.is_file():
@@ -63,8 +66,8 @@ def list_kinetics(root: str | Path, split: str = "train") -> list[Path]:
     if (root / split).is_dir() and annotations.is_file():
         return _read_annotations(annotations, root / split)
     folder = next((f for f in (root / split, root / "videos") if f.is_dir()), root)
-    found = folder.glob("*") if folder == root else folder.rglob("*")
-    videos = sorted(p for p in found if p.suffix.lower() in VIDEO_SUFFIXES)
+    files = folder.glob("*") if folder == root else folder.rglob("*")
+    videos = sorted(p for p in files if p.suffix.lower() in VIDEO_SUFFIXES)
     if not videos:
         there = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
         raise UserError(f"{folder}: no videos in it, only {there}; give a folder with {split}/CLASS/*.mp4 or videos/*")
@@ -72,28 +75,21 @@ def list_kinetics(root: str | Path, split: str = "train") -> list[Path]:
 
 
 def split_videos(root: str | Path) -> tuple[list[Path], list[Path]]:
-    """Videos to train on, and videos that no training may see: the `val` split or, without one, every fourth video.
-
-    Arguments and errors as `list_kinetics`; UserError, too, when fewer than 2 videos are held out.
-    """
+    """Videos to train on, and videos that no training may see: the `val` split or, without one, every fourth video."""
     videos = list_kinetics(root, "train")
     if (Path(root) / "val").is_dir():
-        train, held = videos, list_kinetics(root, "val")
+        train, held_out = videos, list_kinetics(root, "val")
     else:
-        train, held = [video for k, video in enumerate(videos) if k % 4 != 2], videos[2::4]
-    if len(held) < 2:
-        raise UserError(f"{root}: leaves {len(held)} videos to hold out; give 2 or more in val/, or 7 or more in all")
-    return train, held
+        train, held_out = [video for k, video in enumerate(videos) if k % 4 != 2], videos[2::4]
+    if len(held_out) < 2:
+        raise UserError(f"{root}: leaves {len(held_out)} videos to hold out; give 2 in val/, or 7 in all, or more")
+    return train, held_out
 
 
 def read_list(path: str | Path) -> list[Path]:
-    """Videos named by a CSV file with header `path` or `path,label`; paths are relative to that file's
-    folder.
-
-    Raises UserError when the header is another or a file is missing (names the first, counts all).
-    """
+    """Videos named by a CSV file with header `path` or `path,label`; paths are relative to that file's folder."""
     path = Path(path)
-    videos = [path.parent / row["path"] for row in _read_csv(path, ["path"])]
+    videos = [path.parent / row["path"] for row in read_csv(path, ["path"])]
     missing = [video for video in videos if not video.is_file()]
     if missing:
         raise UserError(f"{path}: {len(missing)} of {len(videos)} videos missing, first {missing[0]}; correct the list")
@@ -105,13 +101,13 @@ def read_list(path: str | Path) -> list[Path]:
 def _read_annotations(annotations: Path, folder: Path) -> list[Path]:
     """The official rows -> files. Copies differ in whether class folders keep spaces and brackets."""
     files = {
-        (_plain_label(video.parent.name), video.stem): video
+        (class_folder(video.parent.name), video.stem): video
         for video in folder.glob("*/*")
         if video.suffix.lower() in VIDEO_SUFFIXES
     }
     videos = []
-    for row in _read_csv(annotations, ["label", "youtube_id", "time_start", "time_end"]):
-        label = _plain_label(row["label"])
+    for row in read_csv(annotations, ["label", "youtube_id", "time_start", "time_end"]):
+        label = class_folder(row["label"])
         try:
             stem = f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}"
         except ValueError:
@@ -122,11 +118,12 @@ def _read_annotations(annotations: Path, folder: Path) -> list[Path]:
     return videos
 
 
-def _plain_label(label: str) -> str:
+def class_folder(label: str) -> str:
+    """A Kinetics label as its class folder is called: copies differ in spaces, quotes and brackets."""
     return label.translate({ord(" "): "_", ord("'"): None, ord("("): None, ord(")"): None, ord('"'): None})
 
 
-def _read_csv(path: Path, columns: list[str]) -> list[dict[str, str]]:
+def read_csv(path: Path, columns: list[str]) -> list[dict[str, str]]:
     """All rows of a CSV file that has these columns, and perhaps others."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; check the path")
@@ -143,28 +140,17 @@ def _read_csv(path: Path, columns: list[str]) -> list[dict[str, str]]:
 
 
 def scan_videos(
-    paths: Sequence[Path],
-    min_seconds: float = 48 / PAPER_FPS,
-    max_bad_fraction: float = 0.5,
-    manifest: str | Path | None = None,
-    workers: int = 1,
+    paths: Sequence[Path], min_seconds: float = 48 / PAPER_FPS, max_bad_fraction: float = 0.5, min_frames: int = 1
 ) -> Scan:
-    """Probe every file, or look it up in a manifest; skip and count what cannot serve.
+    """Look every file up in its data set's manifest, probe those that it does not know, and count what cannot serve.
 
     min_seconds: a clip serves when its last frame comes at least this long after its first: the largest gap.
-    max_bad_fraction: more skipped files than this share is a UserError that counts them and names the first.
-    manifest: a file by `write_manifest`; then no video is opened. It must know all of `paths`, or UserError.
+    max_bad_fraction: more skipped files than this are an error.
     """
-    if manifest is None:
-        known = dict(progress(probe_all(paths, workers), "probe videos", total=len(paths)))
-    else:
-        known = read_manifest(manifest)
-    absent = [path for path in paths if path.resolve() not in known]
-    if absent:
-        raise UserError(
-            f"{manifest}: lacks {len(absent)} of {len(paths)} videos, first {absent[0]};"
-            " complete it with data_scripts/prepare_kinetics.py"
-        )
+    manifest = find_manifest(paths[0]) if paths else None
+    known = read_manifest(manifest) if manifest else {}
+    to_probe = [path for path in paths if path.resolve() not in known]
+    known |= dict(progress(probe_all(to_probe), "probe videos", total=len(to_probe)))
     clips, skipped = [], {}
     for path in paths:
         info = known[path.resolve()]
@@ -172,35 +158,40 @@ def scan_videos(
             skipped[path] = info
         elif info.span_seconds < min_seconds:
             skipped[path] = f"too short: it spans {info.span_seconds:.2f} s, not {min_seconds:.2f} s"
+        elif info.num_frames < min_frames:
+            skipped[path] = f"too short: it has {info.num_frames} frames, not {min_frames}"
         else:
             clips.append(Clip(path, info))
-    scan = Scan(clips, skipped)
+    scan = Scan(clips, skipped, looked_up=len(paths) - len(to_probe))
     if not clips or len(skipped) > max_bad_fraction * len(paths):
         raise UserError(f"too few usable videos: {scan.report()}; at most {max_bad_fraction:.0%} may be skipped")
     return scan
 
 
-def probe_all(paths: Sequence[Path], workers: int = 1) -> Iterator[tuple[Path, VideoInfo | str]]:
-    """Yield, in order, each file's absolute path and its info, or in one line why it cannot be read."""
+def probe_all(paths: Sequence[Path], workers: int | None = None) -> Iterator[tuple[Path, Verdict]]:
+    """Each file's absolute path and what it holds, in order; `workers` at a time, by default one a CPU core."""
 
-    def attempt(path: Path) -> VideoInfo | str:
+    def attempt(path: Path) -> tuple[Path, Verdict]:
         try:
-            return probe(path)
+            return path.resolve(), probe(path)
         except UserError as error:
-            return str(error).removeprefix(f"{path}: ")
+            return path.resolve(), str(error).removeprefix(f"{path}: ")
 
-    with ThreadPoolExecutor(workers) as pool:  # threads, because the decoder works outside Python's lock
-        for start in range(0, len(paths), 64):  # few at a time, so that an interruption takes effect at once
-            chunk = paths[start : start + 64]
-            for path, info in zip(chunk, pool.map(attempt, chunk), strict=True):
-                yield path.resolve(), info
+    workers = cpu_cores() if workers is None else workers
+    for start in range(0, len(paths), 1024):  # a job for each of 240,000 files at once would take 400 MB
+        yield from in_threads(attempt, paths[start : start + 1024], workers)  # the decoder works outside Python's lock
 
 
-def write_manifest(path: str | Path, known: dict[Path, VideoInfo | str]) -> None:
-    """Write `probe_all`'s answers as CSV with MANIFEST_COLUMNS, whole or not at all.
+def find_manifest(video: Path) -> Path | None:
+    """The manifest of the data set that a video is of: in the nearest folder above it that holds one."""
+    places = [folder / MANIFEST for folder in video.absolute().parents]
+    return next((place for place in places if place.is_file()), None)
 
-    Paths are relative to the manifest's folder, so that both can move together; `status` is `ok` or the
-    reason.
+
+def write_manifest(path: str | Path, known: dict[Path, Verdict]) -> None:
+    """Write `probe_all`'s answers as CSV with MANIFEST_COLUMNS, whole or not at all; `status` is `ok` or the reason.
+
+    Paths are relative to the manifest's folder, so that both can move together.
     """
     folder = Path(path).resolve().parent
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -214,20 +205,18 @@ def write_manifest(path: str | Path, known: dict[Path, VideoInfo | str]) -> None
                 writer.writerow([name, info.num_frames, info.fps, info.height, info.width, "ok"])
 
 
-def read_manifest(path: str | Path) -> dict[Path, VideoInfo | str]:
-    """The inverse of `write_manifest`. Raises UserError when the file is missing or is no manifest."""
-    path = Path(path)
-    known = {}
-    for row in _read_csv(path, MANIFEST_COLUMNS):
+def read_manifest(path: str | Path) -> dict[Path, Verdict]:
+    """What `write_manifest` wrote, without the videos that are gone or have changed since the file was written."""
+    path, known = Path(path), {}
+    for row in read_csv(path, MANIFEST_COLUMNS):
         video = (path.parent / row["path"]).resolve()
+        if not video.is_file() or video.stat().st_mtime_ns > path.stat().st_mtime_ns:
+            continue
         if row["status"] != "ok":
             known[video] = row["status"]
             continue
-        num_frames, fps, height, width = (row[name] for name in MANIFEST_COLUMNS[1:5])
         try:
-            known[video] = VideoInfo(int(num_frames), float(fps), int(height), int(width))
+            known[video] = VideoInfo(int(row["num_frames"]), float(row["fps"]), int(row["height"]), int(row["width"]))
         except ValueError:
-            raise UserError(
-                f"{path}: the row of {row['path']} lacks numbers; delete the manifest, make it anew"
-            ) from None
+            raise UserError(f"{path}: the row of {row['path']} lacks numbers; make the manifest anew") from None
     return known

@@ -14,16 +14,14 @@ from lib.errors import UserError
 
 
 def decode_rle(rle: dict, where: str = "RLE") -> np.ndarray:
-    """The mask (H, W) bool of a run-length encoding. Raises UserError that names `where` if it is damaged."""
+    """The mask (H, W) bool of a run-length encoding; `where` names it in messages."""
     try:
         (height, width), counts = map(int, rle["size"]), rle["counts"]
         counts = np.array(_parsed(counts) if isinstance(counts, str) else counts, dtype=np.int64)
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         raise UserError(f"{where}: not a run-length encoding of two sizes and counts; fetch the file again") from None
     if counts.ndim != 1 or (counts < 0).any() or min(height, width) < 1 or counts.sum() != height * width:
-        raise UserError(
-            f"{where}: runs of {counts.sum()} pixels in all do not fill {width}x{height}; fetch the file again"
-        )
+        raise UserError(f"{where}: runs of {counts.sum()} pixels do not fill {width}x{height}; fetch the file again")
     values = np.arange(len(counts)) % 2 == 1
     return np.repeat(values, counts).reshape(width, height).T
 

@@ -1,4 +1,4 @@
-"""The common form of video object segmentation: frames of a video, a mask of object ids for each, and how to read them.
+"""The common form of videos with annotated frames: the frames, a mask of object ids for each, and how to read them.
 
 DAVIS, VIP, VSPW, UVO and KITTI differ in their files only. Each loader turns them into `MaskSequence`s, so label
 propagation and the scores see one form. As in DAVIS (Pont-Tuset et al. 2017), the objects are those of frame 0.
@@ -6,11 +6,11 @@ propagation and the scores see one form. As in DAVIS (Pont-Tuset et al. 2017), t
 Shape letters: `T` frames, `H W` pixels.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,19 +18,41 @@ from lib.data.images import open_image, read_frame
 from lib.errors import UserError, unknown
 
 MAX_OBJECTS = 254  # ids are uint8, and 255 means void in most result files
+Items = TypeVar("Items", bound=Sequence)
 
 
 @dataclass(frozen=True)
-class MaskSequence:
-    """One sequence: paths only; frames and masks are read when asked for.
+class FrameSequence:
+    """The frames of one video: paths only; a frame is read when asked for. Its length is their number."""
+
+    name: str
+    frame_paths: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.frame_paths)
+
+    def frame(self, t: int) -> np.ndarray:
+        """Frame `t`, (H, W, 3) uint8 RGB."""
+        return read_frame(self.frame_paths[t])
+
+    def iter_frames(self, max_frames: int | None = None) -> Iterator[np.ndarray]:
+        """The first `max_frames` (default all) frames, (H, W, 3) uint8 RGB each, one in memory at a time."""
+        return _of_one_size(self.frame, first_of(self.frame_paths, max_frames))
+
+    def frames(self, max_frames: int | None = None) -> np.ndarray:
+        """The first `max_frames` (default all) frames, (T, H, W, 3) uint8 RGB."""
+        return np.stack(list(self.iter_frames(max_frames)))
+
+
+@dataclass(frozen=True)
+class MaskSequence(FrameSequence):
+    """Frames with a mask of object ids each.
 
     `sources[t]` is whatever `read_ids` turns into the (H, W) uint8 ids of frame t (0 = background): a path, or a
     record whose `str` names where it is from, for messages. `single_object`: the data set knows one object only
     (DAVIS-2016), whose result files may be grey 0/255.
     """
 
-    name: str
-    frame_paths: tuple[Path, ...]
     sources: tuple[Any, ...]
     read_ids: Callable[[Any], np.ndarray]
     single_object: bool = False
@@ -39,38 +61,18 @@ class MaskSequence:
         if len(self.frame_paths) != len(self.sources) or not self.frame_paths:
             raise ValueError(f"{self.name}: {len(self.frame_paths)} frames and {len(self.sources)} masks")
 
-    def __len__(self) -> int:
-        return len(self.frame_paths)
-
     @property
     def stems(self) -> tuple[str, ...]:
         """The frames' file names without suffix, (T,): the names of result files."""
         return tuple(path.stem for path in self.frame_paths)
 
-    def frame(self, t: int) -> np.ndarray:
-        """Frame `t`, (H, W, 3) uint8 RGB. Raises UserError if it is missing or unreadable."""
-        return read_frame(self.frame_paths[t])
-
-    def iter_frames(self, max_frames: int | None = None) -> Iterator[np.ndarray]:
-        """The first `max_frames` (default all) frames, (H, W, 3) uint8 RGB each, one in memory at a time.
-
-        Raises UserError if a frame is unreadable or not as large as the first one.
-        """
-        return _alike(self.frame, self.frame_paths[_checked(max_frames)])
-
-    def frames(self, max_frames: int | None = None) -> np.ndarray:
-        """The first `max_frames` (default all) frames, (T, H, W, 3) uint8 RGB. Errors as `iter_frames`."""
-        return np.stack(list(self.iter_frames(max_frames)))
-
     def mask(self, t: int) -> np.ndarray:
-        """The ids of frame `t`, (H, W) uint8. Raises UserError if unreadable or not as large as the frame."""
+        """The ids of frame `t`, (H, W) uint8, as large as the frame."""
         ids = self.read_ids(self.sources[t])
         with open_image(self.frame_paths[t]) as image:
             if image.size != ids.shape[::-1]:
-                raise UserError(
-                    f"{self.sources[t]}: {ids.shape[1]}x{ids.shape[0]} pixels, but its frame {self.frame_paths[t]} "
-                    f"has {image.width}x{image.height}; both must have one size"
-                )
+                frame = f"its frame {self.frame_paths[t]} has {image.width}x{image.height}"
+                raise UserError(f"{self.sources[t]}: {ids.shape[1]}x{ids.shape[0]} pixels, but {frame}; fetch it again")
         return ids
 
     def first_mask(self) -> np.ndarray:
@@ -78,18 +80,12 @@ class MaskSequence:
         return self.mask(0)
 
     def masks(self, max_frames: int | None = None) -> np.ndarray:
-        """The ids of the first `max_frames` (default all) frames, (T, H, W) uint8.
-
-        Raises UserError as `mask` does, and if a mask is not as large as the first one.
-        """
-        return np.stack(list(_alike(self.mask, self.sources[_checked(max_frames)])))
+        """The ids of the first `max_frames` (default all) frames, (T, H, W) uint8."""
+        return np.stack(list(_of_one_size(self.mask, first_of(self.sources, max_frames))))
 
     @cached_property
     def num_objects(self) -> int:
-        """The number n of objects: frame 0 shows the ids 1..n, n at least 1.
-
-        Raises UserError if frame 0 shows no object, or if its ids skip a number.
-        """
+        """The number n of objects: frame 0 shows the ids 1..n, n at least 1."""
         ids = np.unique(self.read_ids(self.sources[0]))
         ids = ids[ids > 0].tolist()
         if not ids or ids != list(range(1, len(ids) + 1)):
@@ -97,23 +93,22 @@ class MaskSequence:
         return len(ids)
 
 
-def _checked(max_frames: int | None) -> slice:
+def first_of(items: Items, max_frames: int | None) -> Items:
+    """The first `max_frames` items, all for None."""
     if max_frames is not None and max_frames < 1:
         raise UserError(f"max_frames {max_frames} leaves no frame; give 1 or more")
-    return slice(max_frames)
+    return items[:max_frames]
 
 
-def _alike(read: Callable[[int], np.ndarray], sources: Sequence[Any]) -> Iterator[np.ndarray]:
-    """`read(t)` for every source's index, all of one size."""
-    first = None
+def _of_one_size(read: Callable[[int], np.ndarray], sources: Sequence[Any]) -> Iterator[np.ndarray]:
+    """`read(t)` for every source's index."""
+    size = None
     for t, source in enumerate(sources):
         image = read(t)
-        first = first or image.shape
-        if image.shape != first:
-            raise UserError(
-                f"{source}: {image.shape[1]}x{image.shape[0]} pixels, but {sources[0]} has {first[1]}x{first[0]}; "
-                "a sequence has one size"
-            )
+        height, width = image.shape[:2]
+        size = size or (height, width)
+        if (height, width) != size:
+            raise UserError(f"{source}: {width}x{height} pixels, but {sources[0]} has {size[1]}x{size[0]}")
         yield image
 
 
@@ -122,17 +117,16 @@ def from_first_object(
 ) -> MaskSequence | None:
     """The sequence that begins with the first frame whose mask shows an object; None if no mask shows one.
 
-    `read_values` gives a source's own ids, (H, W) integers, 0 = background. What the new frame 0 shows becomes
-    1..n in rising order; what appears later is background, as J and F would count it. Raises UserError for more
-    than MAX_OBJECTS objects, and for whatever `read_values` refuses in the masks up to there.
+    `read_values` gives a source's own ids, (H, W) integers, 0 = background. What the new frame 0 shows becomes 1..n in
+    rising order; what appears later is background, as J and F would count it. The masks up to frame 0 are read here.
     """
     for start, source in enumerate(sources):
-        known = np.unique(read_values(source))
-        known = known[known > 0]
-        if len(known) > MAX_OBJECTS:
-            raise UserError(f"{source}: shows {len(known)} objects, at most {MAX_OBJECTS} have an id in 8 bits")
-        if len(known):
-            read_ids = partial(_renumbered, read_values, known)
+        shown = np.unique(read_values(source))
+        shown = shown[shown > 0]
+        if len(shown) > MAX_OBJECTS:
+            raise UserError(f"{source}: shows {len(shown)} objects, at most {MAX_OBJECTS} have an id in 8 bits")
+        if len(shown):
+            read_ids = partial(_renumbered, read_values, shown)
             return MaskSequence(name, tuple(frame_paths[start:]), tuple(sources[start:]), read_ids)
     return None
 
@@ -145,24 +139,21 @@ def _renumbered(read_values: Callable[[Any], np.ndarray], known: np.ndarray, sou
 
 
 class SequenceDataset:
-    """Sequences in a fixed order, found by name; every loader of a data set with masks is one.
+    """Sequences in a fixed order, found by name; None stands for a video that shows no object, and is left out."""
 
-    `left_out`: the names of sequences that show no object in any frame; nothing could be followed there.
-    """
-
-    def __init__(self, sequences: Sequence[MaskSequence], where: str, left_out: Sequence[str] = ()):
-        if not sequences:
-            raise UserError(f"{where}: no sequence shows an object ({len(left_out)} without any)")
-        self.sequences, self.left_out, self._where = list(sequences), tuple(left_out), where
+    def __init__(self, sequences: Iterable[FrameSequence | None], where: str):
+        self.sequences, self._where = [sequence for sequence in sequences if sequence], where
+        if not self.sequences:
+            raise UserError(f"{where}: no sequence shows an object")
 
     def __len__(self) -> int:
         return len(self.sequences)
 
-    def __iter__(self) -> Iterator[MaskSequence]:
+    def __iter__(self) -> Iterator[FrameSequence]:
         return iter(self.sequences)
 
-    def __getitem__(self, name: str) -> MaskSequence:
-        """The sequence called `name`; UserError with the near misses if there is none."""
+    def __getitem__(self, name: str) -> FrameSequence:
+        """The sequence called `name`."""
         by_name = {sequence.name: sequence for sequence in self.sequences}
         if name not in by_name:
             raise unknown(f"sequence of {self._where}", name, by_name)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.data.folders import check_files, check_root
 from lib.data.rle import decode_rle
 from lib.data.sequences import MaskSequence, SequenceDataset, from_first_object
 from lib.errors import UserError, unknown
@@ -37,41 +38,34 @@ class FrameObjects:
 class UvoDataset(SequenceDataset):
     """The videos of one split, in the file's order, named by their ytid; each from its first frame with an object on.
 
-    `root`: the folder that holds VideoDenseSet/ and uvo_videos_dense_frames/. The masks up to that frame are decoded
-    here, the others when asked for. `left_out`: videos in which nothing is annotated. Raises UserError for a wrong
-    root or split, a file that is no such annotation, and a missing frame.
+    `root`: the folder that holds VideoDenseSet/ and uvo_videos_dense_frames/.
     """
 
     def __init__(self, root: str | Path, split: str = "val"):
-        self.root, self.split = Path(root), split
-        self.annotation_path = _find_annotations(self.root, split)
+        self.root, self.split = check_root(Path(root), "UVO", "VideoDenseSet", "uvo_videos_dense_frames"), split
+        self.annotation_path = _find_annotations(self.root / "VideoDenseSet", split)
         try:
             content = json.loads(self.annotation_path.read_text())
             videos = {video["id"]: video for video in content["videos"]}
             objects = {number: [] for number in videos}
             for annotation in content["annotations"]:
                 objects[annotation["video_id"]].append(annotation["segmentations"])
-            found = {video["ytid"]: self._find_sequence(video, objects[number]) for number, video in videos.items()}
-        except UserError:
+            sequences = {video["ytid"]: self._find_sequence(video, objects[number]) for number, video in videos.items()}
+        except UserError:  # is a ValueError, but tells more
             raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             message = f"not an annotation in UVO's form ({type(error).__name__}: {error}); fetch it again"
             raise UserError(f"{self.annotation_path}: {message}") from None
-        if len(found) < len(content["videos"]):
+        if len(sequences) < len(content["videos"]):
             raise UserError(f"{self.annotation_path}: names a video twice, by id or ytid; each must have its own")
-        left_out = [name for name, sequence in found.items() if sequence is None]
-        super().__init__([s for s in found.values() if s], str(self.annotation_path), left_out)
+        super().__init__(sequences.values(), str(self.annotation_path))
 
     def _find_sequence(self, video: dict, objects: list[list[dict | None]]) -> MaskSequence | None:
         where = f"{self.annotation_path}: video {video['ytid']}"
         frames = [self.root / "uvo_videos_dense_frames" / name for name in video["file_names"]]
         if any(len(segmentations) != len(frames) for segmentations in objects):
             raise UserError(f"{where}: an object has not one mask (or null) for each of {len(frames)} frames")
-        missing = [path for path in frames if not path.is_file()]
-        if missing:
-            raise UserError(
-                f"{missing[0]}: no such frame, but {self.annotation_path} names it ({len(missing)} missing)"
-            )
+        check_files(frames, f"frame, but {self.annotation_path} names it")
         size = int(video["height"]), int(video["width"])
         sources = [
             FrameObjects(f"{where}, {name}", size, tuple(segmentations[t] for segmentations in objects))
@@ -81,27 +75,19 @@ class UvoDataset(SequenceDataset):
 
 
 def read_objects(source: FrameObjects) -> np.ndarray:
-    """The objects of one frame, (H, W) uint16: 1 + their place among the video's annotations, 0 = none.
-
-    Raises UserError for a damaged encoding or one of another size than the video.
-    """
+    """The objects of one frame, (H, W) uint16: 1 + their place among the video's annotations, 0 = none."""
     ids = np.zeros(source.size, np.uint16)
     for index, rle in enumerate(source.rles, start=1):
         if rle is not None:
             mask = decode_rle(rle, f"{source}, object {index}")
             if mask.shape != source.size:
-                (height, width), (rows, columns) = source.size, mask.shape
-                raise UserError(
-                    f"{source}, object {index}: {columns}x{rows} pixels, but the video has {width}x{height}"
-                )
+                size, wanted = (f"{width}x{height}" for height, width in (mask.shape, source.size))
+                raise UserError(f"{source}, object {index}: {size} pixels, but the video has {wanted}")
             ids[mask] = index
     return ids
 
 
-def _find_annotations(root: Path, split: str) -> Path:
-    folder = root / "VideoDenseSet"
-    if not folder.is_dir() or not (root / "uvo_videos_dense_frames").is_dir():
-        raise UserError(f"{root}: not a UVO root: expected VideoDenseSet and uvo_videos_dense_frames")
+def _find_annotations(folder: Path, split: str) -> Path:
     for ending in ("", "_with_label"):
         path = folder / f"UVO_video_{split}_dense{ending}.json"
         if path.is_file():

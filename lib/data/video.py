@@ -1,10 +1,9 @@
 """Exact frame reading: frame i of a file is the i-th picture that a decoder shows, whatever holds it.
 
-Two decoders. decord jumps to the keyframe before a frame, which is quick, but it shows wrong pictures for
-AVI with B-frames (dmlc/decord issues 252 and 365) and for MP4 with open groups of pictures, and counts the
-hidden frames of an MP4's edit list (tests/test_video.py shows all three). PyAV decodes from the start in
-order, which is exact by counting. `_inspect` chooses: decord for plain MP4; PyAV for everything else, and
-where decord is not installed (it has no wheel for macOS arm64). Both give the same pixels.
+Two decoders. decord jumps to the keyframe before a frame, which is quick, but it shows wrong pictures for AVI with
+B-frames (dmlc/decord issues 252 and 365) and for MP4 with open groups of pictures, and counts the hidden frames of an
+MP4's edit list. PyAV decodes from the start in order, which is exact by counting. So decord reads plain MP4, PyAV
+everything else, and all where decord is not installed (it has no wheel for macOS arm64). Both give the same pixels.
 
 Shapes: `T` frames, `H W` pixels. Frames are uint8 RGB, (T, H, W, 3).
 """
@@ -29,8 +28,8 @@ try:
 except ImportError:
     decord = None
 
-# A file with fewer packets than this share of what its header promises was cut off on its way.
-WHOLE_SHARE = 0.95
+# A file with fewer packets than this part of what its header promises was cut off on its way.
+WHOLE_FRACTION = 0.95
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,7 @@ class VideoInfo:
 def probe(path: str | Path) -> VideoInfo:
     """Count the frames that can be read, and read the first.
 
-    MP4: packets are counted without decoding (exact, some ms for a 10 s clip), less those an edit list hides.
-    Other containers are decoded whole, because their packets need not be one frame each.
-
-    Raises UserError, which names the file, when it is missing, has no video or no frame, is cut off or
-    damaged. A WebM that was cut off cannot be told from a short one: its header promises nothing.
+    A file that was cut off is an error, except a WebM: its header promises nothing, so it counts as a short one.
     """
     return _inspect(Path(path))[0]
 
@@ -63,10 +58,8 @@ def probe(path: str | Path) -> VideoInfo:
 def read_frames(path: str | Path, indices: Sequence[int], short_side: int | None = None) -> np.ndarray:
     """Read frames by number -> uint8 (T, H, W, 3) RGB, in the order of `indices`, which may repeat.
 
-    short_side: scale the picture (bilinear, the filter widened by the scale, so without aliasing) until its
-        short side has this many pixels; the long side is rounded. A smaller picture is not enlarged.
-
-    Raises UserError, which names the file, when `probe` would or when an index is not in 0..num_frames-1.
+    short_side: scale the picture (bilinear, the filter widened by the scale, so without aliasing) until its short side
+        has this many pixels; the long side is rounded. A smaller picture is not enlarged.
     """
     path, indices = Path(path), np.asarray(indices, dtype=np.int64)
     if indices.size == 0 or indices.min() < 0:
@@ -85,19 +78,16 @@ def _inspect(path: Path, count: bool = True) -> tuple[VideoInfo, bool]:
     """Info, and whether decord reads this file exactly. Without `count` only an MP4's num_frames is sure."""
     with _opened(path) as (container, stream):
         packets = [p for p in container.demux(stream) if p.size]
-        if len(packets) < WHOLE_SHARE * stream.frames:
-            raise UserError(
-                f"{path}: cut off: its header promises {stream.frames} frames but {len(packets)} are there;"
-                " fetch it again or leave it out"
-            )
+        if len(packets) < WHOLE_FRACTION * stream.frames:
+            raise UserError(f"{path}: cut off, {len(packets)} of {stream.frames} frames are there; fetch it again")
         decord_is_exact = decord is not None and _is_mp4(container) and _is_plain(packets)
     with _opened(path) as (container, stream):
         first = next(container.decode(stream), None)
         if first is None:
             raise UserError(f"{path}: holds no frame; fetch it again or leave it out")
-        if _is_mp4(container):
+        if _is_mp4(container):  # counted without decoding, less the packets that an edit list hides
             num_frames = sum(not p.is_discard for p in packets)
-        else:
+        else:  # packets need not be one frame each, so all are decoded
             num_frames = 1 + sum(1 for _ in container.decode(stream)) if count else len(packets)
         if not stream.average_rate:
             raise UserError(f"{path}: tells no frame rate; convert it to MP4 or leave it out")

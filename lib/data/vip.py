@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lib.data.folders import check_files, check_root, files_in, read_names
 from lib.data.images import read_mask
 from lib.data.sequences import MaskSequence, SequenceDataset
-from lib.errors import UserError, unknown
+from lib.errors import UserError
 from lib.runtime import atomic_path
 
 # As the data set's page and its loader number them. The scorer that its authors published prints another order.
@@ -43,67 +44,36 @@ class VipSequence(MaskSequence):
 
 
 class VipDataset(SequenceDataset):
-    """The videos of one split, in its list's order. Nothing is decoded before a sequence is asked for it.
+    """The videos of one split, in its list's order.
 
-    Raises UserError for a wrong root, an unknown split, a missing folder, and a frame or annotation that is missing:
-    one whose counterpart is there, or that `lists/{split}_id.txt`, where it exists, names.
+    Both files of a frame must be there where one is, or where `lists/{split}_id.txt`, if it exists, names the frame.
     """
 
     def __init__(self, root: str | Path, split: str = "val"):
-        self.root, self.split = _find_root(Path(root)), split
-        inner = self.root / "Annotations" / "Category_ids"
-        self.annotations = inner if inner.is_dir() else self.root / "Category_ids"
-        lists = self.root / "lists"
-        listing = lists / f"{split}_videos.txt"
-        if not listing.is_file():
-            present = [path.stem.removesuffix("_videos") for path in lists.glob("*_videos.txt")]
-            raise unknown(f"split in {lists}", split, present or ["(no list there)"])
-        names = listing.read_text().split()
-        if not names:
-            raise UserError(f"{listing}: lists no video; write one name a line")
-        ids = lists / f"{split}_id.txt"
+        root = Path(root)
+        root = root / "VIP_Fine" if (root / "VIP_Fine").is_dir() else root
+        inner = "Annotations/Category_ids" if (root / "Annotations" / "Category_ids").is_dir() else "Category_ids"
+        self.root, self.split = check_root(root, "VIP", "Images", "lists", inner), split
+        self.annotations = self.root / inner
+        names = read_names(self.root / "lists", split, "_videos.txt")
+        ids = self.root / "lists" / f"{split}_id.txt"
         listed = {Path(line) for line in ids.read_text().split()} if ids.is_file() else set()
-        super().__init__([self._find_sequence(name, listing, listed) for name in names], f"split {split}")
+        super().__init__([self._find_sequence(name, listed) for name in names], f"split {split}")
 
-    def _find_sequence(self, name: str, listing: Path, listed: set[Path]) -> VipSequence:
+    def _find_sequence(self, name: str, listed: set[Path]) -> VipSequence:
         images, annotations = self.root / "Images" / name, self.annotations / name
-        for folder in (images, annotations):
-            if not folder.is_dir():
-                raise UserError(f"{folder}: no such folder, but {listing} lists {name}")
-        masks = {path.stem: path for path in sorted(annotations.glob("*.png"))}
-        frames = {path.stem: path for path in images.glob("*.jpg")}
-        wanted = {path.name for path in listed if path.parent.name == name}
-        for folder, suffix, found, needed in (
-            (annotations, "png", masks, wanted),
-            (images, "jpg", frames, wanted | set(masks)),
-        ):
-            missing = sorted(needed - set(found))
-            if missing:
-                kind = "annotation" if suffix == "png" else "frame"
-                raise UserError(f"{folder / missing[0]}.{suffix}: missing {kind} of {name} ({len(missing)} missing)")
-        if not masks:
-            raise UserError(f"{annotations}: holds no .png annotation; unpack the data set again")
-        return VipSequence(name, tuple(frames[stem] for stem in masks), tuple(masks.values()), read_mask)
-
-
-def _find_root(root: Path) -> Path:
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder; give the VIP root, the folder that holds VIP_Fine/")
-    found = root / "VIP_Fine" if (root / "VIP_Fine").is_dir() else root
-    kinds = [found / "Images", found / "lists"]
-    if not all(kind.is_dir() for kind in kinds) or not any(
-        (found / kind).is_dir() for kind in ("Annotations/Category_ids", "Category_ids")
-    ):
-        present = ", ".join(sorted(path.name for path in found.iterdir())[:8]) or "nothing"
-        raise UserError(f"{found}: not a VIP root: expected Images, lists, Annotations/Category_ids; found {present}")
-    return found
+        annotated = {path.stem for path in files_in(annotations, "*.png", "annotation")}
+        stems = sorted(annotated | {path.name for path in listed if path.parent.name == name})
+        frames, masks = [images / f"{stem}.jpg" for stem in stems], [annotations / f"{stem}.png" for stem in stems]
+        check_files(masks, f"annotation of {name}")
+        check_files(frames, f"frame of {name}")
+        return VipSequence(name, tuple(frames), tuple(masks), read_mask)
 
 
 def write_parts(path: str | Path, ids: np.ndarray) -> None:
     """Write (H, W) integer class ids 0..19 as a grey PNG, whole or not at all.
 
     Grey, because the usual scorer reads result files as colours and would take a palette's colours for ids.
-    Raises UserError if `ids` is not a two-dimensional integer array of class ids.
     """
     ids = np.asarray(ids)
     if ids.ndim != 2 or ids.dtype.kind not in "uib" or ids.size == 0:

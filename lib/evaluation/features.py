@@ -17,15 +17,14 @@ from lib.errors import UserError
 from lib.evaluation.protocols import Protocol, input_size
 from lib.tokens.patches import normalize_images
 
+FRAMES_AT_ONCE = 4  # bounds the memory of a batch
+
 
 class FrameFeatures:
-    """The features of a video's frames, encoded when they are asked for: an iterator of (D, h, w).
+    """The features of a video's frames, encoded when they are needed: an iterator of (D, h, w).
 
-    `frames`: (T, H, W, 3) uint8, or any iterable of (H, W, 3) uint8, read `batch_size` at a time; the first is read at
-    once, for its size. Frames are resized bilinearly without antialiasing, as the reference evaluations do.
-    Attributes: `size` (H, W) of the frames, `input_size` (H, W) as encoded, `grid` (h, w).
-    Raises UserError if there is no frame, if the protocol's input size is no whole number of patches, or if
-    `feature_fn` returns another grid.
+    `frames`: (H, W, 3) uint8 each, resized bilinearly without antialiasing, as the reference evaluations do; the first
+    is read at once. Attributes: `size` (H, W) of the frames, `input_size` (H, W) as encoded, `grid` (h, w).
     """
 
     def __init__(
@@ -34,7 +33,6 @@ class FrameFeatures:
         feature_fn: Callable[[Tensor], Tensor],
         patch_size: int,
         protocol: Protocol,
-        batch_size: int = 4,
         device: torch.device | str = "cpu",
     ):
         frames = iter(frames)
@@ -45,7 +43,7 @@ class FrameFeatures:
         self.input_size = input_size(self.size, patch_size, protocol)
         self.grid = (self.input_size[0] // patch_size, self.input_size[1] // patch_size)
         self.device = torch.device(device)
-        self._encoded = self._encode(chain([first], frames), feature_fn, batch_size)
+        self._encoded = self._encode(chain([first], frames), feature_fn)
 
     def __iter__(self) -> Iterator[Tensor]:
         return self
@@ -53,8 +51,8 @@ class FrameFeatures:
     def __next__(self) -> Tensor:
         return next(self._encoded)
 
-    def _encode(self, frames: Iterator[np.ndarray], feature_fn, batch_size: int) -> Iterator[Tensor]:
-        while batch := list(islice(frames, batch_size)):
+    def _encode(self, frames: Iterator[np.ndarray], feature_fn: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+        while batch := list(islice(frames, FRAMES_AT_ONCE)):
             images = torch.from_numpy(np.stack(batch)).to(self.device).permute(0, 3, 1, 2).float() / 255
             images = F.interpolate(images, self.input_size, mode="bilinear", align_corners=False)
             features = feature_fn(normalize_images(images))

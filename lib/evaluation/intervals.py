@@ -1,12 +1,11 @@
-"""How sure is a number? Bootstrap over images, paired differences over seeds, a rising trend.
+"""How sure is a number? Bootstrap over images, paired differences over seeds, a rising trend. All is deterministic.
 
-Pixels and patches of one image share its difficulty, so images are drawn again, whole (cluster bootstrap; Davison and
-Hinkley 1997, section 3.8). Seeds are few: their paired differences get Student's t interval. All is deterministic.
+Pixels and patches of one image have its difficulty in common, so images are drawn again, whole (cluster bootstrap;
+Davison and Hinkley 1997, section 3.8). Seeds are few: their paired differences get Student's t interval.
 
-Shapes: `I` images or clips, `G` gaps (or any ordered condition), `S` seeds.
+Shapes: `I` images or clips, `G` gaps (or any ordered condition).
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -28,31 +27,25 @@ class Interval(NamedTuple):
 
 
 def bootstrap(
-    statistic: Callable[[Tensor], float | Tensor],
-    images: int,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    statistic: Callable[[Tensor], float | Tensor], images: int, resamples: int = 1000, confidence: float = 0.95
 ) -> Interval:
     """Percentile interval of a statistic of `images` images, drawn with replacement `resamples` times.
 
-    `statistic(chosen)` gets int64 (images,), the images drawn, some twice or more, and returns a number or a tensor of
-    fixed shape: `lambda chosen: rho[chosen].mean()`. A curve gets a band, each point by itself. It must be defined for
-    every draw. Too few images make the interval too short: below about 20 say so.
-    Raises UserError for fewer than 2 images or resamples, and a confidence outside (0, 1).
+    `statistic(chosen)` gets int64 (images,), the images drawn, and returns a number or a tensor of fixed shape (each
+    point gets its own interval): `lambda chosen: rho[chosen].mean()`. With fewer than about 20 images it is too short.
     """
     if images < 2 or resamples < 2 or not 0 < confidence < 1:
         raise UserError(f"{images} images, {resamples} resamples, confidence {confidence}: not 2.., 2.., inside (0, 1)")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     draws = (torch.randint(images, (images,), generator=generator) for _ in range(resamples))
-    found = np.stack([np.asarray(statistic(chosen), dtype=np.float64) for chosen in draws])
+    drawn = np.stack([np.asarray(statistic(chosen), dtype=np.float64) for chosen in draws])
     value = np.asarray(statistic(torch.arange(images)), dtype=np.float64)[()]
-    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     return Interval(value, low, high)
 
 
 class PairedDifference(NamedTuple):
-    """Mean difference of pairs with its t interval and test."""
+    """Mean difference of pairs with its 95 % t interval and test."""
 
     mean: float
     low: float
@@ -61,45 +54,36 @@ class PairedDifference(NamedTuple):
     """Two-sided; of a true mean difference of 0."""
 
 
-def paired_difference(ours: Sequence[float], theirs: Sequence[float], confidence: float = 0.95) -> PairedDifference:
-    """`ours - theirs` over seeds, the two runs of a seed as a pair: S numbers each.
+def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> PairedDifference:
+    """`ours - theirs` over seeds, the two runs of a seed as a pair.
 
     With 3 seeds the interval is wide, 2.5 standard deviations to each side: a difference that is not shown is not a
-    difference shown to be none; for that, look whether the interval lies within what does not matter.
-    Differences that are all equal have an interval without width, p 0, or 1 if they are 0.
-    Raises UserError for fewer than 2 pairs, lengths that differ, values not finite, a confidence outside (0, 1).
+    difference shown to be none. Equal differences have an interval without width, and p 0, or 1 if they are 0.
     """
-    if len(ours) != len(theirs) or len(ours) < 2 or not 0 < confidence < 1:
-        raise UserError(
-            f"{len(ours)} and {len(theirs)} runs, confidence {confidence}: give 2 or more pairs, and one inside (0, 1)"
-        )
+    if len(ours) != len(theirs) or len(ours) < 2:
+        raise UserError(f"{len(ours)} and {len(theirs)} runs: give 2 or more pairs")
     difference = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
     if not np.isfinite(difference).all():
         raise UserError("a run's number is NaN or infinite: look at that run")
-    mean, seeds = float(difference.mean()), len(difference)
-    error = float(difference.std(ddof=1)) / math.sqrt(seeds)
-    if error == 0:
+    mean = float(difference.mean())
+    if np.allclose(difference, mean, rtol=1e-12, atol=0):  # all rounding, where SciPy warns of 0 / 0
         return PairedDifference(mean, mean, mean, float(mean == 0))
-    reach = float(stats.t.ppf((1 + confidence) / 2, seeds - 1)) * error
-    return PairedDifference(mean, mean - reach, mean + reach, 2 * float(stats.t.sf(abs(mean) / error, seeds - 1)))
+    test = stats.ttest_1samp(difference, 0)
+    low, high = test.confidence_interval(0.95)
+    return PairedDifference(mean, float(low), float(high), float(test.pvalue))
 
 
 class Trend(NamedTuple):
     """Whether a quantity rises with an ordered condition, the same images under each."""
 
     mean: Interval
-    """(G,) arrays, mean over images; each point has the confidence by itself."""
+    """(G,) arrays, mean over images; each point has 95 % by itself."""
     steps: Interval
-    """(G - 1,) arrays, mean differences of neighbours; jointly they have the confidence (Bonferroni)."""
+    """(G - 1,) arrays, mean differences of neighbours; jointly they have 95 % (Bonferroni)."""
     kendall: Interval
     """Kendall's tau-a of each image against the condition, mean over images: 1 if all rise throughout."""
     p_value: float
     """One-sided, of Page's test (1963) for ordered conditions, normal approximation: small if it rises."""
-
-    @property
-    def rises(self) -> bool:
-        """Every step of the mean is upward, as estimated."""
-        return bool((self.steps.value > 0).all())
 
     @property
     def falls_somewhere(self) -> bool:
@@ -107,24 +91,21 @@ class Trend(NamedTuple):
         return bool((self.steps.high < 0).any())
 
 
-def trend(values: Tensor, resamples: int = 1000, confidence: float = 0.95, seed: int = 0) -> Trend:
-    """Judge the rise of `values` (I, G) over its columns, whose conditions are in rising order (frame gaps).
+def trend(values: Tensor) -> Trend:
+    """The rise of `values` (I, G) over its columns, whose conditions are in rising order (frame gaps).
 
     Each row is one image or clip under all conditions, so that hard clips do not hide the trend.
-    Raises UserError for fewer than 2 images or 3 conditions, values that are not finite, and as `bootstrap`.
     """
     (values,) = checked(values=values)
     if values.ndim != 2 or len(values) < 2 or values.shape[1] < 3:
         raise UserError(f"values are {tuple(values.shape)}; expected (images, conditions), at least (2, 3)")
     images, conditions = values.shape
     first, second = torch.triu_indices(conditions, conditions, 1)
-    tau = (values[:, second] - values[:, first]).sign().mean(dim=1)
-    joint = 1 - (1 - confidence) / (conditions - 1)
+    tau = (values[:, second] - values[:, first]).sign().mean(dim=1)  # SciPy's Kendall is tau-b
 
-    def mean_of(rows: Tensor, level: float) -> Interval:
-        return bootstrap(lambda chosen: rows[chosen].mean(dim=0), images, resamples, level, seed)
+    def mean_of(rows: Tensor, confidence: float = 0.95) -> Interval:
+        return bootstrap(lambda chosen: rows[chosen].mean(dim=0), images, confidence=confidence)
 
+    joint = 1 - 0.05 / (conditions - 1)
     page = stats.page_trend_test(values.numpy(), method="asymptotic")
-    return Trend(
-        mean_of(values, confidence), mean_of(values.diff(dim=1), joint), mean_of(tau, confidence), float(page.pvalue)
-    )
+    return Trend(mean_of(values), mean_of(values.diff(dim=1), joint), mean_of(tau), float(page.pvalue))

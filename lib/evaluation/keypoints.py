@@ -3,7 +3,7 @@
 As videowalk (Jabri et al. 2020) and CropMAE (Eymael et al. 2024) do it on JHMDB, down to the borders. A pixel x of a
 frame W wide lies at x * w / W cells, and a cell back at its number times W / w: no half-cell offset, either way.
 
-Shape letters: `T` frames, `B` batch, `D` feature width, `h w` feature grid (cells), `H W` pixels, `J` joints (15).
+Shape letters: `D` feature width, `h w` feature grid (cells), `H W` pixels, `J` joints (15).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -24,11 +24,8 @@ LOST = -1.0
 def joints_to_cells(joints: np.ndarray, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
     """Joints of one frame as soft labels: (J, 2) pixels x, y -> (J + 1, h, w) float32; channel 0 is the background.
 
-    `size`: (H, W) of the frame, `grid`: (h, w). Each joint is a Gaussian on a stamp of 4 x 4 cells, 1 at the nearest
-    cell (halves up), cut off at the border; so a joint somewhat outside the frame leaves a trace, and one farther away
-    an empty channel. The background is 1 where all joints are 0. The published code truncates the stamp's corner
-    towards zero; within 1.5 cells of the left and upper border it therefore lies one cell too far in, here as there.
-    Raises UserError if `joints` are not (J, 2) finite numbers.
+    `size`: (H, W) of the frame. Each joint is a Gaussian on a stamp of 4 x 4 cells, 1 at the nearest cell (halves up),
+    cut off at the border: a joint somewhat outside the frame leaves a trace, one farther away an empty channel.
     """
     joints = _checked(joints)
     columns, rows = (
@@ -42,6 +39,8 @@ def joints_to_cells(joints: np.ndarray, size: tuple[int, int], grid: tuple[int, 
 
 def _stamps(places: np.ndarray, length: int) -> np.ndarray:
     """One side of the stamps at `places` (J,), in cells: (J, length)."""
+    # as published, the corner is truncated towards zero: within 1.5 cells of the left and upper border it lies one
+    # cell too far in
     start, stop = (np.trunc(places + shift)[:, None] for shift in (-3 * SIGMA, 3 * SIGMA + 1))
     cell = np.arange(length)
     gaussian = np.exp(-((cell - (start + 2)) ** 2) / (2 * SIGMA**2))
@@ -69,17 +68,14 @@ def propagate_joints(
     feature_fn: Callable[[Tensor], Tensor],
     patch_size: int,
     protocol: Protocol,
-    batch_size: int = 4,
     device: torch.device | str = "cpu",
 ) -> Iterator[np.ndarray]:
     """Joints of a video from those of its first frame: (J, 2) float64 pixels x, y a frame, (-1, -1) where lost.
 
-    `frames`, `feature_fn`, `batch_size`: as in FrameFeatures; `feature_fn` runs in inference mode. `first_joints`:
-    (J, 2) pixels of frame 0. Frame 0 yields its joints as the cells hold them, as published result files do; it is
-    never scored. A joint far outside frame 0 has no label to carry and is lost in every frame.
-    Raises UserError if `first_joints` are not (J, 2) finite numbers or sizes are no multiples of the patch.
+    `frames`, `feature_fn`: as in FrameFeatures, in inference mode. Frame 0 yields its joints as the cells hold them, as
+    published result files do; it is never scored. A joint far outside frame 0 is lost in every frame.
     """
-    features = FrameFeatures(frames, feature_fn, patch_size, protocol, batch_size, device)
+    features = FrameFeatures(frames, feature_fn, patch_size, protocol, device)
     labels = joints_to_cells(first_joints, features.size, features.grid)
     pixels_per_cell = np.array(features.size[::-1]) / features.grid[::-1]
     for soft in propagate(features, labels, protocol):
@@ -88,10 +84,7 @@ def propagate_joints(
 
 
 def copy_first_joints(frames: Iterable[np.ndarray], first_joints: np.ndarray) -> Iterator[np.ndarray]:
-    """A baseline that does not look: the first joints, (J, 2) pixels, once per frame.
-
-    A joint outside the frame is lost, (-1, -1). Raises UserError if `first_joints` are not (J, 2) finite numbers.
-    """
+    """A baseline that does not look: the first joints, (J, 2) pixels, once per frame; (-1, -1) outside of it."""
     first_joints = _checked(first_joints)
     for frame in frames:
         inside = ((first_joints >= 0) & (first_joints < frame.shape[1::-1])).all(axis=1, keepdims=True)

@@ -1,7 +1,7 @@
 """Object and part masks, propagated: ids to soft labels on cells, and back to ids on pixels.
 
-Shape letters: `T` frames, `B` batch, `D` feature width, `h w` feature grid (cells), `H W` pixels, `K` classes: the ids
-that the first mask shows, in ascending order (0, where it is among them, is the background).
+Shape letters: `D` feature width, `h w` feature grid (cells), `H W` pixels, `K` classes: the ids that the first mask
+shows, in ascending order (0, where it is among them, is the background).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -21,17 +21,14 @@ from lib.evaluation.protocols import Protocol
 def labels_to_cells(mask: np.ndarray, classes: np.ndarray, grid: tuple[int, int], protocol: Protocol) -> Tensor:
     """The first mask as soft labels: (H, W) ids -> (K, h, w) float32, one channel for each of the ids in `classes`.
 
-    All ways read the mask at the cell centres or around them: the one-hot maps bilinearly or averaged over each cell,
-    or the nearest id. Raises UserError if the mask is not (H, W) or holds an id that is not in `classes`.
+    The one-hot maps are read at the cell centres, bilinearly or by the nearest id, or averaged over each cell.
     """
     if mask.ndim != 2 or not np.isin(mask, classes).all():
         raise UserError(f"first mask: {mask.shape}, ids to {mask.max()}; expected (H, W) with ids {classes.tolist()}")
     one_hot = torch.from_numpy(mask[None] == classes[:, None, None])[None].float()
-    if protocol.label_resize == "nearest":
-        return F.interpolate(one_hot, grid, mode="nearest-exact")[0]
-    if protocol.label_resize == "area":
-        return F.interpolate(one_hot, grid, mode="area")[0]
-    return F.interpolate(one_hot, grid, mode="bilinear", align_corners=False)[0]
+    if protocol.label_resize == "bilinear":
+        return F.interpolate(one_hot, grid, mode="bilinear", align_corners=False)[0]
+    return F.interpolate(one_hot, grid, mode={"nearest": "nearest-exact", "area": "area"}[protocol.label_resize])[0]
 
 
 def cells_to_classes(soft: Tensor, size: tuple[int, int], protocol: Protocol) -> Tensor:
@@ -44,12 +41,6 @@ def cells_to_classes(soft: Tensor, size: tuple[int, int], protocol: Protocol) ->
     return maps.argmax(dim=0).to(torch.uint8)
 
 
-def blended_ids(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) uint8 ids resized bilinearly as if they were brightness: between ids 2 and 13 others appear."""
-    values = torch.from_numpy(mask)[None, None].float()
-    return F.interpolate(values, size, mode="bilinear", align_corners=False)[0, 0].round().byte().numpy()
-
-
 @torch.inference_mode()
 def propagate_masks(
     frames: Iterable[np.ndarray],
@@ -57,25 +48,21 @@ def propagate_masks(
     feature_fn: Callable[[Tensor], Tensor],
     patch_size: int,
     protocol: Protocol,
-    batch_size: int = 4,
     device: torch.device | str = "cpu",
     keep_first: bool = True,
     confidence_fn: Callable[[Iterable[np.ndarray]], Iterable[Tensor]] | None = None,
 ) -> Iterator[np.ndarray]:
     """Masks of a video from the mask of its first frame: (H, W) uint8 ids a frame.
 
-    `frames`, `feature_fn`, `batch_size`: as in FrameFeatures; `feature_fn` runs in inference mode. `first_mask`: (H, W)
-    uint8 ids; those it shows are the only ones that are ever predicted. Frame 0's mask is yielded as given, or with
-    `keep_first=False` as the cells hold it (so it counts in VIP's published scores). Labels are upsampled to the input
-    size, made ids there, and the ids brought to the frame's size by nearest neighbour. `confidence_fn` takes the frames
-    and gives a confidence (h, w) above 0 for each, by which neighbours are weighted (see `propagate`).
-    Raises UserError if sizes disagree or are no multiple of the patch.
+    `frames`, `feature_fn`: as in FrameFeatures, in inference mode. Only ids that `first_mask` (H, W) shows are ever
+    predicted. Frame 0's mask is yielded as given, or with `keep_first=False` as the cells hold it (so it counts in
+    VIP's published scores). `confidence_fn`: frames to a confidence (h, w) for each, as `propagate` takes them.
     """
     confidences = None
     if confidence_fn is not None:
         frames, again = tee(frames)
         confidences = confidence_fn(again)
-    features = FrameFeatures(frames, feature_fn, patch_size, protocol, batch_size, device)
+    features = FrameFeatures(frames, feature_fn, patch_size, protocol, device)
     sizes = features.size, features.input_size
     yield from masks_from_features(features, *sizes, first_mask, protocol, keep_first, confidences)
 
@@ -90,10 +77,7 @@ def masks_from_features(
     keep_first: bool = True,
     confidences: Iterable[Tensor] | None = None,
 ) -> Iterator[np.ndarray]:
-    """As `propagate_masks`, from the features (D, h, w) of frames of `size` (H, W) that were encoded at `input_size`.
-
-    So one set of features can be propagated by many protocols.
-    """
+    """As `propagate_masks`, from the features (D, h, w) of frames of `size` (H, W), encoded at `input_size`."""
     if first_mask.shape != tuple(size):
         raise UserError(f"the first mask is {first_mask.shape}, the first frame {tuple(size)}; make them agree")
     if keep_first:
@@ -102,10 +86,10 @@ def masks_from_features(
     first = next(features, None)
     if first is None:
         raise UserError("no features, so no masks; give those of at least one frame")
-    start = blended_ids(first_mask, input_size) if protocol.blend_ids else first_mask
-    classes = np.unique(start)
-    labels = labels_to_cells(start, classes, tuple(first.shape[1:]), protocol)
+    classes = np.unique(first_mask)
+    labels = labels_to_cells(first_mask, classes, tuple(first.shape[1:]), protocol)
     for soft in islice(propagate(chain([first], features), labels, protocol, confidences), int(keep_first), None):
+        # classes are decided at the input's size, and brought to the frame's by nearest neighbour
         indices = cells_to_classes(soft, input_size, protocol)[None, None].float()
         indices = F.interpolate(indices, size, mode="nearest-exact")[0, 0].long().cpu().numpy()
         yield classes[indices].astype(np.uint8)

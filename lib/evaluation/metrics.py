@@ -36,9 +36,7 @@ def region_similarity(truth: np.ndarray, predicted: np.ndarray, num_objects: int
 def boundary_map(ids: np.ndarray) -> np.ndarray:
     """Boundary pixels of a mask of ids or of a binary one: (H, W) in, (H, W) bool out.
 
-    A pixel is on the boundary if it differs from its right, lower or lower-right neighbour. In the last row
-    only the right neighbour counts, in the last column only the lower one, and the last corner never is on
-    the boundary.
+    A pixel is on the boundary if it differs from its right, lower or lower-right neighbour, where there is one.
     """
     boundary = np.zeros(ids.shape, dtype=bool)
     boundary[:, :-1] |= ids[:, :-1] != ids[:, 1:]
@@ -55,12 +53,11 @@ def boundary_tolerance(height: int, width: int) -> int:
 def boundary_accuracy(truth: np.ndarray, predicted: np.ndarray, num_objects: int = 1) -> np.ndarray:
     """F of every object in one frame: harmonic mean of boundary precision and recall, (K,) float64.
 
-    `truth`, `predicted`: (H, W) ids, or bool for one object; ids above `num_objects` count as background. A
-    boundary pixel is matched if the other boundary has a pixel within the tolerance (Euclidean, inclusive): the
-    other boundary, dilated by a disc, covers it. Both boundaries empty: 1; one: 0.
+    `truth`, `predicted`: (H, W) ids, or bool for one object; ids above `num_objects` count as background. A boundary
+    pixel is matched if the other boundary, dilated by a disc of the tolerance, covers it. Both empty: 1; one: 0.
     """
     radius = boundary_tolerance(*truth.shape)
-    # within the box of all objects lies every boundary, and nothing outside asks whether it is covered
+    # every boundary lies within the box of all objects, so nothing outside it needs to be dilated
     rows, columns = _box((truth | predicted) != 0)
     points = [_boundary_points(ids[rows, columns], num_objects) for ids in (truth, predicted)]
     height, width = truth[rows, columns].shape
@@ -131,9 +128,8 @@ def _count_bits(bits: np.ndarray) -> np.ndarray:
 def score_sequence(truth: np.ndarray, predicted: np.ndarray, num_objects: int) -> tuple[np.ndarray, np.ndarray]:
     """J and F of every object in every given frame: two (K, T) float64 arrays.
 
-    `truth`, `predicted`: (T, H, W) integer ids. Give only the frames that count: the DAVIS evaluation leaves
-    out the first and the last (`SCORED`). An object that is not predicted has an empty mask.
-    Raises UserError if the shapes differ, an id is negative, or a predicted id is larger than `num_objects`.
+    `truth`, `predicted`: (T, H, W) integer ids of the frames that count (`SCORED`). An object that is not predicted has
+    an empty mask.
     """
     if truth.shape != predicted.shape:
         raise UserError(f"prediction is {predicted.shape} (T, H, W), truth is {truth.shape}; they must agree")
@@ -149,20 +145,13 @@ def score_sequence(truth: np.ndarray, predicted: np.ndarray, num_objects: int) -
 
 
 def statistics(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean, recall and decay of one object's values per frame, (T,) float.
+    """Mean, recall (fraction of frames above 0.5) and decay of one object's values per frame, (T,) float.
 
-    Recall: share of frames above 0.5. Decay: mean of the first quarter minus mean of the last, where the
-    quarters' edges are rounded and neighbouring quarters share their edge frame. NaN frames are left out of
-    the two means and are no success in the recall; all-NaN gives NaN.
+    Decay: mean of the first quarter minus mean of the last; the frame at an edge belongs to both quarters.
     """
     edges = np.round(np.linspace(1, len(values), 5) + 1e-10).astype(int) - 1
     first, last = values[edges[0] : edges[1] + 1], values[edges[3] : edges[4] + 1]
-    return _mean(values), float(np.mean(values > 0.5)), _mean(first) - _mean(last)
-
-
-def _mean(values: np.ndarray) -> float:
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if values.size else float("nan")
+    return float(values.mean()), float(np.mean(values > 0.5)), float(first.mean()) - float(last.mean())
 
 
 def object_statistics(region: np.ndarray, boundary: np.ndarray) -> list[dict[str, float]]:

@@ -11,18 +11,17 @@ import numpy as np
 from lib.errors import UserError
 
 
-def confusion(truth: np.ndarray, predicted: np.ndarray, num_classes: int = 20) -> np.ndarray:
+def confusion(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
     """How many pixels of each true class were given each class: (K, K) int64, rows truth, columns prediction.
 
-    `truth`, `predicted`: integer ids of one shape. Pixels whose truth is not in 0..K-1 (void) are left out, whatever
-    was predicted there. Raises UserError if the shapes differ, or if a predicted id anywhere is not in 0..K-1: folded
-    into the matrix it would count as a pixel of the next class.
+    `truth`, `predicted`: integer ids of one shape. Pixels whose truth is not in 0..K-1 (void) are left out.
     """
     if truth.shape != predicted.shape:
         raise UserError(f"prediction is {predicted.shape}, truth is {truth.shape}; they must agree")
     for name, ids in (("truth", truth), ("prediction", predicted)):
         if ids.dtype.kind not in "uib":
             raise UserError(f"{name} is {ids.dtype}; give integer class ids")
+    # folded into the matrix, an id beyond it would count as a pixel of the next class
     if predicted.size and not 0 <= predicted.min() <= predicted.max() < num_classes:
         bad = predicted[(predicted < 0) | (predicted >= num_classes)].flat[0]
         raise UserError(f"predicted id {bad}; ids must be 0..{num_classes - 1}")
@@ -42,10 +41,7 @@ def iou_per_class(matrix: np.ndarray) -> np.ndarray:
 
 
 def mean_iou(matrix: np.ndarray) -> float:
-    """The mean of `iou_per_class` over the classes that are present, background included. A fraction.
-
-    Raises UserError if no pixel was counted.
-    """
+    """The mean of `iou_per_class` over the classes that are present, background included. A fraction."""
     if not matrix.any():
         raise UserError("no pixel has a class: every true id is void; check the annotations")
     return float(np.nanmean(iou_per_class(matrix)))

@@ -1,11 +1,10 @@
-"""PCK: the share of keypoints that lie close enough to the truth.
+"""PCK: the fraction of keypoints that lie close enough to the truth.
 
 As videowalk's JHMDB evaluation computes it (Jabri et al. 2020; CropMAE's is the same): an error counts against 0.6
 times the diagonal of the box around the person's true joints in that frame. Frame 0 is given and not scored. A joint
-that a prediction has lost (x < 0) is skipped, not counted wrong, and shapes no box; losing joints can raise the
-score, so their number is part of the result. Counts of all clips are added up before any share is taken.
+that a prediction has lost (x < 0) is skipped, not counted wrong, and shapes no box: losing joints can raise the score.
 
-Shape letters: `T` frames, `J` joints, `S` thresholds.
+Shape letters: `T` frames, `J` joints, `S` THRESHOLDS.
 """
 
 from dataclasses import dataclass
@@ -15,53 +14,42 @@ import numpy as np
 from lib.errors import UserError
 
 THRESHOLDS = (0.1, 0.2)
-BOX_SHARE = 0.6
+BOX_FRACTION = 0.6
 
 
 @dataclass(frozen=True)
 class PckCounts:
-    """Numbers of joints by kind; those of several clips are added with `+`.
+    """Numbers of joints by kind, int64; those of several clips are added with `+`."""
 
-    `correct` (S, J): within each threshold; `counted` (J,): predicted; `lost` (J,): not predicted. All int64.
-    """
-
-    thresholds: tuple[float, ...]
     correct: np.ndarray
+    """(S, J), within each threshold."""
     counted: np.ndarray
+    """(J,), predicted."""
     lost: np.ndarray
+    """(J,), not predicted."""
 
     def __add__(self, other: "PckCounts") -> "PckCounts":
-        """The counts of both. Raises UserError if thresholds or numbers of joints differ."""
-        if self.thresholds != other.thresholds or self.correct.shape != other.correct.shape:
-            raise UserError(f"PCK counts at {self.thresholds} and {other.thresholds}: thresholds and joints must agree")
-        sums = (getattr(self, name) + getattr(other, name) for name in ("correct", "counted", "lost"))
-        return PckCounts(self.thresholds, *sums)
+        return PckCounts(self.correct + other.correct, self.counted + other.counted, self.lost + other.lost)
 
     def per_joint(self) -> np.ndarray:
         """PCK of each joint, (S, J) fractions; NaN for a joint that was never counted."""
-        shares = np.full(self.correct.shape, np.nan)
-        return np.divide(self.correct, self.counted, out=shares, where=self.counted > 0)
+        values = np.full(self.correct.shape, np.nan)
+        return np.divide(self.correct, self.counted, out=values, where=self.counted > 0)
 
     def mean(self) -> np.ndarray:
-        """PCK, (S,) fractions: the plain mean over the joints, however often each was counted.
-
-        A joint that was never counted is left out (the published scorer stops there); NaN if none was.
-        """
+        """PCK, (S,) fractions: the mean over the joints that were ever counted, however often; NaN without any."""
         if not self.counted.any():
-            return np.full(len(self.thresholds), np.nan)
+            return np.full(len(self.correct), np.nan)
         return np.nanmean(self.per_joint(), axis=1)
 
-    def lost_share(self) -> float:
+    def lost_fraction(self) -> float:
         """Lost joints among all joints of the scored frames; 0 if there are none."""
         total = int(self.lost.sum() + self.counted.sum())
         return int(self.lost.sum()) / total if total else 0.0
 
 
-def pck(truth: np.ndarray, predicted: np.ndarray, thresholds: tuple[float, ...] = THRESHOLDS) -> PckCounts:
-    """Counts of one clip from true and predicted joints, both (T, J, 2) pixels x, y; lost ones have x < 0.
-
-    Raises UserError if the arrays have not the same shape (T, J, 2) or hold values that are not finite.
-    """
+def pck(truth: np.ndarray, predicted: np.ndarray) -> PckCounts:
+    """Counts of one clip from true and predicted joints, both (T, J, 2) pixels x, y; lost ones have x < 0."""
     truth, predicted = (np.asarray(joints, dtype=np.float64) for joints in (truth, predicted))
     if truth.ndim != 3 or truth.shape[2] != 2 or truth.shape != predicted.shape:
         raise UserError(f"joints must be (T, J, 2) alike: truth is {truth.shape}, predicted {predicted.shape}")
@@ -69,12 +57,12 @@ def pck(truth: np.ndarray, predicted: np.ndarray, thresholds: tuple[float, ...] 
         raise UserError("joints must be finite; write -1, -1 for a lost joint")
     truth, predicted = truth[1:], predicted[1:]
     seen = predicted[..., 0] >= 0
-    # the bounds from which the published code starts its search; only a box of lost joints alone keeps them
+    # the bounds from which the published code starts its search; only a box of lost joints alone has them
     low = truth.min(axis=1, where=seen[..., None], initial=1e6)
     high = truth.max(axis=1, where=seen[..., None], initial=-1)
-    scale = BOX_SHARE * np.linalg.norm(high - low, axis=-1)[:, None]
+    scale = BOX_FRACTION * np.linalg.norm(high - low, axis=-1)[:, None]
     distance = np.linalg.norm(predicted - truth, axis=-1)
     # a lone joint has a box without extent: never correct, as in the published code (0 / 0 and x / 0)
     error = np.divide(distance, scale, out=np.full(distance.shape, np.inf), where=scale > 0)
-    correct = np.stack([(seen & (error <= threshold)).sum(axis=0) for threshold in thresholds])
-    return PckCounts(tuple(thresholds), correct, seen.sum(axis=0), (~seen).sum(axis=0))
+    correct = np.stack([(seen & (error <= threshold)).sum(axis=0) for threshold in THRESHOLDS])
+    return PckCounts(correct, seen.sum(axis=0), (~seen).sum(axis=0))

@@ -1,10 +1,9 @@
 """Label propagation: the first frame's labels, carried through a video by the similarity of frozen features.
 
-Videowalk (Jabri et al. 2020) introduced the procedure; DINO (Caron et al. 2021), SiamMAE (Gupta et al.
-2023), CropMAE and RSP vary it. One engine serves all; a `Protocol` states every choice. For each frame:
-context = frame 0 and the last `queue` frames with their *predicted, soft* labels; score = cosine of two
-cells' features; cells outside the neighbourhood are forbidden; the `top_k` best cells over the whole
-context, weighted by softmax(score / temperature), average their labels into the new one.
+Videowalk (Jabri et al. 2020) introduced the procedure; others vary it, and a `Protocol` states every choice. For each
+frame: context = frame 0 and the last `queue` frames with their *predicted, soft* labels; score = cosine of two cells'
+features; cells outside the neighbourhood are forbidden; the `top_k` best cells over the whole context, weighted by
+softmax(score / temperature), average their labels into the new one.
 
 Shape letters: `D` feature width, `h w` feature grid (cells), `K` label channels.
 """
@@ -31,67 +30,64 @@ def propagate(
 ) -> Iterator[Tensor]:
     """Soft labels of every frame, (K, h, w) float32 each; frame 0's are `first_labels` themselves.
 
-    `features`: per frame (D, h, w), any float type, not yet normalised; consumed one at a time, just before
-    the labels of that frame are yielded. `first_labels`: (K, h, w). Works on the device of the features.
-    `confidences`: per frame (h, w), above 0. A neighbour's weight is multiplied by its own: which neighbours are found
-    does not change, only how much each of them says. Equal ones, or None, are the plain procedure.
-    Keeps the features and labels of frame 0 and of at most `protocol.queue` other frames.
-    Raises UserError if a frame's grid differs from the labels', or a confidence is not (h, w) and above 0.
+    `features`: per frame (D, h, w), any float type, not yet normalised; consumed one at a time, just before the labels
+    of that frame are yielded. `first_labels`: (K, h, w). `confidences`: per frame (h, w), above 0; a neighbour's weight
+    is multiplied by its own, which does not change what the neighbours are.
     """
     grid = tuple(first_labels.shape[1:])
-    memory, trust = None, None if confidences is None else iter(confidences)
+    memory, confidences = None, None if confidences is None else iter(confidences)
     for index, frame in enumerate(features):
         if tuple(frame.shape[1:]) != grid:
             raise UserError(f"frame {index} has grid {tuple(frame.shape[1:])}, the first labels have {grid}")
         cells = F.normalize(frame.float(), dim=0).permute(1, 2, 0).contiguous()
-        given = torch.ones(grid) if trust is None else next(trust, torch.empty(0))
-        if tuple(given.shape) != grid or not given.min() > 0 or not given.isfinite().all():
-            raise UserError(f"frame {index}: confidences {tuple(given.shape)} must be {grid}, finite and above 0")
-        logs = given.to(cells).log().flatten()
+        confidence = torch.ones(grid) if confidences is None else next(confidences, torch.empty(0))
+        if tuple(confidence.shape) != grid or not confidence.min() > 0 or not confidence.isfinite().all():
+            raise UserError(f"frame {index}: confidences {tuple(confidence.shape)} must be {grid}, finite and above 0")
+        log_confidence = confidence.to(cells).log().flatten()
         if memory is None:
-            memory = _Memory(cells, first_labels.to(cells).permute(1, 2, 0), logs, protocol)
+            memory = _Memory(cells, first_labels.to(cells).permute(1, 2, 0), log_confidence, protocol)
             yield first_labels.to(cells)
         else:
             labels = memory.label(cells)
-            memory.push(cells, labels, logs)
+            memory.push(cells, labels, log_confidence)
             yield labels.T.unflatten(1, grid)
 
 
 class _Memory:
-    """The context: frame 0, kept for good, and a ring of the last frames; their cells' features and labels.
+    """The context: frame 0 and a ring of the last frames; their cells' features and labels.
 
     The ring is (h, w, S, D) with the S slots innermost: a tile of cells in all slots is one block of keys, which is
     compared with the queries around it and with no others. So the work follows the neighbourhood, and the matrix
     products stay large. Where frame 0 obeys the neighbourhood it is the ring's slot 0, never overwritten.
 
-    A source is a row of `labels` and of `trust`, the logarithms of the confidences: first the cells of frame 0, then
-    those of the ring, slot by slot within a cell.
+    A source is a row of `labels` and of `log_confidence`: first the cells of frame 0, then those of the ring, slot by
+    slot within a cell.
     """
 
-    def __init__(self, cells: Tensor, labels: Tensor, trust: Tensor, protocol: Protocol):
+    def __init__(self, cells: Tensor, labels: Tensor, log_confidence: Tensor, protocol: Protocol):
         self.protocol, self.grid = protocol, cells.shape[:2]
         self.first = None if protocol.mask_first_frame else cells.flatten(0, 1)
-        self.kept = int(protocol.mask_first_frame)
-        self.slots = self.kept + protocol.queue
-        self.filled = self.slots if protocol.padded_start else self.kept
+        self.fixed = int(protocol.mask_first_frame)  # slots that hold frame 0 for good
+        self.slots = self.fixed + protocol.queue
+        self.filled = self.slots if protocol.padded_start else self.fixed
         self.pushed = 0
         self.features = cells[:, :, None].repeat(1, 1, self.slots, 1)
         first_labels = labels.flatten(0, 1)
         self.labels = torch.cat([first_labels, first_labels.repeat_interleave(self.slots, dim=0)])
-        self.trust = torch.cat([trust, trust.repeat_interleave(self.slots)])
+        self.log_confidence = torch.cat([log_confidence, log_confidence.repeat_interleave(self.slots)])
         self.num_cells = len(first_labels)
         tops, lefts = (range(0, side, TILE) for side in self.grid)
         self.tiles = [self._tile(top, left) for top in tops for left in lefts]
 
-    def push(self, cells: Tensor, labels: Tensor, trust: Tensor) -> None:
-        """Put a frame's features (h, w, D), labels (cells, K) and trust (cells,) in the place of the oldest."""
+    def push(self, cells: Tensor, labels: Tensor, log_confidence: Tensor) -> None:
+        """Put a frame's features (h, w, D), labels (cells, K) and confidence (cells,) in the place of the oldest."""
         if self.protocol.queue:
-            slot = self.kept + self.pushed % self.protocol.queue
+            slot = self.fixed + self.pushed % self.protocol.queue
             self.features[:, :, slot] = cells
             self.labels[self.num_cells + slot :: self.slots] = labels
-            self.trust[self.num_cells + slot :: self.slots] = trust
+            self.log_confidence[self.num_cells + slot :: self.slots] = log_confidence
             self.pushed += 1
-            self.filled = max(self.filled, min(self.kept + self.pushed, self.slots))
+            self.filled = max(self.filled, min(self.fixed + self.pushed, self.slots))
 
     def label(self, cells: Tensor) -> Tensor:
         """Labels (cells, K) of a frame's normalised features (h, w, D)."""
@@ -103,11 +99,11 @@ class _Memory:
             # few queries find anything better in a further block: only those are sorted anew
             better = (scores.amax(dim=1) > torch.maximum(best[rows, -1], floor[rows])).nonzero()[:, 0]
             rows, scores = rows[better], scores[better]
-            scores, found = scores.topk(min(self.protocol.top_k, scores.shape[1]), dim=1)
-            scores, found = torch.cat([best[rows], scores], dim=1), torch.cat([source[rows], sources[found]], dim=1)
+            scores, keys = scores.topk(min(self.protocol.top_k, scores.shape[1]), dim=1)
+            scores, keys = torch.cat([best[rows], scores], dim=1), torch.cat([source[rows], sources[keys]], dim=1)
             best[rows], order = scores.topk(self.protocol.top_k, dim=1)
-            source[rows] = found.gather(1, order)
-        weights = (best / self.protocol.temperature + self.trust[source]).softmax(dim=1)
+            source[rows] = keys.gather(1, order)
+        weights = (best / self.protocol.temperature + self.log_confidence[source]).softmax(dim=1)
         return torch.einsum("nk,nkc->nc", weights, self.labels[source])
 
     def _floor(self, queries: Tensor) -> Tensor:

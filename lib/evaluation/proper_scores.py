@@ -1,13 +1,10 @@
 """Proper scores of predicted distributions, and where the truth falls in them (probability integral transform).
 
-Gneiting and Raftery 2007: the negative log-likelihood (NLL) and the continuous ranked probability score (CRPS) are
-least, in expectation, for the true distribution. NLL is in nats and punishes far misses without bound; CRPS is in the
-target's units, and is the absolute error when there is no spread.
-
-Each function is elementwise. All measures of uncertainty compute in float64 on the CPU, whatever they are given: single
+The negative log-likelihood (NLL) and the continuous ranked probability score (CRPS) are least, in expectation, for the
+true distribution (Gneiting and Raftery 2007). All measures of uncertainty compute in float64 on the CPU: single
 precision loses far tails and long sums.
 
-Shapes: `...` any, one shape for all arguments (nothing is broadcast).
+Shapes: `...` any, one shape for all arguments (nothing is broadcast); each score is elementwise.
 """
 
 import math
@@ -19,10 +16,7 @@ from lib.errors import UserError
 
 
 def checked(**named: Tensor) -> list[Tensor]:
-    """The tensors in float64 on the CPU, detached, in the order given.
-
-    Raises UserError when their shapes differ, they are empty, or a value is not finite.
-    """
+    """The tensors in float64 on the CPU, detached; they must have one shape, a value, and finite values alone."""
     shapes = {name: tuple(values.shape) for name, values in named.items()}
     if len(set(shapes.values())) > 1:
         raise UserError(f"shapes differ: {', '.join(f'{name} {shape}' for name, shape in shapes.items())}; give one")
@@ -35,44 +29,32 @@ def checked(**named: Tensor) -> list[Tensor]:
 
 
 def check_positive(name: str, values: Tensor) -> None:
-    """Raises UserError unless every value is above 0."""
+    """Every value must be above 0."""
     if (values <= 0).any():
         raise UserError(f"{name} must be above 0, the smallest is {values.min():g}: use a floor such as 1e-6")
 
 
 def _standardised(target: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Standard score and standard deviation; checks all three."""
+    """Standard score and standard deviation."""
     target, mean, variance = checked(target=target, mean=mean, variance=variance)
     check_positive("variance", variance)
     sigma = variance.sqrt()
     return (target - mean) / sigma, sigma
 
 
-def _mean_distance(offset: Tensor, sigma: Tensor) -> Tensor:
-    """E|offset + sigma * Z| for standard normal Z."""
-    z = offset / sigma
-    density = torch.exp(-0.5 * z.square()) / math.sqrt(2 * math.pi)
-    return 2 * sigma * density + offset * torch.special.erf(z / math.sqrt(2))
-
-
 def gaussian_nll(target: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """-log N(target; mean, variance) in nats, with its constant: (...) three times -> float64 (...).
-
-    Raises UserError for shapes that differ, nothing at all, values that are not finite, and variances not above 0.
-    """
+    """-log N(target; mean, variance) in nats, with its constant: (...) three times -> float64 (...)."""
     z, sigma = _standardised(target, mean, variance)
     return 0.5 * z.square() + sigma.log() + 0.5 * math.log(2 * math.pi)
 
 
 def gaussian_crps(target: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """CRPS of N(mean, variance), in the target's units: (...) three times -> float64 (...).
-
-    sigma * (z * (2 Phi(z) - 1) + 2 phi(z) - 1 / sqrt(pi)) (Gneiting et al. 2005). Errors as `gaussian_nll`.
-    """
+    """CRPS of N(mean, variance) in the target's units (Gneiting et al. 2005): (...) three times -> float64 (...)."""
     z, sigma = _standardised(target, mean, variance)
-    return sigma * (_mean_distance(z, torch.ones_like(z)) - 1 / math.sqrt(math.pi))
+    density = torch.exp(-0.5 * z.square()) / math.sqrt(2 * math.pi)
+    return sigma * (2 * density + z * torch.special.erf(z / math.sqrt(2)) - 1 / math.sqrt(math.pi))
 
 
 def gaussian_pit(target: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """Phi((target - mean) / sigma), 0 to 1: (...) three times -> float64 (...). Errors as `gaussian_nll`."""
+    """Phi((target - mean) / sigma), 0 to 1: (...) three times -> float64 (...)."""
     return torch.special.ndtr(_standardised(target, mean, variance)[0])

@@ -3,8 +3,6 @@
 Sources: videowalk (`crw`, Jabri et al. 2020), CropMAE (Eymael et al. 2024), SiamMAE's Table 4b (Gupta et al. 2023),
 DINO (Caron et al. 2021), RSP (Jang et al. 2024). Tasks: `davis` (object masks), `vip` (part masks), `jhmdb`
 (keypoints). Every number that is reported must carry its protocol, its input size and its temperature.
-
-Shape letters: `H W` pixels.
 """
 
 from dataclasses import dataclass, replace
@@ -48,8 +46,7 @@ class Protocol:
     The switches, off unless a published code has them on:
     `mask_first_frame`: the neighbourhood holds for frame 0, too. `padded_start`: the queue starts full of copies of
     frame 0; otherwise it starts empty and never holds frame 0. `channel_min_max`: stretch each upsampled channel to
-    0..1 before the arg max. `blend_ids`: resize the first mask to the input size as if ids were brightness, so that
-    new ids appear between two others; off in every preset, although videowalk's code does it on VIP.
+    0..1 before the arg max.
     """
 
     top_k: int
@@ -63,7 +60,6 @@ class Protocol:
     mask_first_frame: bool = False
     padded_start: bool = False
     channel_min_max: bool = False
-    blend_ids: bool = False
 
     def __post_init__(self):
         if self.shape not in ("disc", "square"):
@@ -85,7 +81,8 @@ _DINO = Protocol(
 )  # fmt: skip
 _KEYPOINTS = {"input_size": (320, 320)}
 
-# crw: queue of VIP and JHMDB from a thread of its repository. dino and rsp evaluate DAVIS only.
+# crw: queue of VIP and JHMDB from a thread of its repository; on VIP its code resizes the first mask to the input size
+# as if ids were brightness, which makes new ids between two others; that is not done here. dino and rsp: DAVIS only.
 PROTOCOLS: dict[str, dict[str, Protocol]] = {
     "crw": {
         "davis": _CRW,
@@ -116,10 +113,7 @@ def assumed(name: str, field: str) -> bool:
 
 
 def get_protocol(name: str, task: str = "davis", **overrides) -> Protocol:
-    """The preset `name` for a task, some fields replaced: `get_protocol("dino", input_size=(240, 432))`.
-
-    Raises UserError for an unknown name, task or field, and for a task that the protocol does not define.
-    """
+    """The preset `name` for a task, some fields replaced: `get_protocol("dino", input_size=(240, 432))`."""
     if name not in PROTOCOLS:
         raise unknown("protocol", name, PROTOCOLS)
     if task not in TASKS:
@@ -134,7 +128,7 @@ def get_protocol(name: str, task: str = "davis", **overrides) -> Protocol:
 
 
 def input_size(size: tuple[int, int], patch_size: int, protocol: Protocol) -> tuple[int, int]:
-    """The (H, W) at which frames of `size` are encoded; UserError if that is no whole number of patches."""
+    """The (H, W) at which frames of `size` are encoded: a whole number of patches."""
     wanted = protocol.input_size
     if wanted is None:
         return tuple(max(1, round(side / patch_size)) * patch_size for side in size)

@@ -1,21 +1,16 @@
 """Does a higher uncertainty mean a larger error? Sparsification, AUSE, rank correlation, AUROC.
 
-Sparsification (Ilg et al. 2018) removes the most uncertain values first and looks at the mean error of the rest; an
-oracle removes the largest errors first. AUSE is the area between the two. A random order leaves the mean error as it
-is, in expectation, so its AUSE is known, and a ratio to it tells what the uncertainty is worth: 0 for the oracle, 1 for
-no knowledge, above 1 for worse than none. Errors are squared or absolute, as the caller chooses: say which.
-
 Only the order of uncertainties counts: standard deviations and variances give the same. Equal uncertainties count as
 their mean over all orders, so that a constant gives a random order's result exactly: AUSE ratio 1, Spearman 0, AUROC
 0.5.
 
-Shapes: `I` images, `n` values an image (patches or pixels), `B` batch, `N` patches, `...` any. Values of one image are
-not independent: a row is an image, and intervals resample rows (`intervals.bootstrap`).
+Shapes: `I` images, `n` values an image (patches or pixels), `B` batch, `N` patches, `D` values a patch, `...` any.
 """
 
 from typing import NamedTuple
 
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
 from lib.errors import UserError
@@ -23,10 +18,7 @@ from lib.evaluation.proper_scores import checked
 
 
 def of_hidden(values: Tensor, hidden: Tensor) -> Tensor:
-    """The values of each sample's hidden patches, in their order: (B, N, ...), bool (B, N) -> (B, n, ...).
-
-    Raises UserError when the shapes do not fit, nothing is hidden, or samples hide different numbers of patches.
-    """
+    """The values of each sample's hidden patches, in their order: (B, N, ...), bool (B, N) -> (B, n, ...)."""
     if hidden.dtype != torch.bool or hidden.ndim != 2 or values.shape[:2] != hidden.shape:
         raise UserError(
             f"values are {tuple(values.shape)}, hidden {hidden.dtype} {tuple(hidden.shape)}; "
@@ -34,17 +26,36 @@ def of_hidden(values: Tensor, hidden: Tensor) -> Tensor:
         )
     counts = hidden.sum(dim=1).unique().tolist()
     if counts == [0] or not counts:
-        raise UserError("nothing is hidden: there is no prediction to judge")
+        raise UserError("nothing is hidden: there is no prediction to evaluate")
     if len(counts) > 1:
         raise UserError(f"samples hide {counts[0]} to {counts[-1]} patches: take those with equal masks together")
     return values[hidden].reshape(len(values), counts[0], *values.shape[2:])
 
 
+class PatchRanks(NamedTuple):
+    """What patches are ranked by, (I, n) float64 each: root of the mean variance, and mean errors."""
+
+    sigma: Tensor
+    squared_error: Tensor
+    absolute_error: Tensor
+
+
+def patch_ranks(target: Tensor, mean: Tensor, variance: Tensor) -> PatchRanks:
+    """Sigma and errors of patches, the unit that is masked, from their values: (I, n, D) three times."""
+    target, mean, variance = checked(target=target, mean=mean, variance=variance)
+    if target.ndim != 3:
+        raise UserError(f"target is {tuple(target.shape)}; expected (images, patches, values)")
+    if variance.min() < 0:
+        raise UserError(f"a variance is {variance.min():g}, below 0")
+    error = target - mean
+    return PatchRanks(variance.mean(dim=2).sqrt(), error.square().mean(dim=2), error.abs().mean(dim=2))
+
+
 class Sparsification(NamedTuple):
-    """Mean remaining error of each image, relative to its mean over all values."""
+    """Mean remaining error of each image, relative to its mean over all values (Ilg et al. 2018)."""
 
     removed: Tensor
-    """(n,) float64, share of values removed, from 0 to 1 - 1 / n."""
+    """(n,) float64, fraction of values removed, from 0 to 1 - 1 / n."""
     curve: Tensor
     """(I, n) float64, most uncertain removed first."""
     oracle: Tensor
@@ -52,7 +63,7 @@ class Sparsification(NamedTuple):
 
     @property
     def ause(self) -> Tensor:
-        """(I,) float64, area between curve and oracle; 0 for an order as good as the oracle's."""
+        """(I,) float64, area between curve and oracle: 0 is the oracle's order."""
         return (self.curve - self.oracle).mean(dim=1)
 
     @property
@@ -67,11 +78,7 @@ class Sparsification(NamedTuple):
 
 
 def sparsification(error: Tensor, uncertainty: Tensor) -> Sparsification:
-    """Both curves for each image: error >= 0 and uncertainty (I, n) each. One row of everything pools the images.
-
-    Raises UserError for shapes that differ or are not (I, n), values that are not finite, errors below 0, and an image
-    without any error, whose curve is undefined.
-    """
+    """Both curves for each image: error >= 0 and uncertainty (I, n) each. One row of everything pools the images."""
     error, uncertainty = checked(error=error, uncertainty=uncertainty)
     if error.ndim != 2:
         raise UserError(f"error is {tuple(error.shape)}; expected (images, values)")
@@ -88,55 +95,37 @@ def sparsification(error: Tensor, uncertainty: Tensor) -> Sparsification:
 def _mean_of_the_rest(error: Tensor, key: Tensor) -> Tensor:
     """Mean error after 0, 1, ... n - 1 values of largest key are removed: (I, n) twice -> (I, n)."""
     ordered, order = key.sort(dim=1)
-    kept = _mean_of_equals(ordered, error.gather(1, order)).cumsum(dim=1)
-    return (kept / torch.arange(1, error.shape[1] + 1)).flip(1)
-
-
-def _mean_of_equals(ordered: Tensor, values: Tensor) -> Tensor:
-    """Each value replaced by the mean over its row's equal keys: ordered keys and values (I, n) -> (I, n)."""
-    starts = torch.nn.functional.pad(ordered[:, 1:] != ordered[:, :-1], (1, 0))
-    group = starts.cumsum(dim=1)
-    sums = torch.zeros_like(values).scatter_add(1, group, values)
-    sizes = torch.zeros_like(values).scatter_add(1, group, torch.ones_like(values))
-    return sums.gather(1, group) / sizes.gather(1, group)
-
-
-def average_ranks(values: Tensor) -> Tensor:
-    """Ranks from 0 within each row, equal values sharing their mean rank: (I, n) -> float64 (I, n)."""
-    ordered, order = values.sort(dim=1)
-    places = torch.arange(values.shape[1], dtype=torch.float64).expand_as(order)
-    return torch.empty_like(places).scatter(1, order, _mean_of_equals(ordered, places))
+    # each error is replaced by the mean over its row's equal keys
+    group = torch.nn.functional.pad(ordered[:, 1:] != ordered[:, :-1], (1, 0)).cumsum(dim=1)
+    sums = torch.zeros_like(error).scatter_add(1, group, error.gather(1, order))
+    sizes = torch.zeros_like(error).scatter_add(1, group, torch.ones_like(error))
+    rest = (sums.gather(1, group) / sizes.gather(1, group)).cumsum(dim=1)
+    return (rest / torch.arange(1, error.shape[1] + 1)).flip(1)
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
     """Rank correlation over the last dimension: (..., n) twice -> float64 (...), -1 to 1.
 
-    (I, n) gives one an image, whose mean says whether uncertainty finds the errors within an image; flattened, images
-    are pooled, and knowing which image is hard counts too. Where one side is constant the result is 0, not NaN.
-    Raises UserError for shapes that differ, values that are not finite, or fewer than 2 in a row.
+    (I, n) gives one an image; flattened, images are pooled, and knowing which image is hard counts too. Where one side
+    is constant the result is 0, not NaN.
     """
     first, second = checked(first=first, second=second)
     if not first.ndim or first.shape[-1] < 2:
         raise UserError(f"values are {tuple(first.shape)}: a rank correlation needs 2 or more in the last dimension")
-    n = first.shape[-1]
-    x, y = (average_ranks(values.reshape(-1, n)) - (n - 1) / 2 for values in (first, second))
-    spread = (x.square().sum(dim=1) * y.square().sum(dim=1)).sqrt()
-    correlation = torch.where(spread > 0, (x * y).sum(dim=1) / spread.clamp(min=0.25), 0.0)
-    return correlation.reshape(first.shape[:-1])
+    middle = (first.shape[-1] + 1) / 2
+    x, y = (torch.from_numpy(rankdata(values.numpy(), axis=-1)) - middle for values in (first, second))
+    spread = (x.square().sum(dim=-1) * y.square().sum(dim=-1)).sqrt()
+    return torch.where(spread > 0, (x * y).sum(dim=-1) / spread.clamp(min=0.25), 0.0)
 
 
 def auroc(score: Tensor, positive: Tensor) -> float:
-    """Probability that a positive has a higher score than a negative, equal scores counting half: (...), bool (...).
-
-    All values are pooled. Raises UserError for shapes that differ, scores that are not finite, or when positives or
-    negatives are missing.
-    """
+    """Probability that a positive has a higher score than a negative, equal scores counting half: (...), bool (...)."""
     if positive.dtype != torch.bool:
         raise UserError(f"positive is {positive.dtype}: give bool, True where the score should be high")
     score, positive = (values.flatten() for values in checked(score=score, positive=positive))
     positives, total = int(positive.sum()), len(positive)
     if not 0 < positives < total:
         raise UserError(f"{positives} of {total} values are positive: AUROC compares positives with negatives")
-    rank_sum = (average_ranks(score[None])[0] * positive).sum()
-    wins = rank_sum - positives * (positives - 1) / 2
-    return float(wins / positives / (total - positives))
+    rank_sum = float(rankdata(score.numpy()) @ positive.numpy())
+    wins = rank_sum - positives * (positives + 1) / 2
+    return wins / positives / (total - positives)

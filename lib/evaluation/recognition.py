@@ -1,28 +1,23 @@
 """Action recognition measured: k-NN and linear probe on frozen features, top-k accuracy, averaged views.
 
-k-NN as DINO evaluates features (Caron et al. 2021, appendix; after Wu et al. 2018): cosine similarity, the k nearest
-training samples vote with weight exp(similarity / temperature). The linear probe is multinomial logistic regression.
-
-Shapes: `M` test samples, `C` classes, `D` feature width, `V` views of a video. Scores are larger for likelier
-classes; labels are class indices from 0. Everything is deterministic.
+Shapes: `n` training samples, `M` test samples, `C` classes, `D` feature width, `V` views of a video. Features are
+float (n, D) and (M, D), labels int64 (n,), class indices from 0. Scores are larger for likelier classes. Everything is
+deterministic.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize
 from scipy.special import log_softmax
-from scipy.stats import norm
 from torch import Tensor
 
 from lib.errors import UserError
 
 PAIRS_AT_ONCE = 10_000_000  # bounds the memory of one block of similarities (float32: 40 MB)
-STRENGTHS = tuple(10.0**power for power in range(1, -7, -1))
+STRENGTHS = tuple(10.0**power for power in range(1, -7, -1))  # of the probe's L2 penalty, strongest first
 
 
 def knn(
@@ -30,9 +25,8 @@ def knn(
 ) -> Tensor:
     """Votes of the `k` nearest training samples: float32 (M, C), each row sums to 1; C = largest training label + 1.
 
-    train_features (n, D) and test_features (M, D) float, train_labels (n,) int64. DINO's weights exp(similarity /
-    temperature) are divided by their sum, which changes no prediction and lets views be averaged.
-    Raises UserError for shapes that do not fit, missing labels, values that are not finite, and k outside 1..n.
+    As DINO evaluates features (Caron et al. 2021, appendix; after Wu et al. 2018): by cosine similarity, with weights
+    exp(similarity / temperature), here divided by their sum, which changes no prediction.
     """
     _check(train_features, train_labels, test_features)
     if not 1 <= k <= len(train_features):
@@ -49,67 +43,40 @@ def knn(
     return votes
 
 
-@dataclass(frozen=True)
-class LinearProbe:
-    """What a linear probe found.
+def linear_probe(train_features: Tensor, train_labels: Tensor, test_features: Tensor) -> Tensor:
+    """Log-probabilities of multinomial logistic regression on frozen features: float32 (M, C).
 
-    log_probabilities: float32 (M, C) of the test samples. strength: the L2 strength chosen. held_out: for every
-    strength tried, the accuracy on the held-out part of the training set, by which it was chosen.
-    """
-
-    log_probabilities: Tensor
-    strength: float
-    held_out: dict[float, float]
-
-
-def linear_probe(
-    train_features: Tensor,
-    train_labels: Tensor,
-    test_features: Tensor,
-    strengths: Sequence[float] = STRENGTHS,
-    held_out: float = 0.2,
-    seed: int = 0,
-) -> LinearProbe:
-    """Multinomial logistic regression on frozen features; the test features choose nothing.
-
-    train_features (n, D) and test_features (M, D) float, train_labels (n,) int64. Features are standardised with the
-    mean and deviation of the samples a model is fitted to. Minimised: mean cross-entropy + strength / 2 * |W|^2, in
-    float64, from zero, by L-BFGS; it has one minimum, biases are free. Each strength is fitted without a share
-    `held_out` of every class and judged on it (of equals the strongest wins); the best is fitted to all.
-
-    Raises UserError as `knn` does, when there is one class only, and when no class has two samples to hold one out.
+    Minimised: mean cross-entropy + strength / 2 * |W|^2, in float64, from zero, by L-BFGS; it has one minimum, biases
+    are free. Each of STRENGTHS is fitted without a fifth of every class and evaluated on it (of equals the strongest
+    wins); the best is fitted to all.
     """
     _check(train_features, train_labels, test_features)
     x, y = train_features.double().cpu().numpy(), train_labels.cpu().numpy()
     if len(np.unique(y)) < 2:
         raise UserError(f"all {len(y)} training labels are {y[0]}: a probe needs two classes or more")
-    if not strengths or min(strengths) <= 0 or not 0 < held_out < 1:
-        raise UserError(f"strengths {tuple(strengths)} must be above 0, held_out {held_out} between 0 and 1")
-    classes, strengths = int(y.max()) + 1, sorted(strengths, reverse=True)
-    accuracy = dict.fromkeys(strengths, math.nan)
-    if len(strengths) > 1:
-        judged = _held_out(y, held_out, seed)
-        for strength in strengths:
-            scores = _fit(x[~judged], y[~judged], classes, strength)(x[judged])
-            accuracy[strength] = float((scores.argmax(axis=1) == y[judged]).mean())
-    best = max(strengths, key=lambda strength: accuracy[strength])
-    scores = _fit(x, y, classes, best)(test_features.double().cpu().numpy())
-    return LinearProbe(torch.from_numpy(log_softmax(scores, axis=1)).float(), best, accuracy)
+    classes, held_out = int(y.max()) + 1, _held_out(y)
+
+    def accuracy(strength: float) -> float:
+        scores = _fit(x[~held_out], y[~held_out], classes, strength)(x[held_out])
+        return float((scores.argmax(axis=1) == y[held_out]).mean())
+
+    scores = _fit(x, y, classes, max(STRENGTHS, key=accuracy))(test_features.double().cpu().numpy())
+    return torch.from_numpy(log_softmax(scores, axis=1)).float()
 
 
-def _held_out(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Which samples to hold out, (n,) bool: the share of each class, rounded, but never all of it, nor none of two."""
-    rng, judged = np.random.default_rng(seed), np.zeros(len(labels), dtype=bool)
+def _held_out(labels: np.ndarray, fraction: float = 0.2) -> np.ndarray:
+    """Which samples to hold out, (n,) bool: the fraction of each class, rounded, never all of it, nor none of two."""
+    rng, held_out = np.random.default_rng(0), np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
-        judged[members[: min(max(1, round(share * len(members))), len(members) - 1)]] = True
-    if not judged.any():
-        raise UserError("every class has one training sample: none can be held out to choose the L2 strength; give one")
-    return judged
+        held_out[members[: min(max(1, round(fraction * len(members))), len(members) - 1)]] = True
+    if not held_out.any():
+        raise UserError("every class has one training sample: none can be held out to choose the L2 strength")
+    return held_out
 
 
 def _fit(x: np.ndarray, y: np.ndarray, classes: int, strength: float):
-    """Fit to x float64 (n, D), y int (n,); returns the function from features (m, D) to scores (m, C)."""
+    """Fit to x float64 (n, D), y int (n,), standardised; returns the function from features (m, D) to scores (m, C)."""
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     deviation[deviation == 0] = 1.0  # a feature that never varies tells nothing: it becomes 0
     x, width = (x - mean) / deviation, x.shape[1]
@@ -125,8 +92,8 @@ def _fit(x: np.ndarray, y: np.ndarray, classes: int, strength: float):
         return value, np.concatenate([(x.T @ error + strength * weights).ravel(), error.sum(axis=0)])
 
     options = {"maxiter": 2000, "maxfun": 4000, "ftol": 1e-14, "gtol": 1e-7}
-    found = minimize(objective, np.zeros((width + 1) * classes), jac=True, method="L-BFGS-B", options=options).x
-    weights, bias = found[: width * classes].reshape(width, classes), found[width * classes :]
+    flat = minimize(objective, np.zeros((width + 1) * classes), jac=True, method="L-BFGS-B", options=options).x
+    weights, bias = flat[: width * classes].reshape(width, classes), flat[width * classes :]
     return lambda features: (features - mean) / deviation @ weights + bias
 
 
@@ -143,11 +110,9 @@ def _check(train_features: Tensor, train_labels: Tensor, test_features: Tensor) 
 
 
 def topk_accuracy(scores: Tensor, labels: Tensor, ks: Sequence[int] = (1, 5)) -> dict[int, float]:
-    """For each k the share of samples, 0 to 1, whose class is among the k with the largest scores.
+    """For each k the fraction of samples whose class is among the k with the largest scores, (M, C) with labels (M,).
 
-    scores float (M, C), labels int64 (M,). A class with an equal score counts as before the true one, so that equal
-    scores for all earn nothing. Raises UserError for shapes that do not fit, scores that are NaN, labels outside
-    0..C-1 (unlabelled videos have -1), and a k that is not in 1..C-1: among all classes every answer is right.
+    A class with an equal score counts as before the true one, so that equal scores for all earn nothing.
     """
     if scores.ndim != 2 or labels.shape != scores.shape[:1] or not len(labels):
         raise UserError(f"scores are {tuple(scores.shape)}, labels {tuple(labels.shape)}; expected (M, C) and (M,)")
@@ -165,26 +130,10 @@ def topk_accuracy(scores: Tensor, labels: Tensor, ks: Sequence[int] = (1, 5)) ->
 
 
 def average_views(scores: Tensor, views: int) -> Tensor:
-    """Mean over the views of each video: (n * V, C) -> (n, C), where the V views of a video are neighbours.
+    """Mean over the views of each video: (M * V, C) -> (M, C), where the V views of a video are neighbours.
 
-    Published evaluations average probabilities: apply softmax to logits first. Raises UserError when the rows are not
-    whole videos.
+    Published evaluations average probabilities: apply softmax to logits first.
     """
     if views < 1 or scores.ndim != 2 or len(scores) % views:
-        raise UserError(f"scores are {tuple(scores.shape)}: not (n * {views}, C), {views} views for each video")
+        raise UserError(f"scores are {tuple(scores.shape)}: not (M * {views}, C), {views} views for each video")
     return scores.unflatten(0, (-1, views)).mean(dim=1)
-
-
-def wilson_interval(accuracy: float, samples: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval (1927) for an accuracy, 0 to 1, over independent samples: (lower, upper).
-
-    Unlike accuracy +- 1.96 standard errors it stays within 0..1 and has a width when all answers are right. Samples
-    are videos, not views: views of one video are not independent.
-    """
-    if samples < 1 or not 0 <= accuracy <= 1 or not 0 < confidence < 1:
-        raise UserError(f"accuracy {accuracy} of {samples} samples, confidence {confidence}: not 0..1, 1.., 0..1")
-    z = float(norm.ppf((1 + confidence) / 2))
-    centre = (accuracy + z**2 / (2 * samples)) / (1 + z**2 / samples)
-    spread = accuracy * (1 - accuracy) / samples + z**2 / (4 * samples**2)
-    reach = z / (1 + z**2 / samples) * math.sqrt(spread)
-    return max(0.0, centre - reach), min(1.0, centre + reach)

@@ -1,11 +1,10 @@
-"""One estimate of uncertainty, judged on held-out clips after a recalibration fitted on others: a row with intervals.
+"""One estimate of uncertainty, evaluated on held-out clips after a recalibration fitted on others.
 
-A Gaussian with the estimate's mean and variance is judged; a mixture by its first two moments. Two recalibrations are
-fitted on the calibration split: one scalar for sigma, under which NLL, CRPS, sharpness and calibration are given, and
-an isotonic map on top of it, which changes calibration alone. Ranking needs neither.
+A Gaussian with the estimate's mean and variance is evaluated; a mixture by its first two moments. Two recalibrations
+are fitted: one scalar for sigma, under which NLL, CRPS, sharpness and ECE are given, and an isotonic map on top of it,
+which changes ECE alone. Ranking looks at patches, the unit that is masked, and needs neither.
 
-Shapes: `C` clips, `I` pairs of frames (the same number from each clip, in a row), `n` hidden patches a pair, `D` values
-a patch.
+Shapes: `C` clips, `I` pairs of frames (equally many a clip, in a row), `n` hidden patches a pair, `D` values a patch.
 """
 
 import math
@@ -16,11 +15,11 @@ import torch
 from torch import Tensor
 
 from lib.errors import UserError
-from lib.evaluation import calibration, proper_scores, ranking
+from lib.evaluation import calibration, ranking
 from lib.evaluation.intervals import Interval, bootstrap
-from lib.evaluation.uncertainty_scores import patch_ranks, uncertainty_scores
+from lib.evaluation.proper_scores import gaussian_crps, gaussian_nll, gaussian_pit
 
-REVEALED = 0.5  # share of a patch from which it counts as revealed
+REVEALED = 0.5  # fraction of a patch from which it counts as revealed
 
 
 class Estimate(NamedTuple):
@@ -39,81 +38,86 @@ class Report(NamedTuple):
     per_clip: dict[str, list[float]]
     """C numbers a measure, for paired comparisons of estimates on the same clips."""
     curve: dict[str, list[float]]
-    """The reliability curve: `nominal` levels, and the share observed `raw`, `scaled` and `isotonic`."""
+    """The reliability curve: `nominal` levels, and the fraction observed `raw`, `scaled` and `isotonic`."""
 
 
-def judge(test: Estimate, held_out: Estimate, clips: int, revealed: dict[str, Tensor] | None = None) -> Report:
-    """Judge `test` after recalibration on `held_out`, which must not share clips with it.
+def evaluate(test: Estimate, held_out: Estimate, clips: int, revealed: dict[str, Tensor] | None = None) -> Report:
+    """Numbers of `test` (C = `clips`), recalibrated on `held_out`, which must be of other clips.
 
-    clips: C. revealed: names of truths, float (I, n): the share of a patch that something hid before, NaN to leave it
-    out; the row then has `auroc_{name}`, how well sigma tells patches of at least REVEALED from the rest, or NaN where
-    all are of one kind.
-    Besides the measures of `uncertainty_scores` (under the scaled variance) the row has `scale`, `nll_raw`, `ece_raw`
-    and `ece_isotonic`. Raises UserError as the measures do, and if pairs cannot be shared out evenly among the clips.
+    Row: `scale` of sigma; under it `nll` (nats a value), `crps`, `sharpness`, `rmse` (target's units), `ece`;
+    `spearman` of sigma and absolute error, a mean over pairs; `ause` of squared errors and its ratio to a random
+    order's; `nll_raw` and `ece_raw` as predicted; `ece_isotonic`. `revealed`: float (I, n) by name, the fraction of a
+    patch that something hid before, NaN to leave it out; the row then has `auroc_{name}`, how well sigma tells patches
+    of at least REVEALED from the rest.
     """
     if clips < 2 or len(test.target) % clips:
         raise UserError(f"{len(test.target)} pairs are not evenly from {clips} clips, or those are fewer than 2")
     scale = calibration.fit_scale(held_out.target - held_out.mean, held_out.variance)
-    scaled = test._replace(variance=scale**2 * test.variance)
-    pits = {
-        "raw": proper_scores.gaussian_pit(*test),
-        "scaled": proper_scores.gaussian_pit(*scaled),
-    }
-    fitted = held_out._replace(variance=scale**2 * held_out.variance)
-    pits["isotonic"] = calibration.IsotonicRecalibration(proper_scores.gaussian_pit(*fitted))(pits["scaled"])
-    row = {"scale": scale, **uncertainty_scores(*scaled), "nll_raw": float(proper_scores.gaussian_nll(*test).mean())}
-    row |= {f"ece_{name}": calibration.expected_calibration_error(pits[name]) for name in ("raw", "isotonic")}
-    per_clip = _per_clip(scaled, clips) | {"nll_raw": _clip_means(proper_scores.gaussian_nll(*test), clips)}
-    found = {name: _mean_interval(per_clip[name]) for name in ("nll", "nll_raw", "crps", "spearman")}
-    both = torch.stack([per_clip["ause"], per_clip["random_ause"]])
-    found["ause_ratio"] = bootstrap(lambda chosen: (lambda part: part[0] / part[1])(both[:, chosen].mean(1)), clips)
+    scaled, fitted = (part._replace(variance=scale**2 * part.variance) for part in (test, held_out))
+    pits = {"raw": gaussian_pit(*test), "scaled": gaussian_pit(*scaled)}
+    pits["isotonic"] = calibration.isotonic_recalibration(gaussian_pit(*fitted), pits["scaled"])
+    ranks = ranking.patch_ranks(*scaled)
+    values = _values(scaled, ranks) | {"nll_raw": gaussian_nll(*test)}
+    means = {name: float(value.mean()) for name, value in values.items()}
     observed = {name: calibration.coverage(pit.reshape(clips, -1)) for name, pit in pits.items()}
-    for name, column in (("ece", "scaled"), ("ece_isotonic", "isotonic")):
-        found[name] = bootstrap(_calibration_error(observed[column]), clips)
-    for name, share in (revealed or {}).items():
-        found[f"auroc_{name}"] = _auroc(patch_ranks(*scaled).sigma, share, clips)
-        row[f"auroc_{name}"] = found[f"auroc_{name}"].value
-    for name, interval in found.items():
+    row = {
+        "scale": scale,
+        "nll": means["nll"],
+        "crps": means["crps"],
+        "sharpness": calibration.sharpness(scaled.variance),
+        "rmse": math.sqrt(means["squared_error"]),
+        "ece": float(calibration.expected_calibration_error(observed["scaled"])),
+        "spearman": means["spearman"],
+        "ause": means["ause"],
+        "ause_ratio": float(values["ause"].mean() / values["random_ause"].mean()),
+        "nll_raw": means["nll_raw"],
+        "ece_raw": float(calibration.expected_calibration_error(observed["raw"])),
+        "ece_isotonic": float(calibration.expected_calibration_error(observed["isotonic"])),
+    }
+    per_clip = {name: value.reshape(clips, -1).mean(dim=1) for name, value in values.items()}
+    intervals = _intervals(per_clip, observed)
+    for name, fraction in (revealed or {}).items():
+        intervals[f"auroc_{name}"] = _auroc(ranks.sigma, fraction, clips)
+        row[f"auroc_{name}"] = intervals[f"auroc_{name}"].value
+    for name, interval in intervals.items():
         row |= {f"{name}_low": float(interval.low), f"{name}_high": float(interval.high)}
     curve = {"nominal": calibration.LEVELS, **{name: rows.mean(dim=0) for name, rows in observed.items()}}
-    lists = ({name: values.tolist() for name, values in part.items()} for part in (per_clip, curve))
-    return Report(row, *lists)
+    return Report(row, *({name: part.tolist() for name, part in parts.items()} for parts in (per_clip, curve)))
 
 
-def _per_clip(estimate: Estimate, clips: int) -> dict[str, Tensor]:
-    """Means over each clip (C,) of what `judge` compares; AUSE is for squared errors."""
-    ranks = patch_ranks(*estimate)
+def _values(estimate: Estimate, ranks: ranking.PatchRanks) -> dict[str, Tensor]:
+    """What is averaged, over all pairs or over a clip's: (I, ...) each."""
     squared = ranking.sparsification(ranks.squared_error, ranks.sigma)
-    values = {
-        "nll": proper_scores.gaussian_nll(*estimate),
-        "crps": proper_scores.gaussian_crps(*estimate),
+    return {
+        "nll": gaussian_nll(*estimate),
+        "crps": gaussian_crps(*estimate),
         "spearman": ranking.spearman(ranks.sigma, ranks.absolute_error),
         "ause": squared.ause,
         "random_ause": squared.random_ause,
         "squared_error": ranks.squared_error,
     }
-    return {name: _clip_means(value, clips) for name, value in values.items()}
 
 
-def _clip_means(values: Tensor, clips: int) -> Tensor:
-    return values.reshape(clips, -1).mean(dim=1)
+def _intervals(per_clip: dict[str, Tensor], observed: dict[str, Tensor]) -> dict[str, Interval]:
+    """Bootstrap over clips of means (C,) each, of the AUSE ratio, and of the ECE from each clip's coverage (C, L)."""
+
+    def of(values: Tensor, statistic: Callable[[Tensor], Tensor] = torch.mean) -> Interval:
+        return bootstrap(lambda chosen: statistic(values[chosen]), len(values))
+
+    both = torch.stack([per_clip["ause"], per_clip["random_ause"]], dim=1)
+    return {name: of(per_clip[name]) for name in ("nll", "nll_raw", "crps", "spearman")} | {
+        "ause_ratio": of(both, lambda drawn: torch.div(*drawn.mean(dim=0))),
+        "ece": of(observed["scaled"], calibration.expected_calibration_error),
+        "ece_isotonic": of(observed["isotonic"], calibration.expected_calibration_error),
+    }
 
 
-def _mean_interval(values: Tensor) -> Interval:
-    return bootstrap(lambda chosen: values[chosen].mean(), len(values))
-
-
-def _calibration_error(observed: Tensor) -> Callable[[Tensor], Tensor]:
-    """The ECE of chosen clips, from each clip's coverage (C, L)."""
-    return lambda chosen: (observed[chosen].mean(dim=0) - calibration.LEVELS).abs().mean()
-
-
-def _auroc(sigma: Tensor, share: Tensor, clips: int, resamples: int = 200) -> Interval:
-    """AUROC of patches with a share of at least REVEALED against the rest.
+def _auroc(sigma: Tensor, fraction: Tensor, clips: int) -> Interval:
+    """AUROC of patches with a fraction of at least REVEALED against the rest.
 
     NaN where there are no such patches, as interval already when a draw of clips has none.
     """
-    positive, known = share >= REVEALED, ~share.isnan()
+    positive, known = fraction >= REVEALED, ~fraction.isnan()
     sigma, positive, known = (values.reshape(clips, -1) for values in (sigma, positive, known))
 
     def statistic(chosen: Tensor) -> float:
@@ -121,7 +125,7 @@ def _auroc(sigma: Tensor, share: Tensor, clips: int, resamples: int = 200) -> In
         true = positive[chosen][there]
         return ranking.auroc(sigma[chosen][there], true) if true.any() and not true.all() else math.nan
 
-    return bootstrap(statistic, clips, resamples)
+    return bootstrap(statistic, clips, resamples=200)
 
 
 class Comparison(NamedTuple):
@@ -133,14 +137,11 @@ class Comparison(NamedTuple):
 
 
 def compare(ours: dict[str, list[float]], theirs: dict[str, list[float]], measure: str) -> Comparison:
-    """Difference of a measure of `Report.per_clip`, with its 95 % interval over clips; `ause_ratio` is one of them.
-
-    Raises UserError for reports of different clips or a measure that they lack.
-    """
+    """Difference of a measure of `Report.per_clip`, with its 95 % interval over clips; `ause_ratio` is one of them."""
     names = ("ause", "random_ause") if measure == "ause_ratio" else (measure,)
     missing = [name for name in names if name not in ours or name not in theirs]
     if missing or len(ours[names[0]]) != len(theirs[names[0]]):
-        raise UserError(f"no {measure} of the same clips in both reports: judge both anew")
+        raise UserError(f"no {measure} of the same clips in both reports: evaluate both anew")
     values = torch.tensor([[side[name] for name in names] for side in (ours, theirs)], dtype=torch.float64)
 
     def statistic(chosen: Tensor) -> Tensor:

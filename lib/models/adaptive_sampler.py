@@ -18,10 +18,9 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from lib.errors import UserError, unknown
-from lib.models.vit import LayerNorm, initialize
-from lib.tokens.cubes import Grid
-from lib.tokens.masking import Mask, mask_from_noise, num_visible
+from lib.errors import unknown
+from lib.models.vit import LayerNorm, check_heads, initialize
+from lib.tokens.masking import Grid, Mask, Masking, mask_from_noise, random_mask
 
 
 class SampledMask(NamedTuple):
@@ -53,45 +52,38 @@ def ordered_log_prob(log_probs: Tensor, mask: Mask) -> Tensor:
     return (drawn_first - left)[:, : mask.keep.shape[1]].sum(dim=1)
 
 
-# --- objectives: (log_probs (B, N), mask, detached errors (B, N)) -> loss of each clip (B,) -----------------
+# --- objectives: (log_probs (B, N), mask, detached errors (B, N)) -> loss of each sample (B,) ---------------
 
 
 def masked_log_likelihood_sum(log_probs: Tensor, mask: Mask, errors: Tensor) -> Tensor:
-    """Minus the sum over hidden tokens of log P times the token's error: (B, N) twice -> (B,). Eq. 5 with log P.
+    """Minus the sum over hidden tokens of log P times the token's error: Eq. 5 with the text's log P.
 
     A step of descent moves a hidden token's logit by its error minus P times the sum of the hidden errors, a visible
     one's by the latter part alone. So hard hidden tokens grow likelier to be *seen*, until each one's probability is
-    its share of the errors met while hidden. This is no policy gradient: no log-probability of what was drawn occurs.
+    its part of the errors met while hidden. This is no policy gradient: no log-probability of what was drawn occurs.
     """
     return -(log_probs * errors * mask.hidden).sum(dim=1)
 
 
 def masked_log_likelihood_mean(log_probs: Tensor, mask: Mask, errors: Tensor) -> Tensor:
-    """Minus the mean over hidden tokens of log P times the error: (B, N) twice -> (B,). As the released code.
-
-    Hard hidden tokens grow likelier to be *seen*, as under the sum; the loss is N - K times smaller.
-    """
+    """The mean instead of the sum, as the released code: the loss is N - K times smaller."""
     return masked_log_likelihood_sum(log_probs, mask, errors) / mask.hidden.sum(dim=1)
 
 
 def error_cross_entropy(log_probs: Tensor, mask: Mask, errors: Tensor) -> Tensor:
-    """Cross-entropy of P with the hidden errors' shares of their sum: (B, N) twice -> (B,), in nats.
-
-    Hard hidden tokens grow likelier to be *seen*, as above.
-    """
+    """Cross-entropy of P with the hidden errors divided by their sum, in nats; hard tokens grow likelier to be seen."""
     hidden = errors * mask.hidden
-    shares = hidden / hidden.sum(dim=1, keepdim=True).clamp(min=torch.finfo(hidden.dtype).tiny)
-    return -(shares * log_probs).sum(dim=1)
+    target = hidden / hidden.sum(dim=1, keepdim=True).clamp(min=torch.finfo(hidden.dtype).tiny)
+    return -(target * log_probs).sum(dim=1)
 
 
 def policy_gradient(log_probs: Tensor, mask: Mask, errors: Tensor) -> Tensor:
-    """REINFORCE (Williams 1992): minus log-probability of the draw times (reward - baseline): (B, N) twice -> (B,).
+    """REINFORCE (Williams 1992): minus log-probability of the draw times (reward - baseline).
 
     The reward is what section 3.2 calls the return, a clip's mean error over its hidden tokens, to be maximised; the
     baseline is the batch's mean reward, so a batch of one clip teaches nothing. Draws that left more error than others
     grow likelier: of one clip, those that hide its hard tokens, the opposite of the other objectives and of what the
-    paper shows. Between clips the baseline cannot tell a good draw from a hard clip, which reinforces whatever was
-    drawn from it.
+    paper shows. Between clips the baseline cannot tell a good draw from a hard clip.
     """
     reward = (errors * mask.hidden).sum(dim=1) / mask.hidden.sum(dim=1)
     return -(reward - reward.mean()) * ordered_log_prob(log_probs, mask)
@@ -101,9 +93,9 @@ def policy_gradient(log_probs: Tensor, mask: Mask, errors: Tensor) -> Tensor:
 class SamplingObjective:
     """How the sampler sees and learns.
 
-    loss: the loss of each clip. detach_input: whether the sampler's gradient stops at its input. own_positions: whether
-    it sees bare embeddings with a learned table of its own and the released code's block, or the encoder's tokens.
-    uniform_start: whether the last Linear starts at zero, which makes all tokens equally likely, or as MAE's matrices.
+    loss: of each sample. detach_input: whether the sampler's gradient stops at its input. own_positions: whether it
+    learns a position table of its own and has the released code's block, or adds the encoder's table. uniform_start:
+    whether the last Linear starts at zero, which makes all tokens equally likely, or as MAE's matrices.
     """
 
     loss: Callable[[Tensor, Mask, Tensor], Tensor]
@@ -119,10 +111,8 @@ class SamplingObjective:
 # `ours` keeps the direction of Eq. 5 and mends its scale. Errors are divided by their sum in the clip, which makes the
 # loss a cross-entropy: its target is a distribution, its least value that target's entropy, its start about log N. So
 # no clip outweighs another because its contrast was normalised badly, and the weight does not depend on N, on the
-# ratio or on how far the errors have fallen. The input is detached, as the text says. The logarithm comes from a
-# float32 log-softmax and the draw from Gumbel noise, so that no probability has to be exponentiated. And training
-# starts from random masking: Xavier weights in the last Linear give small samplers a preference before any evidence
-# (128 wide, 512 tokens of noise: about 70 effective ones).
+# ratio or on how far the errors have fallen. And training starts from random masking: Xavier weights in the last Linear
+# give small samplers a preference before any evidence (128 wide, 512 tokens of noise: about 70 effective ones).
 OBJECTIVES = {
     "paper": SamplingObjective(masked_log_likelihood_sum),
     "released_code": SamplingObjective(masked_log_likelihood_mean, detach_input=False, own_positions=True),
@@ -131,87 +121,85 @@ OBJECTIVES = {
 }
 
 
-def get_objective(variant: str) -> SamplingObjective:
-    """The objective that OBJECTIVES knows by this name; UserError with the near misses for an unknown name."""
-    if variant not in OBJECTIVES:
-        raise unknown("sampling variant", variant, OBJECTIVES)
-    return OBJECTIVES[variant]
-
-
 # --- the sampler --------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class AdaptiveMasking(Masking):
+    """AdaMAE's masking (section 3.1, A.2): the model to which it is given holds an AdaptiveSampler of these settings.
+
+    mask_ratio: 0.95 in the paper.
+    variant: a name in OBJECTIVES.
+    depth: attention blocks; 1 in the paper. 0 is A.2's MLP, two Linears with nothing between, as written there.
+    width: of the blocks; None is D. Table 1f also has D/2, for which a Linear leads from D to it.
+    weight: of the sampling loss; 1e-4 in the paper.
+    mlp: whether the blocks have an MLP, as the released code's; False is Eq. 2 as written, attention then a Linear.
+    """
+
+    mask_ratio: float = 0.95
+    variant: str = "ours"
+    depth: int = 1
+    width: int | None = None
+    weight: float = 1e-4
+    mlp: bool = True
+
+    def __post_init__(self):
+        if self.variant not in OBJECTIVES:
+            raise unknown("sampling variant", self.variant, OBJECTIVES)
+
+    def prepare(self, positions: Tensor, grid: Grid) -> "AdaptiveSampler":
+        """A new sampler for tokens at `positions` (N, D)."""
+        return AdaptiveSampler(self, positions)
+
+
 class AdaptiveSampler(nn.Module):
-    """A masking strategy that is learned: `sampler(tokens (B, N, D), grid) -> SampledMask` (section 3.1, A.2).
+    """The masking strategy that is learned: `sampler(tokens (B, N, D), grid) -> SampledMask`.
 
     Attention blocks with 8 heads, a Linear to one number a token, a softmax over the tokens.
-
-    Args:
-        embed_dim, num_tokens: D and N of what it sees.
-        mask_ratio: share of hidden tokens; 0.95 in the paper.
-        variant: a name in OBJECTIVES.
-        depth: attention blocks; 1 in the paper. 0 is A.2's MLP, two Linears with nothing between, as written there.
-        width: of the blocks; None is D. Table 1f also has D/2, for which a Linear leads from D to it.
-        weight: of the sampling loss; 1e-4 in the paper.
-        mlp: whether the blocks have an MLP, as the released code's; False is Eq. 2 as written, attention then a Linear.
-
-    Raises UserError for an unknown variant, a width that 8 heads cannot share and a ratio that leaves nothing visible.
     """
 
     num_heads = 8
 
-    def __init__(
-        self,
-        embed_dim: int,
-        num_tokens: int,
-        mask_ratio: float = 0.95,
-        variant: str = "ours",
-        depth: int = 1,
-        width: int | None = None,
-        weight: float = 1e-4,
-        mlp: bool = True,
-    ):
+    def __init__(self, settings: AdaptiveMasking, positions: Tensor):
         super().__init__()
-        width = width or embed_dim
-        if depth and width % self.num_heads:
-            raise UserError(f"sampler width {width} is no multiple of its {self.num_heads} heads: choose another")
-        self.objective, self.weight = get_objective(variant), weight
-        self.visible = num_visible(num_tokens, mask_ratio)
-        if self.objective.own_positions:
+        num_tokens, embed_dim = positions.shape
+        width = settings.width or embed_dim
+        self.variant, self.weight = OBJECTIVES[settings.variant], settings.weight
+        self.visible = random_mask(1, num_tokens, settings.mask_ratio).keep.shape[1]  # as many as random masking shows
+        if self.variant.own_positions:
             self.positions = nn.Parameter(torch.zeros(1, num_tokens, embed_dim))  # decays, as in the release
-        self.embed = nn.Identity() if depth and width == embed_dim else nn.Linear(embed_dim, width)
-        block = released_block if self.objective.own_positions else plain_block
-        blocks = (block(width, self.num_heads) for _ in range(depth))
-        self.blocks = nn.Sequential(*(blocks if mlp else map(AttentionBlock, blocks)))
+        else:
+            self.register_buffer("positions", positions.clone(), persistent=False)
+        self.embed = nn.Identity() if settings.depth and width == embed_dim else nn.Linear(embed_dim, width)
+        block = released_block if self.variant.own_positions else plain_block
+        blocks = (block(width, self.num_heads) for _ in range(settings.depth))
+        self.blocks = nn.Sequential(*(blocks if settings.mlp else map(AttentionBlock, blocks)))
         self.head = nn.Linear(width, 1)
         initialize(self)
-        if self.objective.uniform_start:
+        if self.variant.uniform_start:
             nn.init.zeros_(self.head.weight)
 
     def forward(self, tokens: Tensor, grid: Grid) -> SampledMask:
-        """Draw a mask for each sample: (B, N, D) -> SampledMask. Where the tokens lie is for their positions to say."""
+        """Draw a mask for each sample of embedded patches (B, N, D)."""
         log_probs = self.log_probs(tokens)
         return SampledMask(*gumbel_top_k(log_probs, self.visible), log_probs)
 
     def log_probs(self, tokens: Tensor) -> Tensor:
         """Log-probability of each token: (B, N, D) -> float32 (B, N)."""
-        if self.objective.detach_input:
+        if self.variant.detach_input:
             tokens = tokens.detach()
-        if self.objective.own_positions:
-            tokens = tokens + self.positions
-        logits = self.head(self.blocks(self.embed(tokens))).squeeze(-1)
+        logits = self.head(self.blocks(self.embed(tokens + self.positions))).squeeze(-1)
         return logits.float().log_softmax(dim=-1)
 
-    def add_loss(self, reconstruction: Tensor, errors: Tensor, mask: SampledMask) -> tuple[Tensor, dict[str, Tensor]]:
-        """The training loss with the weighted sampling loss in it, and the logs of both.
+    def objective(self, loss: Tensor, errors: Tensor, mask: SampledMask) -> tuple[Tensor, dict[str, Tensor]]:
+        """The reconstruction's loss plus the weighted sampling loss, and the logs of both; errors (B, N).
 
-        reconstruction: scalar; errors (B, N) of all tokens; mask as drawn by this sampler. Logged: `loss`,
-        `reconstruction`, `sampling` (before its weight) and those of `distribution_logs`.
+        Logged: `loss`, `reconstruction`, `sampling` (before its weight) and those of `distribution_logs`.
         """
-        sampling = self.objective.loss(mask.log_probs, mask, errors.detach()).mean()
-        loss = reconstruction + self.weight * sampling
-        logs = {"loss": loss.detach(), "reconstruction": reconstruction.detach(), "sampling": sampling.detach()}
-        return loss, logs | distribution_logs(mask.log_probs, self.visible)
+        sampling = self.variant.loss(mask.log_probs, mask, errors.detach()).mean()
+        total = loss + self.weight * sampling
+        logs = {"loss": total.detach(), "reconstruction": loss.detach(), "sampling": sampling.detach()}
+        return total, logs | distribution_logs(mask.log_probs, self.visible)
 
 
 class AttentionBlock(nn.Module):
@@ -228,14 +216,19 @@ class AttentionBlock(nn.Module):
 
 def plain_block(width: int, num_heads: int) -> Block:
     """The encoder's kind of block, of the sampler's width."""
+    check_heads(width, num_heads)
     return Block(width, num_heads, qkv_bias=True, norm_layer=LayerNorm)
 
 
 def released_block(width: int, num_heads: int) -> Block:
     """The released sampler's block: no bias on q, k and v, dropout 0.1 behind attention and MLP, epsilon 1e-5."""
+    check_heads(width, num_heads)
     block = Block(width, num_heads, qkv_bias=False, proj_drop=0.1, norm_layer=partial(nn.LayerNorm, eps=1e-5))
     block.mlp.drop1 = nn.Identity()  # timm drops within the MLP, too
     return block
+
+
+# --- logs ---------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -243,7 +236,7 @@ def distribution_logs(log_probs: Tensor, visible: int) -> dict[str, Tensor]:
     """How spread the distributions (B, N) are, each a mean over the batch.
 
     `entropy` in nats, `entropy_share` of log N, `max_probability`, `effective_tokens` exp(entropy), and `collapsed`:
-    the share of samples whose effective tokens are fewer than the `visible` ones that must be drawn.
+    the part of the samples whose effective tokens are fewer than the `visible` ones that must be drawn.
     """
     entropy = -(log_probs.exp() * log_probs).sum(dim=1)
     logs = {
@@ -257,8 +250,5 @@ def distribution_logs(log_probs: Tensor, visible: int) -> dict[str, Tensor]:
 
 
 def collapsed(logs: dict[str, Tensor]) -> bool:
-    """Whether the sampler has collapsed: in over half of the samples fewer tokens are effectively likely than drawn.
-
-    Below K effective tokens the draw has hardly a choice: the same tokens are seen at each step.
-    """
+    """Whether in over half of the samples fewer tokens are effectively likely than drawn, so that draws hardly vary."""
     return bool(logs["collapsed"] > 0.5)

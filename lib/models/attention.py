@@ -15,36 +15,34 @@ def attention_maps(encoder: nn.Module, images: Tensor, block: int = -1) -> Tenso
     """Attention of every token to every token in one block: (B, heads, 1 + N, 1 + N), float32.
 
     `encoder` is a ViTEncoder or TimmEncoder, images float (B, 3, H, W), `block` counts from 1 and -1 is the last.
-    Entry (query, key); token 0 is the class token, left out by encoders that have none. The probabilities are the
-    block's own, softmax(q k^T / sqrt(head width)), so each row sums to 1. Only where a model has registers, whose rows
-    and columns are left out, do rows sum to less. Memory grows with N squared: 480 x 880 pixels in patches of 8 make
-    175 MB a head. Raises UserError when there is no such block.
+    Entry (query, key); token 0 is the class token, left out by encoders that have none. Rows of the block's own
+    softmax(q k^T / sqrt(head width)) sum to 1, or to less where registers are left out. Memory grows with N squared:
+    480 x 880 pixels in patches of 8 make 175 MB a head.
     """
     number = block_number(block, len(encoder.blocks))
     attention = encoder.blocks[number - 1].attn
-    seen = []
+    formed = []
     # The fused kernel never forms the probabilities; the plain one hands them to this dropout.
-    hook = attention.attn_drop.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    hook = attention.attn_drop.register_forward_pre_hook(lambda _, inputs: formed.append(inputs[0]))
     fused, attention.fused_attn = attention.fused_attn, False
     try:
         features = encoder.features(images, number)
     finally:
         attention.fused_attn = fused
         hook.remove()
-    (probabilities,) = seen
+    (probabilities,) = formed
     num_patches = features.shape[2] * features.shape[3]
     first_patch = probabilities.shape[-1] - num_patches
-    kept = [*range(int(encoder.has_cls)), *range(first_patch, first_patch + num_patches)]
-    if len(kept) < probabilities.shape[-1]:
-        probabilities = probabilities[:, :, kept][..., kept]
+    tokens = [*range(int(encoder.has_cls)), *range(first_patch, first_patch + num_patches)]
+    if len(tokens) < probabilities.shape[-1]:  # registers are left out
+        probabilities = probabilities[:, :, tokens][..., tokens]
     return probabilities.float()
 
 
 def query_map(attention: Tensor, grid: tuple[int, int], query: str | tuple[int, int] = "cls") -> Tensor:
     """Where one query looks among the patches: (B, heads, tokens, tokens) of `attention_maps` -> (B, heads, h, w).
 
-    `query` is "cls" or a patch (row, column). What goes to the class token is left out, so a map may sum to less than
-    1. Raises UserError for a query that does not exist and for another grid than the attention's.
+    `query` is "cls" or a patch (row, column). What goes to the class token is left out: a map may sum to less than 1.
     """
     h, w = grid
     first_patch = attention.shape[-1] - h * w

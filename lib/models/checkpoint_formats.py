@@ -35,8 +35,8 @@ NOTHING = r"(?!)"
 class Format:
     """How the checkpoints of one project look.
 
-    name: for messages. marker: a regular expression that is found in `container:tensor name` of some tensor; the
-    container is the entry of the file that holds the tensors, "" when they are the file, "safetensors" for such files.
+    name: for messages. marker: a regular expression that matches `container:tensor name` of some tensor; the container
+    is the entry of the file that holds the tensors, "" when they are the file, "safetensors" for such files.
     prefix: what the names of the encoder's tensors begin with. ignore: how the names of what is no encoder begin.
     rename: (pattern, replacement) once the prefix is off. resize: see `ViTEncoder`.
     """
@@ -49,10 +49,10 @@ class Format:
     resize: Callable = resize_positions
 
 
-# The first whose marker is found counts, so the particular come before the general. A bare state dict without a head
+# The first whose marker matches counts, so the particular come before the general. A bare state dict without a head
 # could be many a project's: it is taken as DINO publishes its backbones.
 FORMATS = (
-    Format("this project's", r"^model:encoder\.patch_embed\.", "encoder.", r"(decoder|sampler)\."),
+    Format("this project's", r"^model:encoder\.patch_embed\.", "encoder.", r"(?!encoder\.)"),
     Format("DINO", r":backbone\.patch_embed\.", "backbone.", r"head\.", resize=NUDGED),
     Format("RSP", r":decoder_embed_deter\.", ignore=rf"{DECODER}|to_(prior|posterior)\.", resize=NUDGED),
     Format("CropMAE", r":decoder_blocks\.\d+\.multihead_attn\.", ignore=DECODER, resize=NUDGED),
@@ -80,7 +80,7 @@ class Checkpoint:
 def read_tensors(path: Path) -> Checkpoint:
     """Read a .pth, .pt or .safetensors file: tensors and plain values, never code (argparse.Namespace is a plain one).
 
-    The wrappers' prefixes "module." and "_orig_mod." are taken off the names. Raises UserError for whatever else.
+    The wrappers' prefixes "module." and "_orig_mod." are taken off the names.
     """
     content = _load(path)
     container = "safetensors" if path.suffix == ".safetensors" else ""
@@ -96,16 +96,15 @@ def read_tensors(path: Path) -> Checkpoint:
     }
     if not tensors:
         raise UserError(f"{path} holds no model's tensors: give a checkpoint or a state dict")
-    told = (content.get(name) for name in ("architecture", "args")) if container else ()
-    settings = [vars(value) if isinstance(value, argparse.Namespace) else value for value in told]
+    stated = (content.get(name) for name in ("architecture", "args")) if container else ()
+    settings = [vars(value) if isinstance(value, argparse.Namespace) else value for value in stated]
     return Checkpoint(container, tensors, next((value for value in settings if isinstance(value, dict)), {}))
 
 
 def encoder_tensors(path: Path, checkpoint: Checkpoint) -> tuple[Format, dict[str, Tensor]]:
     """The format of a checkpoint and its encoder's tensors, float32, as `ViTEncoder` names them.
 
-    What belongs to a decoder, head or projector is left out; a name that fits nothing is kept as it is, for the caller
-    to refuse. Raises UserError for a format that is not known.
+    What belongs to a decoder, head or projector is left out; a name that fits nothing stays, for the caller to refuse.
     """
     names = [f"{checkpoint.container}:{name}" for name in checkpoint.tensors]
     if any(name.endswith(".attn.q_bias") for name in names):

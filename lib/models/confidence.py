@@ -22,15 +22,15 @@ from lib.models.uncertainty import SingleModel, mix
 from lib.tokens.masking import mask_from_noise, num_visible
 from lib.tokens.patches import grid_of, normalize_images
 
-NEXT = 1.0  # the gap between a frame and the next; nearer than any that training draws
+NEXT = 1.0  # the gap between a frame and the next, in frames at 30 fps; nearer than any that training draws
 
 
 @dataclass(frozen=True)
 class FrameConfidence:
     """Called with frames (H, W, 3) uint8, yields a confidence (h, w) in (0, 1] for each: exp(-sharpness * variance).
 
-    The variance is a patch's mean predicted one, in the loss's target space, where a patch that is predicted not at all
-    has 1. Frame 0, whose labels are given, has 1 everywhere.
+    The variance is a patch's mean predicted one, in the loss's target space. Frame 0, whose labels are given, has 1
+    everywhere.
 
     Args:
         model: a SiamMAE that states a variance.
@@ -45,7 +45,7 @@ class FrameConfidence:
     seed: int = 0
 
     def __call__(self, frames: Iterable[np.ndarray]) -> Iterator[Tensor]:
-        """Raises UserError for an input size that is smaller than the model's frames or no whole number of patches."""
+        """One confidence a frame, as frames come."""
         grid = grid_of(*self.input_size, self.model.patch_size)
         generator = torch.Generator().manual_seed(self.seed)
         yield torch.ones(grid)
@@ -67,7 +67,7 @@ def predicted_variance(model: SiamMAE, past: Tensor, future: Tensor, generator: 
     corners = [(top, left) for top in starts(past.shape[2], side, patch) for left in starts(past.shape[3], side, patch)]
     windows = (torch.cat([frame[..., y : y + side, x : x + side] for y, x in corners]) for frame in (past, future))
     pasts, futures = windows
-    num_patches = math.prod(model.encoder.grid)
+    num_patches = math.prod(model.grid)
     noise = torch.rand(len(corners), num_patches, generator=generator).to(past.device)
     masks = [mask_from_noise(drawn, num_visible(num_patches, model.mask_ratio)) for drawn in (noise, -noise)]
     gap = torch.full((len(corners),), NEXT, device=past.device)
@@ -83,10 +83,7 @@ def predicted_variance(model: SiamMAE, past: Tensor, future: Tensor, generator: 
 
 
 def starts(length: int, side: int, patch: int) -> list[int]:
-    """Where windows of `side` pixels begin that cover `length` with as few as can be, evenly, on whole patches.
-
-    Raises UserError when `length` is shorter than a window.
-    """
+    """Where windows of `side` pixels begin that cover `length` with as few as can be, evenly, on whole patches."""
     if length < side:
         raise UserError(f"frames have a side of {length} pixels, but the model predicts {side}: enlarge input_size")
     windows = math.ceil(length / side)

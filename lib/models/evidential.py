@@ -1,15 +1,13 @@
 """Evidential regression on the SiamMAE decoder (Amini et al. 2020, arXiv 1910.02600), the contested one.
 
 Each value's Gaussian has an unknown mean and variance; the model gives their joint distribution, a normal-inverse-gamma
-with gamma (the prediction), nu and alpha (so to speak how many samples speak for the mean and for the variance) and
+with gamma (the prediction), nu and alpha (how many samples, so to speak, stand behind the mean and the variance) and
 beta. One pass then has an aleatoric and an epistemic variance.
 
-Why contested: the likelihood knows only the Student-t that is left when mean and variance are integrated out. It has a
-location, a scale and a shape, three numbers for four: every nu with the same beta * (1 + nu) / nu and alpha fits alike.
-So the split of the total variance is decided by the regulariser and by where training happened to start, not by the
-data (Meinert, Gawlikowski, Lavin 2023, arXiv 2205.10060, who call its success unreasonable; Bengs et al. 2022, arXiv
-2203.06102, show more generally that minimising a loss does not teach second-order uncertainty). What is called
-epistemic here is at best a relative score; trust the total more than the parts.
+Why contested: the likelihood is the Student-t that is left when mean and variance are integrated out. It has three
+numbers for the model's four: every nu with the same beta * (1 + nu) / nu and alpha fits alike. So the split of the
+total variance is decided by the regulariser and by where training started, not by the data (Meinert et al. 2023, arXiv
+2205.10060; Bengs et al. 2022, arXiv 2203.06102). Trust the total more than the parts.
 
 Shapes: `B` pairs, `P` patch side, `N` patches. Values by pixel are (B, N, P*P, 3), maps (B, N, P*P, 1).
 """
@@ -48,14 +46,12 @@ def nig_regularizer(error: Tensor, nu: Tensor, alpha: Tensor) -> Tensor:
 class EvidentialSiamMAE(DistributionSiamMAE):
     """SiamMAE with a normal-inverse-gamma for each value; nu, alpha, beta are shared by a pixel's three colours.
 
-    `model(batch)` takes {"past", "future": uint8 (B, 3, H, W)}; logged: loss, mse (plain SiamMAE's loss), nll (the
-    Student-t's, in nats a value) and regularizer, all over hidden patches. It starts with an aleatoric variance of 1.
+    Logged besides: nll (the Student-t's, in nats a value) and regularizer, over hidden patches. It starts with an
+    aleatoric variance of 1.
 
     Args:
         evidential_weight: of the regulariser; 0.01 as in the authors' experiments on small regression problems.
         distribution: arguments of DistributionSiamMAE.
-
-    Raises UserError for a negative weight.
     """
 
     maps = 3
@@ -66,14 +62,14 @@ class EvidentialSiamMAE(DistributionSiamMAE):
             raise UserError(f"evidential weight {evidential_weight} is negative: use for example 0.01")
         self.architecture["evidential_weight"] = self.evidential_weight = evidential_weight
 
-    def objective(self, mean: Tensor, maps: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def value_losses(self, mean: Tensor, maps: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Likelihood and regulariser of each value (B, N, P*P, 3); logs nll and regularizer."""
         nu, excess, beta = evidence(maps)
         error = target - mean
         nll, regularizer = nig_nll(error, nu, 1 + excess, beta), nig_regularizer(error, nu, 1 + excess)
         return nll + self.evidential_weight * regularizer, {"nll": nll.detach(), "regularizer": regularizer.detach()}
 
-    def distribution(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    def variances(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """beta / (alpha - 1) and beta / (nu (alpha - 1)) as maps (B, N, P*P, 1)."""
         nu, excess, beta = evidence(maps)
         aleatoric = beta / excess

@@ -49,7 +49,7 @@ class TimmEncoder(nn.Module):
         self.register_buffer("shift", (torch.tensor(IMAGENET_MEAN).view(3, 1, 1) - mean) / std, persistent=False)
 
     def features(self, images: Tensor, block: int = -1) -> Tensor:
-        """Feature grid: float (B, 3, H, W) -> (B, D, h, w); block and errors as in `ViTEncoder.features`."""
+        """Feature grid: float (B, 3, H, W) -> (B, D, h, w), as `ViTEncoder.features`."""
         last = block_number(block, len(self.blocks))
         grid_of(*images.shape[-2:], self.patch_size)
         (features,) = self.model.forward_intermediates(
@@ -61,7 +61,7 @@ class TimmEncoder(nn.Module):
 def load_encoder(
     path_or_name: str | Path, num_heads: int | None = None, timm_model: str | None = None
 ) -> ViTEncoder | TimmEncoder:
-    """An encoder with trained weights, in evaluation mode on the CPU.
+    """An encoder with trained weights, in evaluation mode on the CPU; `format` names the format of a plain ViT's file.
 
     Args:
         path_or_name: a file (.pth, .pt, .safetensors) in one of the formats of `checkpoint_formats.py`, or the name of
@@ -70,11 +70,8 @@ def load_encoder(
             (ViT-H: 16), as the field's ViTs have.
         timm_model: fill this timm model from the file: for ViTs that are not plain (layer scale, registers, ...).
 
-    A plain ViT's file must hold each of the encoder's tensors, and no stranger besides what its format is known to
-    carry (decoder, head, projector); `encoder.format` names the format. Position tables, learned or fixed, are the
-    file's own; for frames of another size they are resized as the format's own evaluation does. Files are taken to
-    expect ImageNet-normalised frames; some of timm's models do not, and by their names they are given their own.
-    Raises UserError, one line, for a missing, damaged, unsafe, unknown or unfit file and for an unknown name.
+    Position tables are the file's own; for frames of another size they are resized as the format's own evaluation does.
+    Frames are given ImageNet-normalised; timm's models that expect otherwise are known by their names.
     """
     path = Path(path_or_name).expanduser()
     named = isinstance(path_or_name, str) and not re.search(r"[/\\]", path_or_name) and path.suffix not in SUFFIXES

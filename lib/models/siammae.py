@@ -8,8 +8,6 @@ Shapes: `B` pairs, `H W` pixels, `P` patch side, `h w` patch grid, `N` = h*w pat
 frame, `D` encoder width, `E` decoder width.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -17,29 +15,25 @@ from timm.layers import Mlp
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
-from lib.errors import unknown
-from lib.models.adaptive_sampler import OBJECTIVES, AdaptiveSampler
-from lib.models.mae import check_size
-from lib.models.vit import LayerNorm, ViTEncoder, initialize
-from lib.tokens.masking import Mask, masked_mean, random_mask, restore_order
-from lib.tokens.patches import normalize_images, normalize_patches, patchify, sincos_positions
+from lib.models.vit import LayerNorm, ViTEncoder, check_heads, initialize
+from lib.tokens.masking import Mask, Masking, RandomMasking, masked_mean, restore_order
+from lib.tokens.patches import check_size, normalize_images, sincos_positions, target_patches
 
 
 class SiamMAE(nn.Module):
-    """SiamMAE with asymmetric masking and a cross-self decoder.
-
-    `model(batch)` takes {"past", "future": uint8 (B, 3, H, W)} and returns the loss and a dict of logs.
+    """SiamMAE with asymmetric masking: `model({"past", "future": uint8 (B, 3, H, W)})`.
 
     Args:
         image_size, patch_size, embed_dim, depth, num_heads, mlp_ratio: the shared encoder (see ViTEncoder).
         decoder_embed_dim, decoder_depth, decoder_num_heads: the decoder. The material at hand does not state the
             paper's; 256, 4, 8 are CropMAE's for its SiamMAE.
-        mask_ratio: share of hidden patches of the future frame; 0.95 in the paper. The past frame is never masked.
+        mask_ratio: fraction of the future frame's patches that random masking hides; 0.95 in the paper. The past frame
+            is never masked.
         norm_pix: per-patch normalised target, as in the paper.
         memory_positions: give the past's tokens the decoder's positions, too. The paper does not say; CropMAE does
             not. With them the decoder can fetch by place; without, only by what the encoder made of the content.
-        masking: how the future frame's visible patches are chosen: "random", as in the paper, or adaptively, by the
-            name of a sampling variant of lib.models.adaptive_sampler (OBJECTIVES), whose loss is then added and logged.
+        masking: another strategy for the future frame, with its own ratio, such as AdaMAE's
+            (lib.models.adaptive_sampler.AdaptiveMasking).
     """
 
     def __init__(
@@ -56,67 +50,40 @@ class SiamMAE(nn.Module):
         mask_ratio: float = 0.95,
         norm_pix: bool = True,
         memory_positions: bool = False,
-        masking: str = "random",
+        masking: Masking | None = None,
     ):
         super().__init__()
         self.architecture = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
-        if masking not in {"random", *OBJECTIVES}:
-            raise unknown("masking", masking, {"random", *OBJECTIVES})
-        if masking == "random":
-            del self.architecture["masking"]  # checkpoints from before there was a choice stay as they are
-        self.patch_size, self.mask_ratio, self.norm_pix = patch_size, mask_ratio, norm_pix
+        masking = masking or RandomMasking(mask_ratio)
+        self.architecture |= {"mask_ratio": masking.mask_ratio, "masking": masking.architecture}
+        self.patch_size, self.mask_ratio, self.norm_pix = patch_size, masking.mask_ratio, norm_pix
         self.encoder = ViTEncoder(image_size, patch_size, embed_dim, depth, num_heads, mlp_ratio)
+        self.grid = (1, *self.encoder.grid)
+        positions, values = sincos_positions(decoder_embed_dim, self.encoder.grid), patch_size**2 * 3
         self.decoder = CrossSelfDecoder(
-            self.encoder.grid,
-            patch_size,
-            embed_dim,
-            decoder_embed_dim,
-            decoder_depth,
-            decoder_num_heads,
-            mlp_ratio,
-            memory_positions,
+            positions, embed_dim, values, decoder_depth, decoder_num_heads, mlp_ratio, memory_positions
         )
-        self.draw_mask(1, math.prod(self.encoder.grid), "cpu")  # an impossible ratio fails here
-        num_patches = math.prod(self.encoder.grid)
-        random = masking == "random"
-        self.sampler = None if random else AdaptiveSampler(embed_dim, num_patches, mask_ratio, masking)
+        self.masking = masking.prepare(self.encoder.pos_embed[0, 1:], self.grid)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """{"past", "future": uint8 (B, 3, H, W)} -> (loss, {"loss": ...}); with adaptive masking its logs, too."""
+        """{"past", "future": uint8 (B, 3, H, W)} -> (loss, logs)."""
         past, future = normalize_images(batch["past"]), normalize_images(batch["future"])
         prediction, mask = self.predict(past, future)
-        target = patchify(future, self.patch_size)
-        if self.norm_pix:
-            target = normalize_patches(target)
-        errors = (prediction.float() - target).square().mean(dim=-1)
-        loss = masked_mean(errors, mask.hidden)
-        if self.sampler is not None:
-            return self.sampler.add_loss(loss, errors, mask)
-        return loss, {"loss": loss.detach()}
+        target = target_patches(future, self.patch_size, self.norm_pix)
+        errors = (prediction.float() - target).square().mean(dim=-1)  # (B, N)
+        return self.masking.objective(masked_mean(errors, mask.hidden), errors, mask)
 
     def predict(self, past: Tensor, future: Tensor, mask: Mask | None = None) -> tuple[Tensor, Mask]:
         """Predicted future patches (B, N, P*P*3) in the loss's target space, and the mask used (drawn when None).
 
-        UserError when the frames (B, 3, H, W) are not of the size the model was built for.
+        past, future: normalised, float (B, 3, H, W), of the size that the model was built for.
         """
         for images in (past, future):
             check_size(images, self.patch_size, self.encoder.grid)
-        mask = mask or self.choose_visible(future)
-        memory = self.encoder(past)
-        latent = self.encoder(future, mask.keep)
+        mask = mask or self.masking(self.encoder.patch_embed(future), self.grid)
+        memory = self.encoder(past)  # (B, 1 + N, D), nothing hidden
+        latent = self.encoder(future, mask.keep)  # (B, 1 + K, D)
         return self.decoder(latent, mask.restore, memory), mask
-
-    def choose_visible(self, future: Tensor) -> Mask:
-        """A mask for normalised future frames (B, 3, H, W): random, or a SampledMask drawn from what they show."""
-        if self.sampler is None:
-            return self.draw_mask(len(future), math.prod(self.encoder.grid), future.device)
-        bare = self.sampler.objective.own_positions
-        tokens = self.encoder.patch_embed(future) if bare else self.encoder.embed(future)
-        return self.sampler(tokens, (1, *self.encoder.grid))
-
-    def draw_mask(self, batch: int, num_patches: int, device: torch.device | str) -> Mask:
-        """A random mask for future frames at this model's ratio, drawn for each sample apart."""
-        return random_mask(batch, num_patches, self.mask_ratio, device)
 
     def features(self, images: Tensor, block: int = -1) -> Tensor:
         """Feature grid (B, D, h, w) of unmasked, normalised frames (B, 3, H, W); see ViTEncoder.features."""
@@ -124,45 +91,41 @@ class SiamMAE(nn.Module):
 
 
 class CrossSelfDecoder(nn.Module):
-    """Predict the future frame's patches from its visible ones and the past frame.
+    """Predict the future frame's patches from its visible ones and the past frame (paper section 3, "cross-self").
 
-    latent (B, 1 + K, D) of the future, restore int64 (B, N), memory (B, 1 + N, D) of the past -> (B, N, P*P*3).
-    Both streams share one projection to the decoder's width; the past's tokens get the decoder's positions only with
-    `memory_positions`.
+    Both streams share one projection to the decoder's width.
+
+    Args:
+        positions: fixed table (N, E).
+        encoder_dim, values: D, and the values of a patch.
+        depth, num_heads, mlp_ratio: its blocks.
+        memory_positions: whether the past's tokens get the positions, too.
     """
 
     def __init__(
-        self,
-        grid: tuple[int, int],
-        patch_size: int,
-        encoder_dim: int,
-        embed_dim: int,
-        depth: int,
-        num_heads: int,
-        mlp_ratio: float,
+        self, positions: Tensor, encoder_dim: int, values: int, depth: int, num_heads: int, mlp_ratio: float,
         memory_positions: bool,
-    ):
+    ):  # fmt: skip
         super().__init__()
-        self.memory_positions = memory_positions
+        embed_dim, self.memory_positions = positions.shape[1], memory_positions
+        check_heads(embed_dim, num_heads)
         self.embed = nn.Linear(encoder_dim, embed_dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
-        positions = torch.cat([torch.zeros(1, embed_dim), sincos_positions(embed_dim, grid)])
-        self.register_buffer("pos_embed", positions.unsqueeze(0))
+        self.register_buffer("pos_embed", torch.cat([torch.zeros(1, embed_dim), positions]).unsqueeze(0))
         self.blocks = nn.ModuleList(CrossSelfBlock(embed_dim, num_heads, mlp_ratio) for _ in range(depth))
         self.norm = LayerNorm(embed_dim)
-        self.head = nn.Linear(embed_dim, patch_size**2 * 3)
+        self.head = nn.Linear(embed_dim, values)
         initialize(self)
 
     def forward(self, latent: Tensor, restore: Tensor, memory: Tensor) -> Tensor:
-        """The head on `tokens`."""
+        """Future latent (B, 1 + K, D), restore int64 (B, N), past memory (B, 1 + N, D) -> pixels (B, N, P*P*3)."""
         return self.head(self.tokens(latent, restore, memory))
 
     def tokens(self, latent: Tensor, restore: Tensor, memory: Tensor) -> Tensor:
         """What the head reads, (B, N, E): hidden places filled, positions added, past and future looked at in turn."""
-        tokens = self.embed(latent)
-        places = restore_order(tokens[:, 1:], self.mask_token, restore)
-        tokens = torch.cat([tokens[:, :1], places], dim=1) + self.pos_embed
-        memory = self.embed(memory)
+        latent, memory = self.embed(latent), self.embed(memory)
+        places = restore_order(latent[:, 1:], self.mask_token, restore)  # (B, N, E)
+        tokens = torch.cat([latent[:, :1], places], dim=1) + self.pos_embed  # (B, 1 + N, E)
         if self.memory_positions:
             memory = memory + self.pos_embed
         for block in self.blocks:
@@ -171,7 +134,7 @@ class CrossSelfDecoder(nn.Module):
 
 
 class CrossSelfBlock(nn.Module):
-    """Pre-norm cross-attention, self-attention and MLP, each added to the stream (paper section 3, "cross-self")."""
+    """Pre-norm cross-attention, self-attention and MLP, each added to the stream."""
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float):
         super().__init__()
@@ -201,6 +164,6 @@ class CrossAttention(nn.Module):
 
     def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
         """Attend over all of the memory."""
-        q = rearrange(self.q(queries), "b n (h d) -> b h n d", h=self.num_heads)
-        k, v = rearrange(self.kv(memory), "b n (two h d) -> two b h n d", two=2, h=self.num_heads)
-        return self.proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
+        q = rearrange(self.q(queries), "b q (n d) -> b n q d", n=self.num_heads)
+        k, v = rearrange(self.kv(memory), "b m (two n d) -> two b n m d", two=2, n=self.num_heads)
+        return self.proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b n q d -> b q (n d)"))

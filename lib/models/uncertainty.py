@@ -1,19 +1,12 @@
-"""How uncertain SiamMAE is of what it predicts: five estimators behind one question.
+"""How uncertain SiamMAE is of what it predicts: five estimators with one method.
 
 `estimator.predict(past, future, mask, gap) -> Prediction`: mean, aleatoric and epistemic variance of every patch's
-values, in the loss's target space; `to_pixels` brings them to RGB. The gap, float (B,), is the time between the frames
-in frames at 30 fps; models that do not know it need none. All may be asked with the same mask, and only its hidden
-patches are to be judged: what is predicted of visible ones was never trained.
-
-- `SingleModel`: one pass, what the model itself says.
-- `MCDropout`: several passes with the decoder's dropout at work (Gal and Ghahramani 2016, arXiv 1506.02142).
-- `DeepEnsemble`: models of other seeds (Lakshminarayanan et al. 2017, arXiv 1612.01474).
-- `VisibleSubsets`, `FreshMasks`: one model shown other patches; they answer different questions, see there.
+values, in the loss's target space; `to_pixels` brings them to RGB. past, future: normalised frames, float (B, 3, H, W).
+gap, float (B,): the time between them in frames at 30 fps; models that do not know it need none. Only the mask's hidden
+patches are to be evaluated: what is predicted of visible ones was never trained.
 
 Several passes are one equally weighted mixture. By the law of total variance its aleatoric part is the mean of the
-variances, its epistemic part the variance of the means (plus the mean of what the members call epistemic themselves).
-
-A plain SiamMAE states no variance: its aleatoric part is 0, to be replaced by a constant fitted on held-out data.
+variances, its epistemic part the variance of the means (plus the mean of the members' own epistemic variances).
 
 Shapes: `B` pairs, `H W` pixels, `P` patch side, `N` patches, `Q` = P*P*3 values of a patch (row, column, channel), `K`
 visible patches, `D` encoder width.
@@ -28,42 +21,39 @@ import torch
 from torch import Tensor, nn
 
 from lib.errors import UserError
-from lib.models.mae import check_size
 from lib.models.siammae import SiamMAE
 from lib.models.variance_heads import DistributionSiamMAE, Prediction
-from lib.models.vit import ViTEncoder
 from lib.tokens.masking import Mask, mask_from_noise
-from lib.tokens.patches import IMAGENET_MEAN, IMAGENET_STD, patch_statistics, patchify
+from lib.tokens.patches import IMAGENET_MEAN, IMAGENET_STD, check_size, patch_statistics, patchify
 
 
 def mix(members: Iterable[Prediction], counts: Iterable[Tensor] | None = None) -> Prediction:
     """The mixture of several predictions, equally weighted: law of total variance, the variance's divisor K.
 
     counts: for each member a bool (B, N), True where it counts; None: everywhere. A patch for which no member counts is
-    NaN. Members are taken one after the other (Welford's updates), so that many cost no more memory than one, and
-    identical ones have an epistemic variance of exactly 0.
+    NaN. Identical members have an epistemic variance of exactly 0.
     """
     mean = aleatoric = within = between = total = torch.zeros(())
+    # One member after the other (Welford's updates): many cost no more memory than one
     for member, counted in zip(members, counts if counts is not None else repeat(None)):  # noqa: B905
         weight = torch.ones_like(member.mean[..., :1]) if counted is None else counted.unsqueeze(-1).float()
         total = total.to(weight) + weight
-        share = weight / total.clamp(min=1)
+        part = weight / total.clamp(min=1)
         step = member.mean - mean
-        mean = mean + share * step
+        mean = mean + part * step
         between = between + weight * step * (member.mean - mean)
-        aleatoric = aleatoric + share * (member.aleatoric - aleatoric)
-        within = within + share * (member.epistemic - within)
-    counted = Prediction(mean, aleatoric, within + between / total.clamp(min=1))
-    return Prediction(*(torch.where(total > 0, values, torch.nan) for values in counted))
+        aleatoric = aleatoric + part * (member.aleatoric - aleatoric)
+        within = within + part * (member.epistemic - within)
+    mixture = Prediction(mean, aleatoric, within + between / total.clamp(min=1))
+    return Prediction(*(torch.where(total > 0, values, torch.nan) for values in mixture))
 
 
 def to_pixels(prediction: Prediction, future: Tensor, patch_size: int, norm_pix: bool = True) -> Prediction:
     """The prediction in RGB from 0 to 1, from the loss's target space.
 
     future: the normalised frame, float (B, 3, H, W). With `norm_pix` mean and contrast of each patch are the true
-    ones, which the model does not know: sigma is scaled by the true patch's standard deviation, too. Compare with
-    patchify(denormalize_images(future), patch_size). That contrast goes with the error, so it does most of any ranking
-    of patches by sigma in these units, whatever the model says: judge rankings in the target space.
+    ones, which the model does not know; sigma is scaled by the true contrast, too. That contrast goes with the error,
+    so it does most of any ranking of patches by sigma in these units: compare rankings in the target space.
     """
     colours = prediction.mean.shape[-1] // 3
     offset, scale = (torch.tensor(rgb, device=future.device).repeat(colours) for rgb in (IMAGENET_MEAN, IMAGENET_STD))
@@ -80,12 +70,15 @@ def to_pixels(prediction: Prediction, future: Tensor, patch_size: int, norm_pix:
 
 @dataclass(frozen=True)
 class SingleModel:
-    """What one model says in one pass: for GaussianSiamMAE all aleatoric, for EvidentialSiamMAE both parts."""
+    """What one model says in one pass: GaussianSiamMAE an aleatoric variance, EvidentialSiamMAE both parts.
+
+    A plain SiamMAE states no variance: 0, to be replaced by a constant fitted on held-out data.
+    """
 
     model: SiamMAE
 
     def predict(self, past: Tensor, future: Tensor, mask: Mask, gap: Tensor | None = None) -> Prediction:
-        """Normalised frames float (B, 3, H, W) -> Prediction. UserError for frames of another size."""
+        """See the module's head."""
         with evaluating(self.model):
             latent, memory = _encode(self.model, past, future, mask)
             return _decode(self.model, latent, memory, mask, gap)
@@ -93,7 +86,7 @@ class SingleModel:
 
 @dataclass(frozen=True)
 class MCDropout:
-    """Passes with the decoder's dropout at work, on the same mask and the encoder's tokens of one pass.
+    """Passes with the decoder's dropout at work (Gal and Ghahramani 2016, arXiv 1506.02142); the encoder runs once.
 
     The model must have been trained with that dropout. One without any has an epistemic variance of exactly 0.
     """
@@ -102,7 +95,7 @@ class MCDropout:
     passes: int = 16
 
     def predict(self, past: Tensor, future: Tensor, mask: Mask, gap: Tensor | None = None) -> Prediction:
-        """Normalised frames float (B, 3, H, W) -> Prediction, drawn from PyTorch's global generator."""
+        """See the module's head."""
         with evaluating(self.model):
             latent, memory = _encode(self.model, past, future, mask)
             for part in self.model.decoder.modules():
@@ -113,53 +106,41 @@ class MCDropout:
 
 @dataclass(frozen=True)
 class DeepEnsemble:
-    """Models trained on the same data from other seeds, asked with the same mask.
-
-    Members whose encoders have equal weights (see `adopt_encoder`) share the encoder's pass: the cheap variant, which
-    knows only how far decoders disagree.
-    """
+    """Models trained on the same data from other seeds (Lakshminarayanan et al. 2017, arXiv 1612.01474)."""
 
     models: Sequence[SiamMAE]
 
     def predict(self, past: Tensor, future: Tensor, mask: Mask, gap: Tensor | None = None) -> Prediction:
-        """Normalised frames float (B, 3, H, W) -> Prediction. UserError without models, or for unlike patches."""
+        """See the module's head."""
         patches = {(model.patch_size, *model.encoder.grid, model.norm_pix) for model in self.models}
         if len(patches) != 1:
             raise UserError(f"an ensemble needs models of one patch size, grid and target; these have {len(patches)}")
-        with evaluating(*self.models):
-            return mix(self._members(past, future, mask, gap))
-
-    def _members(self, past: Tensor, future: Tensor, mask: Mask, gap: Tensor | None) -> Iterator[Prediction]:
-        encoder = None
-        for model in self.models:
-            if encoder is None or not _equal(encoder, model.encoder):
-                encoder, (latent, memory) = model.encoder, _encode(model, past, future, mask)
-            yield _decode(model, latent, memory, mask, gap)
+        return mix(SingleModel(model).predict(past, future, mask, gap) for model in self.models)
 
 
 @dataclass(frozen=True)
 class VisibleSubsets:
     """One model shown random parts of the visible patches: how much does the prediction hang on single clues?
 
-    The mask's hidden patches are hidden in every draw. So all draws count for them and none sees a pixel that other
-    estimators do not: the one to compare on a fixed mask. The model sees fewer patches than it was trained on, which
-    makes its mean a little worse than one pass with all.
+    The mask's hidden patches are hidden in every draw: all draws count for them, and none sees a pixel that other
+    estimators do not. The model sees fewer patches than it was trained on, which makes its mean a little worse than one
+    pass with all.
 
     Args:
         draws: subsets.
-        share: of the visible patches in each, rounded, at least one patch. With one visible patch, and at share 1,
-            all draws are the same and the epistemic variance is 0 up to rounding.
+        fraction: of the visible patches in each, rounded, at least one patch. With one visible patch, and at 1, all
+            draws are the same and the epistemic variance is 0 up to rounding.
     """
 
     model: SiamMAE
     draws: int = 16
-    share: float = 2 / 3
+    fraction: float = 2 / 3
 
     def predict(self, past: Tensor, future: Tensor, mask: Mask, gap: Tensor | None = None) -> Prediction:
-        """Normalised frames float (B, 3, H, W) -> Prediction. UserError for a share outside (0, 1]."""
-        if not 0 < self.share <= 1:
-            raise UserError(f"share {self.share} of the visible patches is outside (0, 1]: use for example 0.67")
-        visible = max(1, round(self.share * mask.keep.shape[1]))
+        """See the module's head."""
+        if not 0 < self.fraction <= 1:
+            raise UserError(f"fraction {self.fraction} of the visible patches is outside (0, 1]: use for example 0.67")
+        visible = max(1, round(self.fraction * mask.keep.shape[1]))
         masks = [subset(mask, visible) for _ in range(_at_least_one(self.draws, "draws"))]
         with evaluating(self.model):
             return mix(_passes(self.model, past, future, masks, gap))
@@ -169,17 +150,17 @@ class VisibleSubsets:
 class FreshMasks:
     """One model under new random masks: how much does a patch's prediction hang on which patches one happens to see?
 
-    Each draw shows as many random patches as the given mask and counts where it hides: about N - K of N draws. That is
-    a map of the whole frame, independent of one mask. It is not to be compared with estimators that are asked once with
-    the given mask: some draws show this patch's neighbours, which there were hidden. A patch that no draw hid (at ratio
-    r with probability (1 - r)^draws) is NaN.
+    Each draw shows as many random patches as the given mask and counts where it hides. That is a map of the whole
+    frame, independent of one mask, and not to be compared with estimators under the given mask: some draws show this
+    patch's neighbours, which there were hidden. A patch that no draw hid (at ratio r with probability (1 - r)^draws) is
+    NaN.
     """
 
     model: SiamMAE
     draws: int = 16
 
     def predict(self, past: Tensor, future: Tensor, mask: Mask, gap: Tensor | None = None) -> Prediction:
-        """Normalised frames float (B, 3, H, W) -> Prediction. Of `mask` only the number of visible patches counts."""
+        """Of `mask` only the number of visible patches counts."""
         noises = (
             torch.rand(mask.hidden.shape, device=future.device) for _ in range(_at_least_one(self.draws, "draws"))
         )
@@ -189,28 +170,17 @@ class FreshMasks:
 
 
 def subset(mask: Mask, visible: int) -> Mask:
-    """A mask that shows `visible` random ones of the patches that `mask` shows, and hides all that it hides."""
+    """A mask that shows `visible` random patches of those that `mask` shows, drawn for each sample apart."""
     noise = torch.rand(mask.hidden.shape, device=mask.hidden.device)
     return mask_from_noise(noise + mask.hidden, visible)  # noise is below 1: hidden patches come last
 
 
-def adopt_encoder(model: SiamMAE, encoder: ViTEncoder) -> SiamMAE:
-    """Give `model` the weights of a trained encoder and freeze them, so that training reaches its decoder alone.
-
-    A few such models are the cheap ensemble: one pretraining, then one decoder a seed. Returns the model.
-    """
-    model.encoder.load_state_dict(encoder.state_dict())
-    model.encoder.requires_grad_(False)
-    return model
-
-
 @contextmanager
-def evaluating(*models: nn.Module) -> Iterator[None]:
-    """No gradients, and models in evaluation mode; each part's own mode is put back."""
-    modes = [(part, part.training) for model in models for part in model.modules()]
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """No gradients, and the model in evaluation mode; each part's own mode is put back."""
+    modes = [(part, part.training) for part in model.modules()]
     try:
-        for model in models:
-            model.eval()
+        model.eval()
         with torch.no_grad():
             yield
     finally:
@@ -242,14 +212,6 @@ def _decode(model: SiamMAE, latent: Tensor, memory: Tensor, mask: Mask, gap: Ten
         return model.read(latent, mask, memory, gap)
     mean = model.decoder(latent, mask.restore, memory).float()
     return Prediction(mean, torch.zeros_like(mean), torch.zeros_like(mean))
-
-
-def _equal(one: nn.Module, other: nn.Module) -> bool:
-    """Whether two modules of one class have the same weights."""
-    pair = one.state_dict(), other.state_dict()
-    return pair[0].keys() == pair[1].keys() and all(
-        torch.equal(value, pair[1][name]) for name, value in pair[0].items()
-    )
 
 
 def _at_least_one(number: int, what: str) -> int:

@@ -2,7 +2,7 @@
 
 The decoder's head gets a light neighbour: besides the mean of each value there are a few numbers for each pixel, shared
 by its three colours. Here they are the log-variance of a Gaussian, trained with the beta-NLL (Seitzer et al. 2022,
-arXiv 2203.09168); lib.models.evidential has the other reading. lib.models.uncertainty asks these models.
+arXiv 2203.09168); lib.models.evidential has the other reading.
 
 Shapes: `B` pairs, `H W` pixels, `P` patch side, `N` patches, `Q` = P*P*3 values of a patch (row, column, channel), `K`
 visible patches, `D` encoder width, `E` decoder width. Values of a patch by pixel are (B, N, P*P, 3).
@@ -16,18 +16,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.errors import UserError
-from lib.models.mae import check_size
 from lib.models.siammae import CrossSelfBlock, SiamMAE
 from lib.models.vit import initialize
 from lib.tokens.masking import Mask, masked_mean
-from lib.tokens.patches import normalize_images, normalize_patches, patchify
+from lib.tokens.patches import check_size, normalize_images, target_patches
+
+MIDDLE_GAP = 16.0  # the logarithm of the gap is taken relative to this, between the paper's 4 and 48
 
 
 class Prediction(NamedTuple):
-    """What is predicted for every patch, and how far it may be off.
+    """What is predicted for every patch, and how far it may be off, each float32 (B, N, Q).
 
-    mean: float32 (B, N, Q). aleatoric, epistemic: variances, of the same shape; what the model holds to be noise, and
-    what comes of its not knowing better. In the loss's target space unless lib.models.uncertainty.to_pixels made it.
+    aleatoric, epistemic: variances; what the model holds to be noise, and what comes of its not knowing better. All in
+    the loss's target space unless lib.models.uncertainty.to_pixels made it.
     """
 
     mean: Tensor
@@ -40,16 +41,13 @@ class Prediction(NamedTuple):
         return self.aleatoric + self.epistemic
 
 
-MIDDLE_GAP = 16.0  # the logarithm of the gap is taken relative to this, between the paper's 4 and 48
-
-
-class SpreadHead(nn.Module):
-    """What is said of each pixel besides its mean: tokens (B, N, E), gap float (B,) -> (B, N, maps * P*P).
+class VarianceHead(nn.Module):
+    """What is predicted of each pixel besides its mean: tokens (B, N, E), gap float (B,) -> (B, N, outputs).
 
     One hidden layer, for the log-variance is no linear function of what the mean is linear in. The gap, in frames at 30
-    fps, enters there by its logarithm, so that it may count more for some patches than for others; a model that is not
-    told it could only guess it from the few patches that it sees. The last Linear starts at zero. So at first the head
-    says the same of every pixel and sends no gradient back: training starts as plain SiamMAE does.
+    fps, enters there by its logarithm, so that it may count more for some patches than for others. The last Linear
+    starts at zero: at first the head says the same of every pixel and sends no gradient back, and training starts as
+    plain SiamMAE's.
     """
 
     def __init__(self, embed_dim: int, outputs: int, knows_gap: bool):
@@ -61,7 +59,7 @@ class SpreadHead(nn.Module):
         nn.init.zeros_(self.maps.weight)
 
     def forward(self, tokens: Tensor, gap: Tensor | None) -> Tensor:
-        """Raises UserError when a gap is needed that is not given."""
+        """A head that does not know the gap ignores it."""
         hidden = self.hidden(tokens)
         if self.gap is not None:
             if gap is None or len(gap) != len(tokens):
@@ -87,20 +85,17 @@ class DropoutBlock(CrossSelfBlock):
 
 
 class DistributionSiamMAE(SiamMAE):
-    """What SiamMAEs with a distribution for an output share; a subclass says what its maps mean.
+    """What SiamMAEs with a distribution for an output have in common.
 
-    A subclass has `maps` (numbers a pixel gets besides its mean), `objective` and `distribution`. `predict` is
-    SiamMAE's and gives the mean alone; lib.models.uncertainty gives the whole.
-
-    The mean is predicted as plain SiamMAE predicts it, from the two frames alone; the maps may know the gap, too.
+    `model(batch)` takes {"past", "future": uint8 (B, 3, H, W), "gap": float (B,)}, the gap in frames at 30 fps. A
+    subclass has `maps` (numbers a pixel gets besides its mean), `value_losses` and `variances`. The mean is predicted
+    as plain SiamMAE predicts it, by `predict`; lib.models.uncertainty gives the whole.
 
     Args:
-        knows_gap: whether the maps depend on the time between the frames, which is then part of every question.
+        knows_gap: whether the maps depend on the gap, which then must be given.
         detach_input: keep the maps' gradient from the decoder's blocks.
         dropout: rate in the decoder's blocks, for Monte-Carlo dropout; the encoder has none.
         siammae: SiamMAE's arguments.
-
-    Raises UserError for a dropout outside 0..1.
     """
 
     maps: int
@@ -114,48 +109,46 @@ class DistributionSiamMAE(SiamMAE):
         width, heads, mlp_ratio = (
             self.architecture[name] for name in ("decoder_embed_dim", "decoder_num_heads", "mlp_ratio")
         )
-        self.spread = SpreadHead(width, self.maps * self.patch_size**2, knows_gap)
+        self.variance_head = VarianceHead(width, self.maps * self.patch_size**2, knows_gap)
         if dropout:
             blocks = nn.ModuleList(DropoutBlock(width, heads, mlp_ratio, dropout) for _ in self.decoder.blocks)
             blocks.load_state_dict(self.decoder.blocks.state_dict())  # a seed gives the weights that it gives SiamMAE
             self.decoder.blocks = blocks
 
-    def objective(self, mean: Tensor, maps: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def value_losses(self, mean: Tensor, maps: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of each value (B, N, P*P, 3), and what to log, broadcastable to that.
 
         mean, target float32 (B, N, P*P, 3); each of maps (B, N, P*P, 1).
         """
         raise NotImplementedError
 
-    def distribution(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    def variances(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Aleatoric and epistemic variance, each as a map (B, N, P*P, 1), of maps of that shape."""
         raise NotImplementedError
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """{"past", "future": uint8 (B, 3, H, W), "gap" (B,)} -> (loss, logs): loss, mse (plain SiamMAE's loss), more.
+        """A batch as above -> (loss, logs)."""
+        memory, future = self.encode_past(batch)
+        mask = self.masking(self.encoder.patch_embed(future), self.grid)
+        return self.loss(memory, future, mask, batch.get("gap"))
 
-        The gap, in frames at 30 fps, is needed where the model knows it; "more" is what the objective logs.
-        """
+    def encode_past(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Past tokens (B, 1 + N, D) and normalised future frames (B, 3, H, W) of a batch."""
         past, future = normalize_images(batch["past"]), normalize_images(batch["future"])
         for images in (past, future):
             check_size(images, self.patch_size, self.encoder.grid)
-        memory = self.encoder(past)
-        mask = self.choose_mask(batch, memory, future)
-        mean, maps = self.distribute(self.encoder(future, mask.keep), mask, memory, batch.get("gap"))
-        target = target_patches(future, self.patch_size, self.norm_pix).unflatten(-1, (-1, 3))
-        values, logged = self.objective(mean, maps, target)
-        errors = (mean.detach() - target).square().mean(dim=(2, 3))
+        return self.encoder(past), future
+
+    def loss(self, memory: Tensor, future: Tensor, mask: Mask, gap: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and logs under a mask: loss, mse (plain SiamMAE's loss), what `value_losses` logs, and the masking's."""
+        mean, maps = self.distribute(self.encoder(future, mask.keep), mask, memory, gap)
+        target = target_patches(future, self.patch_size, self.norm_pix).unflatten(-1, (-1, 3))  # (B, N, P*P, 3)
+        values, logged = self.value_losses(mean, maps, target)
+        errors = (mean.detach() - target).square().mean(dim=(2, 3))  # (B, N)
         loss = masked_mean(values.mean(dim=(2, 3)), mask.hidden)
         logged = {name: masked_mean(value.mean(dim=(2, 3)), mask.hidden) for name, value in logged.items()}
-        logs = {"loss": loss.detach(), "mse": masked_mean(errors, mask.hidden), **logged}
-        if self.sampler is not None:
-            loss, sampling = self.sampler.add_loss(loss, errors, mask)
-            logs |= sampling
-        return loss, logs
-
-    def choose_mask(self, batch: dict[str, Tensor], memory: Tensor, future: Tensor) -> Mask:
-        """The mask of a training step: as plain SiamMAE's. memory (B, 1 + N, D), future float (B, 3, H, W)."""
-        return self.choose_visible(future)
+        total, logs = self.masking.objective(loss, errors, mask)
+        return total, {"loss": total.detach(), "mse": masked_mean(errors, mask.hidden), **logged} | logs
 
     def distribute(
         self, latent: Tensor, mask: Mask, memory: Tensor, gap: Tensor | None
@@ -165,21 +158,15 @@ class DistributionSiamMAE(SiamMAE):
         latent (B, 1 + K, D) of the visible future, memory (B, 1 + N, D) of the past, gap (B,).
         """
         tokens = self.decoder.tokens(latent, mask.restore, memory)
-        mean = self.decoder.head(tokens).float().unflatten(-1, (-1, 3))
-        spread = self.spread(tokens.detach() if self.detach_input else tokens, gap).float()
-        return mean, tuple(values.unsqueeze(-1) for values in spread.chunk(self.maps, dim=-1))
+        mean = self.decoder.head(tokens).float().unflatten(-1, (-1, 3))  # (B, N, Q) -> (B, N, P*P, 3)
+        maps = self.variance_head(tokens.detach() if self.detach_input else tokens, gap).float()
+        return mean, tuple(values.unsqueeze(-1) for values in maps.chunk(self.maps, dim=-1))
 
     def read(self, latent: Tensor, mask: Mask, memory: Tensor, gap: Tensor | None = None) -> Prediction:
         """What `distribute` gives as a Prediction, each pixel's variances repeated for its three colours."""
         mean, maps = self.distribute(latent, mask, memory, gap)
-        variances = (values.expand_as(mean).flatten(2) for values in self.distribution(maps))
+        variances = (values.expand_as(mean).flatten(2) for values in self.variances(maps))
         return Prediction(mean.flatten(2), *variances)
-
-
-def target_patches(future: Tensor, patch_size: int, norm_pix: bool = True) -> Tensor:
-    """What the loss compares with: normalised frames float (B, 3, H, W) -> (B, N, Q)."""
-    patches = patchify(future, patch_size)
-    return normalize_patches(patches) if norm_pix else patches
 
 
 # --- a Gaussian for each value ------------------------------------------------------------------------------
@@ -197,30 +184,26 @@ def bounded(raw: Tensor) -> Tensor:
 def beta_nll(mean: Tensor, log_variance: Tensor, target: Tensor, beta: float) -> Tensor:
     """Twice the beta-NLL of each value, without its constant (Seitzer et al. 2022); shapes broadcast.
 
-    stop(sigma^(2 beta)) * (error^2 / sigma^2 + log sigma^2). Twice, so that the mean's gradient is the mean squared
-    error's at sigma 1 for any beta, and for any sigma at beta 1: learning rates carry over. At beta 0 it is the plain
-    NLL, whose mean learns least where sigma is large, that is where it errs most: the pit that beta leads around.
+    stop(sigma^(2 beta)) * (error^2 / sigma^2 + log sigma^2). At beta 0 it is the plain NLL, whose mean learns least
+    where sigma is large, that is where it errs most: the pit that beta leads around.
     """
     weight = (beta * log_variance.detach()).exp()
+    # Twice, so that at sigma 1 the mean's gradient is the mean squared error's: learning rates carry over
     return weight * ((mean - target).square() * (-log_variance).exp() + log_variance)
 
 
 class GaussianSiamMAE(DistributionSiamMAE):
     """SiamMAE with a Gaussian for each value, its variance shared by a pixel's three colours.
 
-    `model(batch)` takes {"past", "future": uint8 (B, 3, H, W)}; logged: loss, mse (plain SiamMAE's loss), nll (the
-    Gaussian's, in nats a value, constant included) and log_variance, all over hidden patches.
+    Logged besides: nll (the Gaussian's, in nats a value, constant included) and log_variance, over hidden patches. All
+    variance is aleatoric here: one model does not know what it does not know.
 
-    All variance is aleatoric here: one model does not know what it does not know. There is no warm-up with the mean
-    squared error: the head starts at sigma 1, which is right for a normalised target that is predicted as 0, and where
-    the mean's gradient is plain SiamMAE's. With beta 1 and `detach_input` it stays so: the mean is trained exactly as
-    plain SiamMAE's, the variance beside it.
+    There is no warm-up with the mean squared error: the head starts at sigma 1, which is right for a normalised target
+    that is predicted as 0. With beta 1 and `detach_input` the mean is trained exactly as plain SiamMAE's.
 
     Args:
         beta: 0.5 in the paper; 0 is the plain NLL, 1 trains the mean as the mean squared error does.
         distribution: arguments of DistributionSiamMAE.
-
-    Raises UserError for a beta outside 0..1.
     """
 
     maps = 1
@@ -231,15 +214,15 @@ class GaussianSiamMAE(DistributionSiamMAE):
             raise UserError(f"beta {beta} is outside [0, 1]: use for example 0.5")
         self.architecture["beta"] = self.beta = beta
 
-    def objective(self, mean: Tensor, maps: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def value_losses(self, mean: Tensor, maps: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The beta-NLL of each value (B, N, P*P, 3); logs nll and log_variance."""
         log_variance = bounded(maps[0])
         loss = beta_nll(mean, log_variance, target, self.beta)
-        spread = log_variance.detach()
-        nll = 0.5 * (loss.detach() * (-self.beta * spread).exp() + math.log(2 * math.pi))
-        return loss, {"nll": nll, "log_variance": spread}
+        log_variance = log_variance.detach()
+        nll = 0.5 * (loss.detach() * (-self.beta * log_variance).exp() + math.log(2 * math.pi))
+        return loss, {"nll": nll, "log_variance": log_variance}
 
-    def distribution(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    def variances(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """The variance (B, N, P*P, 1), and none that is epistemic."""
         variance = bounded(maps[0]).exp()
         return variance, torch.zeros_like(variance)

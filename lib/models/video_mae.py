@@ -8,53 +8,35 @@ decoder has a bias, all matrices start as MAE's, and visible tokens go back to t
 transformer cannot tell from the release's order.
 
 Shapes: `B` batch, `T` frames, `H W` pixels, `t` frames a cube, `P` patch side, grid (s, h, w) = (T/t, H/P, W/P),
-`N` = s*h*w cubes, `K` visible cubes, `D` encoder width, `E` decoder width.
+`N` = s*h*w cubes, `K` visible cubes, `D` encoder width.
 """
 
-import torch
-from timm.models.vision_transformer import Block
+import math
+
 from torch import Tensor, nn
 
 from lib.errors import UserError, unknown
-from lib.models.vit import LayerNorm, block_number, initialize
-from lib.tokens.cubes import Grid, cube_grid, cubify, normalize_cubes, normalize_videos, position_table
-from lib.tokens.masking import Mask, get_masking, masked_mean, restore_order, take
+from lib.models.decoder import Decoder
+from lib.models.vit import LayerNorm, block_number, initialize, plain_blocks
+from lib.tokens.cubes import Grid, cube_grid, cubify, normalize_videos, position_table, target_cubes
+from lib.tokens.masking import Mask, Masking, RandomMasking, masked_mean, take
 
 LOSSES = {"mse": Tensor.square, "l1": Tensor.abs}  # of a difference; AdaMAE's Table 1d compares them
 
 
-def cube_errors(
-    prediction: Tensor, videos: Tensor, tubelet_size: int, patch_size: int, norm_pix: bool, loss: str = "mse"
-) -> Tensor:
-    """Mean error of each cube: (B, N, t*P*P*3) against float RGB in 0..1 (B, 3, T, H, W) -> (B, N), float32.
-
-    With `norm_pix` each target cube is normalised by its own mean and deviation, channel by channel. `loss` is a name
-    in LOSSES.
-    """
-    target = cubify(videos, tubelet_size, patch_size)
-    if norm_pix:
-        target = normalize_cubes(target)
-    return LOSSES[loss](prediction.float() - target).mean(dim=-1)
-
-
 class VideoMAE(nn.Module):
-    """Video MAE with a fixed masking strategy.
-
-    `model(batch)` takes {"video": uint8 (B, 3, T, H, W)} and returns the loss and a dict of logs.
+    """A video MAE: `model({"video": uint8 (B, 3, T, H, W)})`.
 
     Args:
         num_frames, image_size: T and the side in pixels of the clips it is built for; others are refused.
         tubelet_size, patch_size: t and P.
         embed_dim, depth, num_heads, mlp_ratio: the encoder.
         decoder_embed_dim, decoder_depth, decoder_num_heads: the decoder.
-        masking: "random", "tube" or "frame" (lib.tokens.masking.MASKINGS).
-        mask_ratio: share of hidden cubes; tubes at 0.9 in VideoMAE.
+        mask_ratio: fraction of hidden cubes under random masking.
         norm_pix: per-cube normalised target, as in both papers.
         loss: "mse" or "l1".
         positions: "separable" in time, row and column, or the releases' "flattened" (lib.tokens.cubes.POSITIONS).
-
-    Raises UserError for sizes that are not whole cubes, an unknown strategy or loss, and a ratio that leaves nothing
-    visible.
+        masking: another strategy, with its own ratio; VideoMAE's is TubeMasking(0.9).
     """
 
     def __init__(
@@ -70,37 +52,28 @@ class VideoMAE(nn.Module):
         decoder_embed_dim: int = 384,
         decoder_depth: int = 4,
         decoder_num_heads: int = 6,
-        masking: str = "tube",
         mask_ratio: float = 0.9,
         norm_pix: bool = True,
         loss: str = "mse",
         positions: str = "separable",
+        masking: Masking | None = None,
     ):
         super().__init__()
+        self.architecture = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
         if loss not in LOSSES:
             raise unknown("loss", loss, LOSSES)
-        self.architecture = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
-        self.tubelet_size, self.patch_size, self.norm_pix = tubelet_size, patch_size, norm_pix
-        self.mask_ratio, self.loss = mask_ratio, loss
-        grid = cube_grid(num_frames, image_size, image_size, tubelet_size, patch_size)
-        cube_values = tubelet_size * patch_size**2 * 3
-        self.encoder = VideoEncoder(grid, cube_values, embed_dim, depth, num_heads, mlp_ratio, positions)
-        self.decoder = VideoDecoder(
-            grid, cube_values, embed_dim, decoder_embed_dim, decoder_depth, decoder_num_heads, mlp_ratio, positions
-        )
-        self.masking = get_masking(masking, mask_ratio)
-        self.masking(torch.empty(1, self.num_cubes, 0), grid)  # an impossible ratio fails here
-
-    @property
-    def grid(self) -> Grid:
-        """The grid (s, h, w) of cubes."""
-        return self.encoder.grid
-
-    @property
-    def num_cubes(self) -> int:
-        """N."""
-        s, h, w = self.grid
-        return s * h * w
+        masking = masking or RandomMasking(mask_ratio)
+        self.architecture |= {"mask_ratio": masking.mask_ratio, "masking": masking.architecture}
+        self.tubelet_size, self.patch_size, self.mask_ratio = tubelet_size, patch_size, masking.mask_ratio
+        self.norm_pix, self.loss = norm_pix, loss
+        self.grid = cube_grid(num_frames, image_size, image_size, tubelet_size, patch_size)
+        self.num_cubes = math.prod(self.grid)
+        patch_embed = CubeEmbed(self.grid, tubelet_size, patch_size, embed_dim)
+        table = position_table(positions, embed_dim, self.grid)
+        self.encoder = VideoEncoder(patch_embed, table, depth, num_heads, mlp_ratio)
+        table, values = position_table(positions, decoder_embed_dim, self.grid), tubelet_size * patch_size**2 * 3
+        self.decoder = Decoder(table, embed_dim, values, decoder_depth, decoder_num_heads, mlp_ratio)
+        self.masking = masking.prepare(self.encoder.pos_embed[0], self.grid)
 
     @property
     def sequence_length(self) -> int:
@@ -108,117 +81,71 @@ class VideoMAE(nn.Module):
         return self.num_cubes
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """{"video": uint8 (B, 3, T, H, W)} -> (loss, {"loss": ...})."""
+        """{"video": uint8 (B, 3, T, H, W)} -> (loss, logs)."""
         errors, mask = self.errors(batch["video"])
-        loss = masked_mean(errors, mask.hidden)
-        return loss, {"loss": loss.detach()}
+        return self.masking.objective(masked_mean(errors, mask.hidden), errors, mask)
 
     def errors(self, videos: Tensor, mask: Mask | None = None) -> tuple[Tensor, Mask]:
-        """Error of every cube (B, N) of videos uint8 or float in 0..1 (B, 3, T, H, W), and the mask used."""
+        """Error of every cube, float32 (B, N), of videos uint8 or float in 0..1 (B, 3, T, H, W), and the mask used."""
         prediction, mask = self.predict(normalize_videos(videos), mask)
         pixels = videos if videos.is_floating_point() else videos.float() / 255
-        return cube_errors(prediction, pixels, self.tubelet_size, self.patch_size, self.norm_pix, self.loss), mask
+        target = target_cubes(pixels, self.tubelet_size, self.patch_size, self.norm_pix)
+        return LOSSES[self.loss](prediction.float() - target).mean(dim=-1), mask
 
     def predict(self, videos: Tensor, mask: Mask | None = None) -> tuple[Tensor, Mask]:
         """Predicted cubes (B, N, t*P*P*3) in the loss's target space, and the mask used (drawn when None).
 
-        videos: float (B, 3, T, H, W), normalised. UserError when they are not of the size the model was built for.
+        videos: normalised, float (B, 3, T, H, W), of the size that the model was built for.
         """
-        patches = self.patches(videos)
-        mask = mask or self.draw_mask(patches)
-        latent = self.encoder(take(patches + self.encoder.pos_embed, mask.keep))
+        cubes = self.encoder.patch_embed(videos)  # (B, N, D): for mask and encoder, as this costs a part of encoding
+        mask = mask or self.masking(cubes, self.grid)
+        latent = self.encoder(cubes, mask.keep)  # (B, K, D)
         return self.decoder(latent, mask.restore), mask
-
-    def draw_mask(self, patches: Tensor) -> Mask:
-        """A mask for videos whose cubes are embedded, without positions, as `patches` (B, N, D)."""
-        return self.masking(patches, self.grid)
-
-    def patches(self, videos: Tensor) -> Tensor:
-        """Embedded cubes without positions: normalised float (B, 3, T, H, W) -> (B, N, D). UserError for the size."""
-        grid = cube_grid(*videos.shape[-3:], self.tubelet_size, self.patch_size)
-        if grid != self.grid:
-            (s, h, w), t, p = self.grid, self.tubelet_size, self.patch_size
-            sizes = ["x".join(map(str, size)) for size in (videos.shape[-3:], (s * t, h * p, w * p))]
-            raise UserError(f"videos are {sizes[0]}, but this model was built for {sizes[1]}: sample and crop them so")
-        return self.encoder.patch_embed(cubify(videos, self.tubelet_size, self.patch_size))
 
     def features(self, videos: Tensor, block: int = -1) -> Tensor:
         """Tokens of unmasked videos: normalised float (B, 3, T, H, W) -> (B, N, D), numbered as the cubes.
 
-        `block` counts from 1; -1 is the last. The final LayerNorm is applied. UserError when there is no such block.
+        `block` counts from 1; -1 is the last. The final LayerNorm is applied.
         """
-        return self.encoder(self.patches(videos) + self.encoder.pos_embed, block)
+        return self.encoder(self.encoder.patch_embed(videos), block=block)
 
-    def pooled_features(self, videos: Tensor, block: int = -1) -> Tensor:
-        """The mean over all tokens of `features`: normalised float (B, 3, T, H, W) -> (B, D)."""
-        return self.features(videos, block).mean(dim=1)
+
+class CubeEmbed(nn.Module):
+    """Embedded cubes without positions: normalised float (B, 3, T, H, W) -> (B, N, D).
+
+    `proj` is the matrix of the papers' three-dimensional convolution, whose stride is its kernel.
+    """
+
+    def __init__(self, grid: Grid, tubelet_size: int, patch_size: int, embed_dim: int):
+        super().__init__()
+        self.grid, self.tubelet_size, self.patch_size = grid, tubelet_size, patch_size
+        self.proj = nn.Linear(tubelet_size * patch_size**2 * 3, embed_dim)
+
+    def forward(self, videos: Tensor) -> Tensor:
+        """Videos must be of the grid, whose positions are fixed."""
+        if cube_grid(*videos.shape[-3:], self.tubelet_size, self.patch_size) != self.grid:
+            (s, h, w), t, p = self.grid, self.tubelet_size, self.patch_size
+            sizes = ["x".join(map(str, size)) for size in (videos.shape[-3:], (s * t, h * p, w * p))]
+            raise UserError(f"videos are {sizes[0]}, but this model was built for {sizes[1]}: sample and crop them so")
+        return self.proj(cubify(videos, self.tubelet_size, self.patch_size))
 
 
 class VideoEncoder(nn.Module):
-    """A plain pre-norm ViT over cubes, without class token; positions are fixed.
+    """A plain pre-norm ViT over cubes, without class token; positions, a table (N, D), are fixed."""
 
-    `patch_embed` is the matrix of the papers' three-dimensional convolution, whose stride is its kernel.
-    """
-
-    def __init__(
-        self,
-        grid: Grid,
-        cube_values: int,
-        embed_dim: int,
-        depth: int,
-        num_heads: int,
-        mlp_ratio: float,
-        positions: str,
-    ):
+    def __init__(self, patch_embed: CubeEmbed, positions: Tensor, depth: int, num_heads: int, mlp_ratio: float):
         super().__init__()
-        if embed_dim % num_heads:
-            raise UserError(f"embed_dim {embed_dim} is no multiple of num_heads {num_heads}")
-        self.grid = grid
-        self.patch_embed = nn.Linear(cube_values, embed_dim)
-        self.register_buffer("pos_embed", position_table(positions, embed_dim, grid).unsqueeze(0))
-        self.blocks = nn.ModuleList(
-            Block(embed_dim, num_heads, mlp_ratio, qkv_bias=True, norm_layer=LayerNorm) for _ in range(depth)
-        )
-        self.norm = LayerNorm(embed_dim)
+        self.patch_embed = patch_embed
+        self.register_buffer("pos_embed", positions.unsqueeze(0))
+        self.blocks = plain_blocks(positions.shape[1], depth, num_heads, mlp_ratio)
+        self.norm = LayerNorm(positions.shape[1])
         initialize(self)
 
-    def forward(self, tokens: Tensor, block: int = -1) -> Tensor:
-        """Tokens with positions (B, K, D), any subset of the cubes, through the blocks up to `block` and the norm."""
+    def forward(self, cubes: Tensor, keep: Tensor | None = None, block: int = -1) -> Tensor:
+        """Encode those of the embedded cubes (B, N, D) in `keep` (int64 (B, K); all when None) -> (B, K, D)."""
+        tokens = cubes + self.pos_embed
+        if keep is not None:
+            tokens = take(tokens, keep)
         for layer in self.blocks[: block_number(block, len(self.blocks))]:
             tokens = layer(tokens)
         return self.norm(tokens)
-
-
-class VideoDecoder(nn.Module):
-    """Plain transformer over all places: latent (B, K, D), restore int64 (B, N) -> pixels (B, N, t*P*P*3)."""
-
-    def __init__(
-        self,
-        grid: Grid,
-        cube_values: int,
-        encoder_dim: int,
-        embed_dim: int,
-        depth: int,
-        num_heads: int,
-        mlp_ratio: float,
-        positions: str,
-    ):
-        super().__init__()
-        if embed_dim % num_heads:
-            raise UserError(f"decoder_embed_dim {embed_dim} is no multiple of decoder_num_heads {num_heads}")
-        self.embed = nn.Linear(encoder_dim, embed_dim)
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
-        self.register_buffer("pos_embed", position_table(positions, embed_dim, grid).unsqueeze(0))
-        self.blocks = nn.ModuleList(
-            Block(embed_dim, num_heads, mlp_ratio, qkv_bias=True, norm_layer=LayerNorm) for _ in range(depth)
-        )
-        self.norm = LayerNorm(embed_dim)
-        self.head = nn.Linear(embed_dim, cube_values)
-        initialize(self)
-
-    def forward(self, latent: Tensor, restore: Tensor) -> Tensor:
-        """Fill the hidden places, add positions, decode."""
-        tokens = restore_order(self.embed(latent), self.mask_token, restore) + self.pos_embed
-        for block in self.blocks:
-            tokens = block(tokens)
-        return self.head(self.norm(tokens))

@@ -3,7 +3,7 @@
 Built from timm's blocks and named as timm names things, so that published weights load. Positions are MAE's fixed
 two-dimensional sine-cosine table; they are added before patches are dropped, the class token is attached after.
 
-Shapes: `B` batch, `H W` pixels, `P` patch side, `h w` patch grid, `N` = h*w patches, `K` kept patches, `D` width.
+Shapes: `B` batch, `H W` pixels, `P` patch side, `h w` patch grid, `N` = h*w patches, `K` visible patches, `D` width.
 """
 
 from collections.abc import Callable
@@ -32,16 +32,14 @@ VIT_SIZES = {
 
 
 def vit_size(name: str) -> dict[str, int]:
-    """Constructor arguments of a named size; UserError with the near misses for an unknown name."""
+    """Constructor arguments of a named size."""
     if name not in VIT_SIZES:
         raise unknown("encoder size", name, VIT_SIZES)
     return dict(VIT_SIZES[name])
 
 
 class ViTEncoder(nn.Module):
-    """A plain pre-norm ViT with class token and fixed positions.
-
-    Given the same weights it equals timm's VisionTransformer (a test shows it to 1e-5).
+    """A plain pre-norm ViT with class token and fixed positions; timm's VisionTransformer, given the same weights.
 
     Args:
         image_size: side in pixels of the square frames it is trained on; others run with resized positions.
@@ -50,7 +48,7 @@ class ViTEncoder(nn.Module):
         resize: how the position table is brought to another grid; other people's weights expect their own way.
     """
 
-    has_cls = True  # whoever reads attention asks; other encoders may have none
+    has_cls = True  # for attention maps; other encoders may have none
 
     def __init__(
         self,
@@ -63,22 +61,18 @@ class ViTEncoder(nn.Module):
         resize: Callable[[Tensor, tuple[int, int], tuple[int, int]], Tensor] = resize_positions,
     ):
         super().__init__()
-        if embed_dim % num_heads:
-            raise UserError(f"embed_dim {embed_dim} is no multiple of num_heads {num_heads}")
         self.patch_size, self.resize = patch_size, resize
         self.grid = grid_of(image_size, image_size, patch_size)
         self.patch_embed = PatchEmbed(None, patch_size, in_chans=3, embed_dim=embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         positions = torch.cat([torch.zeros(1, embed_dim), sincos_positions(embed_dim, self.grid)])
         self.register_buffer("pos_embed", positions.unsqueeze(0))
-        self.blocks = nn.ModuleList(
-            Block(embed_dim, num_heads, mlp_ratio, qkv_bias=True, norm_layer=LayerNorm) for _ in range(depth)
-        )
+        self.blocks = plain_blocks(embed_dim, depth, num_heads, mlp_ratio)
         self.norm = LayerNorm(embed_dim)
         initialize(self)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Patch tokens with their positions: float (B, 3, H, W) -> (B, N, D). UserError for a part of a patch."""
+        """Patch tokens with their positions: float (B, 3, H, W) -> (B, N, D)."""
         grid = grid_of(*images.shape[-2:], self.patch_size)
         positions = self.resize(self.pos_embed[0, 1:], self.grid, grid)
         return self.patch_embed(images) + positions
@@ -99,8 +93,8 @@ class ViTEncoder(nn.Module):
     def features(self, images: Tensor, block: int = -1) -> Tensor:
         """Feature grid of unmasked frames: float (B, 3, H, W) -> (B, D, h, w).
 
-        `block` counts from 1; -1 is the last. The final LayerNorm follows whichever block is chosen (protocols take
-        the last block's normed tokens; earlier blocks are read the same way). UserError when there is no such block.
+        `block` counts from 1; -1 is the last. The final LayerNorm follows whichever block is chosen, as protocols read
+        the last one.
         """
         last = block_number(block, len(self.blocks))
         grid = grid_of(*images.shape[-2:], self.patch_size)
@@ -114,8 +108,22 @@ class ViTEncoder(nn.Module):
         return torch.cat([cls.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
 
 
+def plain_blocks(embed_dim: int, depth: int, num_heads: int, mlp_ratio: float = 4.0) -> nn.ModuleList:
+    """timm's pre-norm blocks, as ViTs have them."""
+    check_heads(embed_dim, num_heads)
+    return nn.ModuleList(
+        Block(embed_dim, num_heads, mlp_ratio, qkv_bias=True, norm_layer=LayerNorm) for _ in range(depth)
+    )
+
+
+def check_heads(embed_dim: int, num_heads: int) -> None:
+    """Refuse a width that its attention heads cannot share."""
+    if embed_dim % num_heads:
+        raise UserError(f"a width of {embed_dim} is no multiple of its {num_heads} heads: change one of them")
+
+
 def block_number(block: int, depth: int) -> int:
-    """The number from 1 to `depth` that `block` means, where -1 is the last; UserError when there is no such block."""
+    """The number from 1 to `depth` that `block` means, where -1 is the last."""
     number = depth if block == -1 else block
     if not 1 <= number <= depth:
         raise UserError(f"block {block} does not exist: choose 1 to {depth}, or -1 for the last")

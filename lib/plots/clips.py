@@ -1,11 +1,10 @@
-"""Ink for the AdaMAE notebook: masks, the method, what the sampler learns, and what it brings and costs.
+"""Pictures of clips over time: masks, predictions, errors, and where AdaMAE's sampler looks.
 
-After the figures of Bandara et al. 2023 (arXiv 2211.09120): 1 is `mask_types_figure`, 2 `architecture_figure`, 3 and
-7-16 `reconstruction_figure`, 5 and 17-20 `ratios_figure`.
+After the figures of Bandara et al. 2023 (arXiv 2211.09120): 1 is `mask_types_figure`, 3 and 7-16
+`reconstruction_figure`, 5 and 17-20 `ratios_figure`.
 
-Shapes: `T` frames, `H W` pixels, `t` frames a cube, `P` its side, grid (s, h, w) = (T/t, H/P, W/P), `N` = s*h*w cubes,
-`K` visible ones, `D` token width. A probability is drawn as a multiple of chance, 1/N. Titles are the caller's: they
-state what was found.
+Shapes: `T` frames, `H W` pixels, `t` frames a cube, `P` its side, grid (s, h, w) = (T/t, H/P, W/P). A probability is
+drawn as a multiple of chance, which is 1 / (s*h*w). Maps must tile their video.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,12 +22,12 @@ from PIL import Image
 from torch import Tensor
 
 from lib.errors import UserError
-from lib.plots.style import INK, draw_rows, row_aspects
+from lib.plots.pictures import draw_blocks
+from lib.plots.style import DARK, headline
 from lib.runtime import atomic_path
 from lib.tokens.cubes import paint_hidden
 
 OUTLINE = "#ffe14d"
-WIDTH = 10.0  # inches of every figure
 GIF_BYTES = 1_000_000
 
 
@@ -47,16 +46,7 @@ class ClipSample(NamedTuple):
     objects: Tensor | None = None
 
 
-# --- rows of pictures ---------------------------------------------------------------------------------------
-
-
-class _Block(NamedTuple):
-    """Rows of pictures that belong together; `bars`: the scales of some rows; `outlines`: (H, W) for each column."""
-
-    rows: dict[str, list[np.ndarray]]
-    titles: list[str]
-    bars: dict[str, ScalarMappable]
-    outlines: list[np.ndarray]
+# --- maps of cubes as pictures ------------------------------------------------------------------------------
 
 
 def chance_scale(*maps: Tensor | np.ndarray) -> ScalarMappable:
@@ -76,12 +66,15 @@ def _error_scale(errors: np.ndarray) -> ScalarMappable:
 
 def _pixels(video: Tensor) -> np.ndarray:
     """(3, T, H, W) -> float (T, H, W, 3) in 0..1."""
-    floats = video if video.is_floating_point() else video.float() / 255
-    return floats.detach().cpu().permute(1, 2, 3, 0).clamp(0, 1).numpy()
+    return _floats(video).detach().cpu().permute(1, 2, 3, 0).clamp(0, 1).numpy()
+
+
+def _floats(video: Tensor) -> Tensor:
+    return video if video.is_floating_point() else video.float() / 255
 
 
 def _cube_sides(video: Tensor, cubes: Tensor) -> tuple[int, int]:
-    """(t, P) of the cubes of a map (s, h, w) over the video; UserError when they do not tile it."""
+    """(t, P) of the cubes of a map (s, h, w) over the video."""
     t, p = video.shape[1] // cubes.shape[0], video.shape[2] // cubes.shape[1]
     if tuple(video.shape[1:]) != (cubes.shape[0] * t, cubes.shape[1] * p, cubes.shape[2] * p):
         sizes = ["x".join(map(str, shape)) for shape in (cubes.shape, video.shape[1:])]
@@ -91,11 +84,7 @@ def _cube_sides(video: Tensor, cubes: Tensor) -> tuple[int, int]:
 
 def _enlarged(cubes: Tensor | np.ndarray, side: int) -> np.ndarray:
     """Each cube of a map (..., h, w) as side x side pixels."""
-    return _array(cubes).repeat(side, axis=-2).repeat(side, axis=-1)
-
-
-def _array(values: Tensor | np.ndarray) -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    return np.asarray(cubes).repeat(side, axis=-2).repeat(side, axis=-1)
 
 
 def _colored(scale: ScalarMappable, values: np.ndarray) -> list[np.ndarray]:
@@ -110,6 +99,18 @@ def _moments(times: int, columns: int) -> np.ndarray:
     return np.linspace(0, times - 1, min(columns, times)).round().astype(int)
 
 
+# --- blocks of rows -----------------------------------------------------------------------------------------
+
+
+class _Block(NamedTuple):
+    """Rows of pictures that belong together; `bars`: the scales of some rows; `outlines`: (H, W) for each column."""
+
+    rows: dict[str, list[np.ndarray]]
+    titles: list[str]
+    bars: dict[str, ScalarMappable]
+    outlines: list[np.ndarray]
+
+
 def _sample_block(
     sample: ClipSample, columns: int, scale: ScalarMappable, error_scale: ScalarMappable | None = None
 ) -> _Block:
@@ -120,7 +121,7 @@ def _sample_block(
     if sample.prediction is not None:
         rows["prediction"] = list(_pixels(sample.prediction)[moments * t])
     if sample.errors is not None:
-        errors = _array(sample.errors)[moments]
+        errors = np.asarray(sample.errors)[moments]
         label = "error\n(grey: seen)" if np.isnan(errors).any() else "error"
         bars[label] = error_scale or _error_scale(errors)
         rows[label] = _colored(bars[label], _enlarged(errors, p))
@@ -128,7 +129,7 @@ def _sample_block(
     rows["probability"] = _colored(scale, _enlarged(sample.probabilities[moments] * sample.hidden.numel(), p))
     visible = _enlarged(~sample.hidden[moments], p)
     rows["mask\n(white: seen)"] = list(np.repeat(visible[..., None], 3, axis=-1).astype(float))
-    outlines = [] if sample.objects is None else list(_array(sample.objects)[moments * t])
+    outlines = [] if sample.objects is None else list(np.asarray(sample.objects)[moments * t])
     return _Block(rows, [f"frame {moment * t}" for moment in moments], bars, outlines)
 
 
@@ -136,20 +137,16 @@ def _video_label(name: str, objects: Tensor | None) -> str:
     return name if objects is None else f"{name}, movers\noutlined"
 
 
-def _draw_blocks(blocks: Mapping[str, _Block], title: str) -> Figure:
-    """One block below the other, each with its name at the left."""
-    heights = []
-    for block in blocks.values():
-        column = (WIDTH - 0.6 - 0.7 * bool(block.bars)) / len(block.titles)  # inches; names and scales take the rest
-        heights.append(column * sum(row_aspects(block.rows)) + 0.25)
-    figure = plt.figure(figsize=(WIDTH, sum(heights) + 0.3 * bool(title)))
-    figure.suptitle(title, fontsize=12, weight="bold")
-    parts = figure.subfigures(len(blocks), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for part, (name, block) in zip(parts, blocks.items(), strict=True):
-        draw_rows(part, block.rows, block.titles, len(block.titles))
-        part.supylabel(name, fontsize=11, weight="bold")
-        lines = np.reshape(part.axes, (len(block.rows), -1))
-        for label, line in zip(block.rows, lines, strict=True):
+def _draw(blocks: Mapping[str, _Block], title: str) -> Figure:
+    """One block below the other, with outlines of what moves and the scales of maps."""
+    rows = {name: block.rows for name, block in blocks.items()}
+    titles = {name: block.titles for name, block in blocks.items()}
+    figure = draw_blocks(rows, titles, margin=1.3 if any(block.bars for block in blocks.values()) else 0.6)
+    if title:
+        figure.set_figheight(figure.get_figheight() + 0.3)
+        headline(figure, title)
+    for part, block in zip(figure.subfigs, blocks.values(), strict=True):
+        for label, line in zip(block.rows, np.reshape(part.axes, (len(block.rows), -1)), strict=True):
             for axis, outline in zip(line, block.outlines, strict=False):
                 _draw_outline(axis, outline)
             if label in block.bars:
@@ -160,7 +157,7 @@ def _draw_blocks(blocks: Mapping[str, _Block], title: str) -> Figure:
 def _draw_outline(axis: Axes, outline: np.ndarray) -> None:
     if outline.any() and not outline.all():
         # dark below, so that it shows on white, too
-        axis.contour(outline, [0.5, 0.5 + 1e-9], colors=[INK, OUTLINE], linewidths=[2.2, 1.1])
+        axis.contour(outline, [0.5, 0.5 + 1e-9], colors=[DARK, OUTLINE], linewidths=[2.2, 1.1])
 
 
 def _draw_bar(axis: Axes, scale: ScalarMappable) -> None:
@@ -175,15 +172,18 @@ def _draw_bar(axis: Axes, scale: ScalarMappable) -> None:
     bar.set_label("times chance" if logarithmic else "squared error", fontsize=8)
 
 
+# --- figures ------------------------------------------------------------------------------------------------
+
+
 def mask_types_figure(
     video: Tensor, masks: Mapping[str, Tensor], objects: Tensor | None = None, title: str = "", columns: int = 8
 ) -> Figure:
     """Figure 1: the clip, then a row for each masking, hidden cubes grey; the first frame of each cube.
 
     video: (3, T, H, W), uint8 or float in 0..1. masks: name -> hidden, bool (s, h, w); the share that is seen stands
-    beside the name. objects: bool (T, H, W), outlined. Raises UserError when a mask does not tile the video.
+    beside the name. objects: bool (T, H, W), outlined.
     """
-    floats = video if video.is_floating_point() else video.float() / 255
+    floats = _floats(video)
     rows = {_video_label("original", objects): floats}
     for name, hidden in masks.items():
         painted = paint_hidden(floats[None], hidden.reshape(1, -1), *_cube_sides(video, hidden))[0]
@@ -191,8 +191,8 @@ def mask_types_figure(
     times = len(next(iter(masks.values())))
     moments = _moments(times, columns) * (video.shape[1] // times)
     pictures = {name: list(_pixels(painted)[moments]) for name, painted in rows.items()}
-    outlines = [] if objects is None else list(_array(objects)[moments])
-    return _draw_blocks({"": _Block(pictures, [f"frame {moment}" for moment in moments], {}, outlines)}, title)
+    outlines = [] if objects is None else list(np.asarray(objects)[moments])
+    return _draw({"": _Block(pictures, [f"frame {moment}" for moment in moments], {}, outlines)}, title)
 
 
 def sample_pictures(sample: ClipSample) -> dict[str, np.ndarray]:
@@ -205,21 +205,16 @@ def sample_pictures(sample: ClipSample) -> dict[str, np.ndarray]:
 def reconstruction_figure(clips: Mapping[str, ClipSample], title: str = "", columns: int = 8) -> Figure:
     """Figure 3: for each clip the video, prediction, error of each cube, probability and a drawn mask, over time.
 
-    All clips share the scales of probability and error; the latter ends at the errors' 99th percentile. Raises
-    UserError when a map does not tile its video.
+    All clips share the scales of probability and error; the latter ends at the errors' 99th percentile.
     """
     scale = chance_scale(*(clip.probabilities * clip.hidden.numel() for clip in clips.values()))
-    known = [_array(clip.errors).ravel() for clip in clips.values() if clip.errors is not None]
+    known = [np.ravel(clip.errors) for clip in clips.values() if clip.errors is not None]
     error_scale = _error_scale(np.concatenate(known)) if known else None
-    blocks = {name: _sample_block(clip, columns, scale, error_scale) for name, clip in clips.items()}
-    return _draw_blocks(blocks, title)
+    return _draw({name: _sample_block(clip, columns, scale, error_scale) for name, clip in clips.items()}, title)
 
 
 def ratios_figure(samples: Mapping[float, ClipSample], title: str = "", columns: int = 8) -> Figure:
-    """Figures 17-20: for each masking ratio the video, the probability and the mask (black hidden, white visible).
-
-    Raises UserError when a map does not tile its video.
-    """
+    """Figures 17-20: for each masking ratio the video, the probability and the mask (black hidden, white visible)."""
     shown = {f"{ratio:.0%} hidden": sample._replace(prediction=None, errors=None) for ratio, sample in samples.items()}
     return reconstruction_figure(shown, title, columns)
 
@@ -244,8 +239,8 @@ def sampling_strip(
     scale = chance_scale(maps)
     pictures = _colored(scale, _enlarged(maps[chosen], frame.shape[0] // maps.shape[1]))
     titles = ["frame", *(f"step {steps[index]:,}" for index in chosen)]
-    block = _Block({"": [frame, *pictures]}, titles, {"": scale}, [] if objects is None else [objects] * len(titles))
-    return _draw_blocks({"": block}, title)
+    outlines = [] if objects is None else [objects] * len(titles)
+    return _draw({"": _Block({"": [frame, *pictures]}, titles, {"": scale}, outlines)}, title)
 
 
 def sampling_animation(
@@ -258,8 +253,8 @@ def sampling_animation(
 ) -> None:
     """`sampling_strip` as a GIF, a snapshot after the other; the last one stays for two seconds.
 
-    The arguments are those of `sampling_strip`. All pictures share one palette. Raises UserError, and writes nothing,
-    when the file would pass a megabyte.
+    The arguments are those of `sampling_strip`. All pictures share one palette. A file of more than a megabyte is
+    refused.
     """
     path, scale = Path(path), chance_scale(maps)
     pictures = _colored(scale, _enlarged(maps, frame.shape[0] // maps.shape[1]))
@@ -274,22 +269,23 @@ def sampling_animation(
         if objects is not None:
             _draw_outline(axis, objects)
     _draw_bar(right, scale)
-    right.set_title(f"where it looks, step {steps[-1]:,}", fontsize=9)
-    canvas.draw()
-    figure.set_layout_engine("none")  # all snapshots keep the places that suit the longest title
     drawn = []
-    for step, picture in zip(steps, pictures, strict=True):
+    for step, picture in zip([steps[-1], *steps], [pictures[-1], *pictures], strict=True):
         shown.set_data(picture)
         right.set_title(f"where it looks, step {step:,}", fontsize=9)
         canvas.draw()
+        figure.set_layout_engine("none")  # all snapshots keep the places that suit the longest title, drawn first
         drawn.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
     plt.close(figure)
-    middle, last = drawn[len(drawn) // 2], drawn[-1]
-    both = np.concatenate([np.asarray(middle), np.asarray(last)])
+    _save_gif(path, drawn[1:], [milliseconds] * (len(maps) - 1) + [2000])
+
+
+def _save_gif(path: Path, pictures: list[Image.Image], durations: list[int]) -> None:
+    """One palette for all, from the middle and the last picture."""
+    both = np.concatenate([np.asarray(pictures[len(pictures) // 2]), np.asarray(pictures[-1])])
     palette = Image.fromarray(both).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2)
-    drawn = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in drawn]
-    durations = [milliseconds] * (len(drawn) - 1) + [2000]
+    few = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     with atomic_path(path) as temporary:
-        drawn[0].save(temporary, save_all=True, append_images=drawn[1:], duration=durations, loop=0)
+        few[0].save(temporary, save_all=True, append_images=few[1:], duration=durations, loop=0)
         if temporary.stat().st_size > GIF_BYTES:
-            raise UserError(f"{path} would be larger than a megabyte: give fewer than {len(maps)} snapshots")
+            raise UserError(f"{path} would be larger than a megabyte: give fewer than {len(pictures)} snapshots")

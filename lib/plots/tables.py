@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
+from lib.evaluation.intervals import Trend
+
 MISSING = "–"
 
 
@@ -68,6 +70,13 @@ def with_interval(value: float, low: float, high: float) -> str:
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
+def with_intervals(rows: pd.DataFrame, value: str = "mean") -> pd.DataFrame:
+    """The rows with `value` and its columns `low` and `high` as one column, "difference"."""
+    ends = zip(rows[value], rows["low"], rows["high"], strict=True)
+    shown = rows.assign(**{value: [with_interval(*numbers) for numbers in ends]})
+    return shown.drop(columns=["low", "high"]).rename(columns={value: "difference"})
+
+
 def spreads(rows: pd.DataFrame, by: str, measures: Sequence[str], decimals: int = 3) -> pd.DataFrame:
     """A row for each value of `by`: it, `seeds`, and mean ± standard deviation over them of each measure.
 
@@ -81,3 +90,14 @@ def spreads(rows: pd.DataFrame, by: str, measures: Sequence[str], decimals: int 
         digits = decimals_of(found["std"].max()) if found["std"].max() > 0 else 0 if whole else decimals
         result[name] = [plus_minus(mean, spread, digits) for mean, spread in found.to_numpy()]
     return result
+
+
+def trend_rows(trends: Mapping[str, Trend]) -> list[dict]:
+    """A row for each quantity: at how many steps it rises, and whether that is certain."""
+    rows = []
+    for name, found in trends.items():
+        steps = found.steps.value
+        row = {"quantity": name, "steps up, as estimated": f"{(steps > 0).sum()} of {len(steps)}"}
+        row |= {"a step down is shown": found.falls_somewhere, "Kendall's tau": with_interval(*found.kendall)}
+        rows.append(row | {"p, Page's test": f"{found.p_value:.1g}"})
+    return rows

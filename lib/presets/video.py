@@ -1,24 +1,24 @@
-"""Settings of the video systems as presets: what a laptop does in minutes, and AdaMAE's paper in full.
+"""Settings of the video systems: what a laptop does in minutes, and AdaMAE's paper in full.
 
 `toy` is the default of the notebook: two CPU cores, some minutes, on the toy world's studio. `laptop` is for real
 clips, on two CPU cores; `colab` is for one 16 GB GPU, not yet measured. `paper` is Tables 4 and 5 (arXiv 2211.09120,
 appendix A.3 and A.5); `light` is the same with the small runs' cheaper sampler.
 """
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 
-from lib.errors import UserError, unknown
+from lib.errors import UserError
+from lib.presets.record import Schedule
 
 
-@dataclass(frozen=True)
-class VideoPreset:
+@dataclass(frozen=True, kw_only=True)
+class Video(Schedule):
     """Settings of one scale. The defaults are the paper's.
 
     Data: `stride` in the file's own frames (4 on Kinetics-400, 2 on Something-Something v2); `frame_size` is the short
-    side in pixels at which videos are read (None: as they are); `crop_area` is the share of the frame that a random
+    side in pixels at which videos are read (None: as they are); `crop_area` is the part of the frame that a random
     crop takes (None: the released code's multi-scale crop); `cache_frames` keeps them decoded on disk.
     Model: see lib.models.video_mae.VideoMAE and lib.models.adamae.AdaMAE.
-    Training: `base_lr` is per 256 clips.
     """
 
     num_frames: int = 16
@@ -27,7 +27,6 @@ class VideoPreset:
     crop_area: tuple[float, float] | None = None
     image_size: int = 224
     cache_frames: bool = False
-    workers: int = 8
 
     tubelet_size: int = 2
     patch_size: int = 16
@@ -43,12 +42,12 @@ class VideoPreset:
     sampler_mlp: bool = True
     sampling_weight: float = 1e-4
 
-    epochs: int = 800
-    warmup_epochs: int = 40
+    epochs: float = 800
+    warmup_epochs: float = 40
     batch_size: int = 256
     base_lr: float = 1.5e-4
-    weight_decay: float = 0.05
-    save_every: int = 500
+
+    free = (*Schedule.free, "cache_frames")
 
     def architecture(self) -> dict:
         """The arguments of VideoMAE, save its masking."""
@@ -60,16 +59,14 @@ class VideoPreset:
         """The arguments of AdaMAE besides, save its variant."""
         return {name: getattr(self, name) for name in ("sampler_dim", "sampler_mlp", "sampling_weight")}
 
-    def steps(self, num_clips: int) -> int:
-        """Optimizer steps of the whole run on `num_clips` videos (at least one)."""
-        return max(1, round(self.epochs * num_clips / self.batch_size))
-
-    def warmup_steps(self, num_clips: int) -> int:
-        """Optimizer steps of the warm-up."""
-        return round(self.steps(num_clips) * min(self.warmup_epochs / self.epochs, 0.1))
+    def check(self) -> None:
+        """As every record, and the stride."""
+        super().check()
+        if self.stride < 1:
+            raise UserError(f"stride is {self.stride}: it must be above 0")
 
 
-PAPER = VideoPreset()
+PAPER = Video()
 
 # Small runs depart from the paper in two things besides size. The target is the pixels themselves: a cube normalised by
 # its own deviation costs 1 until its texture is predicted, which short runs do nowhere, so all cubes would look equally
@@ -81,7 +78,7 @@ _SMALL = replace(
     decoder_num_heads=4, norm_pix=False, sampler_dim=64, sampler_mlp=False, crop_area=(0.5, 1.0), cache_frames=True,
     workers=0, batch_size=16, base_lr=0.048, save_every=50,
 )  # fmt: skip
-VIDEO_PRESETS = {
+ADAMAE = {
     "toy": replace(_SMALL, stride=2, frame_size=48, image_size=48, epochs=45, warmup_epochs=2),
     "laptop": replace(_SMALL, frame_size=96, image_size=64, epochs=640, warmup_epochs=32),
     "colab": replace(
@@ -105,28 +102,3 @@ VIDEO_PRESETS = {
     "light": replace(PAPER, sampler_dim=384, sampler_mlp=False),
     "paper": PAPER,
 }
-
-
-def get_video_preset(name: str, **overrides) -> VideoPreset:
-    """The preset `name` with some settings replaced; an override that is None leaves the preset's value.
-
-    Raises UserError for an unknown preset or setting, with the near misses, and for numbers that must be above 0.
-    """
-    if name not in VIDEO_PRESETS:
-        raise unknown("preset", name, VIDEO_PRESETS)
-    known = [field.name for field in fields(VideoPreset)]
-    for setting in overrides:
-        if setting not in known:
-            raise unknown("setting", setting, known)
-    given = {key: tuple(v) if isinstance(v, list) else v for key, v in overrides.items() if v is not None}
-    preset = replace(VIDEO_PRESETS[name], **given)
-    for setting in ("epochs", "batch_size", "base_lr", "image_size", "stride", "save_every"):
-        if not getattr(preset, setting) > 0:
-            raise UserError(f"{setting} is {getattr(preset, setting)}: it must be above 0")
-    return preset
-
-
-def compare_video_presets(*names: str) -> list[dict]:
-    """One row per setting with its value in each preset, for the notebook's tables."""
-    columns = {name: asdict(get_video_preset(name)) for name in names}
-    return [{"setting": f.name, **{n: c[f.name] for n, c in columns.items()}} for f in fields(VideoPreset)]

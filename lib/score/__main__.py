@@ -1,7 +1,6 @@
 """Score predicted files against a benchmark: `python -m lib.score davis --truth ROOT --predictions DIR`.
 
-Whatever wrote the predictions, this project or another, they are read from the benchmark's own results
-layout. Nothing is written into the data folders. One subcommand a benchmark.
+Whatever wrote the predictions, this project or another. One subcommand a benchmark.
 """
 
 import argparse

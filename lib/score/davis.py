@@ -1,8 +1,6 @@
 """J and F of predicted object masks on DAVIS, as its official semi-supervised evaluation computes them.
 
 Perazzi et al. 2016, Pont-Tuset et al. 2017. Predictions: `DIR/{sequence}/00000.png`, palette or grey images of ids.
-
-Shape letters: `T` frames, `H W` pixels.
 """
 
 from collections.abc import Collection
@@ -28,18 +26,15 @@ def score_davis(
     workers: int | None = None,
     resized_truth: tuple[int, int] | None = None,
 ) -> dict:
-    """J and F of predicted masks.
+    """J and F of predicted masks: `truth` is a DAVIS root, `predictions` holds a folder a sequence.
 
-    `truth`: a DAVIS root. `predictions`: a folder with one folder a sequence.
-    The first and last frame of a sequence are not scored and their predictions not read. With `max_frames`
-    only the first n frames of each sequence exist, so frames 1..n-2 (from 0) are scored; such numbers are not
-    comparable with published ones. `workers`: sequences at once, by default one a core.
-    `resized_truth` (H, W): truth and predictions are brought to this size by nearest neighbour before they are
-    compared. CropMAE and RSP publish numbers on such a truth, 480 x 880; the official evaluation
-    keeps the native size. It is another measure: boundaries move, and F's tolerance grows with the diagonal.
-    Returns `J_mean J_recall J_decay F_mean F_recall F_decay JF_mean` as fractions, means over objects,
-    `sequences`: {name: {id: the first six}}, and `resized_truth` [H, W] where it was asked for. Raises UserError for
-    whatever is missing, unreadable, or does not fit the truth.
+    The first and last frame of a sequence are not scored and their predictions not read. With `max_frames` only the
+    first n frames of each sequence exist; such numbers are not comparable with published ones. `workers`: sequences at
+    once, by default one a core. `resized_truth` (H, W): truth and predictions are brought to this size by nearest
+    neighbour first, as for CropMAE's and RSP's numbers (480 x 880). It is another measure: boundaries move, and F's
+    tolerance grows with the diagonal.
+    Returns `J_mean J_recall J_decay F_mean F_recall F_decay JF_mean` as fractions, means over objects, `sequences`:
+    {name: {id: the first six}}, and `resized_truth` [H, W] where it is given.
     """
     return score_masks(DavisDataset(truth, split, year), predictions, max_frames, workers, resized_truth)
 
@@ -51,10 +46,7 @@ def score_masks(
     workers: int | None = None,
     resized_truth: tuple[int, int] | None = None,
 ) -> dict:
-    """J and F of predicted masks of any sequences: DAVIS's measures, not those that VSPW, UVO or KITTI publish.
-
-    All else as in `score_davis`.
-    """
+    """As `score_davis` for any sequences: DAVIS's measures, not those that VSPW, UVO or KITTI publish."""
     check_options(predictions, workers=workers, max_frames=max_frames)
     if resized_truth is not None:
         resized_truth = tuple(resized_truth)
@@ -69,10 +61,10 @@ def score_masks(
     score = partial(_score_sequence, predictions=predictions, max_frames=max_frames, resized_truth=resized_truth)
     objects = each_sequence(score, sequences, workers)
     named = {
-        sequence.name: {str(index): values for index, values in enumerate(found, start=1)}
-        for sequence, found in zip(sequences, objects, strict=True)
+        sequence.name: {str(index): values for index, values in enumerate(scores, start=1)}
+        for sequence, scores in zip(sequences, objects, strict=True)
     }
-    result = {**metrics.summary([values for found in objects for values in found]), "sequences": named}
+    result = {**metrics.summary([values for scores in objects for values in scores]), "sequences": named}
     return result if resized_truth is None else {**result, "resized_truth": list(resized_truth)}
 
 
@@ -112,7 +104,7 @@ def _read_prediction(path: Path, sequence: MaskSequence, size: tuple[int, int], 
 
 def print_davis(result: dict) -> None:
     """Print what `score_davis` returned: a line an object, then the means."""
-    rows = [(name, index, values) for name, found in result["sequences"].items() for index, values in found.items()]
+    rows = [(name, index, values) for name, scores in result["sequences"].items() for index, values in scores.items()]
     width = max(len("sequence"), *(len(name) for name, _, _ in rows))
     print(f"{'sequence':{width}} object " + " ".join(f"{name:>8}" for name in metrics.STATISTICS))
     for name, index, values in rows:

@@ -1,7 +1,4 @@
-"""What the scores of masks share: finding result files, bringing ids to a size, scoring sequences in parallel.
-
-Shape letters: `H W` pixels.
-"""
+"""What the scores of masks have in common: result files, ids of another size, sequences scored in parallel."""
 
 import multiprocessing
 import os
@@ -23,7 +20,7 @@ Score = TypeVar("Score")
 
 
 def check_options(predictions: str | Path, **counts: int | None) -> None:
-    """UserError unless `predictions` is a folder and each of `counts` is None or at least 1."""
+    """`predictions` must be a folder, and each of `counts` None or at least 1."""
     if not Path(predictions).is_dir():
         raise UserError(f"{predictions}: no such folder; give the folder that holds one folder a sequence")
     for name, value in counts.items():
@@ -32,7 +29,7 @@ def check_options(predictions: str | Path, **counts: int | None) -> None:
 
 
 def prediction_paths(predictions: Path, sequence: MaskSequence, stems: Sequence[str]) -> list[Path]:
-    """The result files `{predictions}/{sequence}/{stem}.png`. UserError if the folder or a file is missing."""
+    """The result files `{predictions}/{sequence}/{stem}.png`, which must all be there."""
     folder = predictions / sequence.name
     if not folder.is_dir():
         raise UserError(

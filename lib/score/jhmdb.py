@@ -1,15 +1,11 @@
 """JHMDB keypoints from result files: PCK, and the files themselves.
 
 Results are one file a clip, `{index}.dat`, where index counts the clips of the split from 0 in their order: an array
-2 x 15 x T, x first, whose unit is a cell of a grid of `grid` x `grid` over the frame, and (-1, -1) for a lost joint.
-Published scorers multiply by width / grid and height / grid; their grid is 40 (videowalk, stride 8) or 20 (CropMAE,
-patch 16, at 320 x 320 input). The file does not tell its grid, so whoever scores it must know it.
+2 x 15 x T, x first, in cells of a grid of `grid` x `grid` over the frame, and (-1, -1) for a lost joint. The grid is 40
+(videowalk, stride 8) or 20 (CropMAE, patch 16, at 320 x 320 input); the file does not tell it.
 
-Those scorers read with `numpy.load`, which goes by content, not by name: files are written in npy format, which any
-version of NumPy reads without pickle. The published trackers instead dump the array as a pickle; such files are read
-by an unpickler that knows plain numeric arrays and refuses everything else.
-
-Shape letters: `T` frames, `H W` pixels.
+Published scorers read with `numpy.load`, which goes by content: files are written in npy format. Published trackers
+dump the array as a pickle instead; that is read by an unpickler that knows plain numeric arrays and refuses all else.
 """
 
 import pickle
@@ -36,14 +32,13 @@ def score_jhmdb(
     max_frames: int | None = None,
     grid: int = GRID,
 ) -> dict:
-    """PCK of predicted joints, as videowalk's and CropMAE's evaluations compute it.
+    """PCK of predicted joints: `truth` is a JHMDB root, `predictions` holds `{index}.dat` for every clip and no other.
 
-    `truth`: a JHMDB root; `split` as in JhmdbDataset (its test part), which also fixes the order of the clips.
-    `predictions`: a folder with `{index}.dat` for every clip and no other; `grid`: the cells a side that they count in.
-    `max_frames`: the first n frames of a clip only; such numbers are not comparable with published ones.
+    `split`: as in JhmdbDataset (its test part); it also fixes the order of the clips. `grid`: the cells a side that the
+    files count in. `max_frames`: the first n frames of a clip only, which is not comparable with published numbers.
     Returns `PCK@0.1`, `PCK@0.2` as fractions; `joints`: {name: both, and how often it was `counted` and `lost`}, None
     for a joint that was always lost and so is not in the means; `lost_joints`: `count` and `share` of all;
-    `clips`: {name: both PCK and `lost`}; `grid`. Raises UserError for whatever is missing, unreadable or does not fit.
+    `clips`: {name: both PCK and `lost`}; `grid`.
     """
     dataset, predictions = JhmdbDataset(truth, split), Path(predictions)
     if max_frames is not None and max_frames < 2:
@@ -61,10 +56,10 @@ def score_jhmdb(
         for j, name in enumerate(JOINTS)
     }
     clips = {
-        clip.name: _named(found.mean()) | {"lost": int(found.lost.sum())}
-        for clip, found in zip(dataset, counts, strict=True)
+        clip.name: _named(count.mean()) | {"lost": int(count.lost.sum())}
+        for clip, count in zip(dataset, counts, strict=True)
     }
-    lost = {"count": int(total.lost.sum()), "share": total.lost_share()}
+    lost = {"count": int(total.lost.sum()), "share": total.lost_fraction()}
     return {**_named(total.mean()), "joints": joints, "lost_joints": lost, "clips": clips, "grid": grid}
 
 
@@ -102,8 +97,8 @@ def print_jhmdb(result: dict) -> None:
     """A result of `score_jhmdb` as a table of joints and the means."""
     print(f"{'joint':14} {NAMES[0]:>8} {NAMES[1]:>8} counted   lost")
     for name, values in result["joints"].items():
-        shares = " ".join("       -" if values[key] is None else f"{values[key]:8.4f}" for key in NAMES)
-        print(f"{name:14} {shares} {values['counted']:7} {values['lost']:6}")
+        scores = " ".join("       -" if values[key] is None else f"{values[key]:8.4f}" for key in NAMES)
+        print(f"{name:14} {scores} {values['counted']:7} {values['lost']:6}")
     print()
     for name in NAMES:
         print(f"{name:11} {result[name]:.4f}")
@@ -120,10 +115,7 @@ def split_argument(text: str) -> int | Path | None:
 
 
 def write_joints(path: str | Path, joints: np.ndarray, size: tuple[int, int], grid: int = GRID) -> None:
-    """Write (T, 15, 2) pixels x, y of frames of `size` (H, W) in cells of 1 / grid of the frame, whole or not at all.
-
-    Joints with x < 0 are lost and become (-1, -1). Raises UserError if `joints` have another shape or are not finite.
-    """
+    """Write (T, 15, 2) pixels x, y of frames of `size` (H, W), whole or not at all; x < 0 is lost, (-1, -1)."""
     joints = np.asarray(joints, dtype=np.float64)
     _check(path, joints.transpose(2, 1, 0) if joints.ndim == 3 else joints)
     cells = np.where(joints[..., :1] < 0, -1, joints * grid / np.array(size[::-1]))
@@ -132,11 +124,7 @@ def write_joints(path: str | Path, joints: np.ndarray, size: tuple[int, int], gr
 
 
 def read_joints(path: str | Path, size: tuple[int, int], grid: int = GRID) -> np.ndarray:
-    """The joints of a result file, (T, 15, 2) float64 pixels x, y of frames of `size` (H, W); (-1, -1) where lost.
-
-    Reads npy files, and pickled arrays without trusting them. Raises UserError if the file is missing, damaged, holds
-    anything but a 2 x 15 x T array of finite numbers, or has most joints beyond `grid`: then it counts in another one.
-    """
+    """The joints of a result file, (T, 15, 2) float64 pixels x, y of frames of `size` (H, W); (-1, -1) where lost."""
     try:
         with open(path, "rb") as file:
             cells = _read_array(file)
@@ -146,7 +134,7 @@ def read_joints(path: str | Path, size: tuple[int, int], grid: int = GRID) -> np
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(f"{path}: not a numeric array, npy or dumped ({reason}); write it again") from None
     _check(path, cells)
-    outside = (cells > grid).any(axis=0)
+    outside = (cells > grid).any(axis=0)  # most joints: the file counts in another grid
     if outside.mean() > 0.5:
         raise UserError(f"{path}: places up to {cells.max():g} cells, but the grid is {grid}; give the file's own grid")
     joints = cells.transpose(2, 1, 0).astype(np.float64)
@@ -167,14 +155,14 @@ def _read_array(file: BinaryIO) -> np.ndarray:
         file.seek(0)
         return np.load(file, allow_pickle=False)
     file.seek(0)
-    found = _ArrayUnpickler(file).load()
-    if not isinstance(found, _Array):
-        raise pickle.UnpicklingError(f"it holds {type(found).__name__}")
-    return found.values
+    content = _ArrayUnpickler(file).load()
+    if not isinstance(content, _Array):
+        raise pickle.UnpicklingError(f"it holds {type(content).__name__}")
+    return content.values
 
 
-# The only names a dumped array needs. Each is replaced by a stand-in of our own, so that neither code nor a crafted
-# state of NumPy's own classes gets a say.
+# The only names a dumped array needs, each replaced by our own: neither code nor a crafted state of NumPy's classes
+# can do anything.
 
 
 class _Dtype:

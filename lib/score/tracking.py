@@ -1,10 +1,8 @@
 """Predictions of a whole data set, in the files that scorers read; a run that was stopped goes on after what is done.
 
 A tracker is a function of a video's frames and its first annotation that yields one prediction a frame, such as
-`partial(propagate_masks, feature_fn=..., patch_size=..., protocol=...)`. Sequences are read one at a time and frames as
-they are asked for, so memory does not grow with the data set or the video. One process at a time writes to a folder.
-
-Shape letters: `H W` pixels.
+`partial(propagate_masks, feature_fn=..., patch_size=..., protocol=...)`. Frames are read when the tracker takes them:
+memory does not grow with the data set or the video. One process at a time writes to a folder.
 """
 
 import hashlib
@@ -42,11 +40,10 @@ def track_masks(
     """Write `folder/{sequence}/{stem}.png`, palette images of object ids, as the DAVIS evaluation reads them.
 
     `tracker(frames, first_mask)`: (H, W, 3) uint8 each and (H, W) uint8 ids -> (H, W) uint8 ids each, frame 0 included.
-    `settings`, whatever JSON can hold, say what the predictions depend on. They are kept in `folder/settings.json`.
-    Called again with the same settings it continues after the sequences that are done; with others it starts anew.
-    `workers`: sequences at once, each on one core; with 1 PyTorch's own threads share the work.
-    Returns `folder`. Raises UserError if `folder` holds files that are not such a run's, for unreadable data, for a
-    first mask whose ids are not 1..n, and when the disk is full; what is done by then stays.
+    `settings`, whatever JSON can hold, say what the predictions depend on, and lie in `folder/settings.json`. Called
+    again with the same settings it continues after the sequences that are done; with others it starts anew.
+    `workers`: sequences at once, each on one core; with 1 PyTorch's own threads divide the work. Returns `folder`.
+    An error, such as a full disk, leaves what is done by then; a folder with files of no such run is refused.
     """
     jobs = {s.name: partial(_write_objects, s, tracker, max_frames) for s in sequences}
     return _write_all(jobs, Path(folder), settings, max_frames, workers)
@@ -73,20 +70,17 @@ def track_joints(
     tracker: Tracker,
     folder: str | Path,
     settings: dict,
-    grid: int = GRID,
     max_frames: int | None = None,
     workers: int = 1,
 ) -> Path:
-    """As `track_masks` for keypoints: `folder/{index}.dat`, joints in cells of `grid` x `grid`, as PCK scorers read.
+    """As `track_masks` for keypoints: `folder/{index}.dat`, joints in cells of GRID x GRID, as PCK scorers read.
 
     `tracker(frames, first_joints)`: frames and (15, 2) pixels x, y -> (15, 2) pixels each, (-1, -1) where lost.
     Files are matched with clips by their number alone, so the clips' names are part of the settings.
     """
-    if grid < 1:
-        raise UserError(f"grid {grid}: give the number of cells a side, such as 20 or 40")
-    jobs = {f"{i}.dat": partial(_write_joints, clip, tracker, grid, max_frames) for i, clip in enumerate(clips)}
+    jobs = {f"{i}.dat": partial(_write_joints, clip, tracker, max_frames) for i, clip in enumerate(clips)}
     names = [f"{clip.class_name}/{clip.name}" for clip in clips]
-    return _write_all(jobs, Path(folder), {**settings, "grid": grid, "clips": names}, max_frames, workers)
+    return _write_all(jobs, Path(folder), {**settings, "grid": GRID, "clips": names}, max_frames, workers)
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -127,10 +121,7 @@ def _write_all(
 
 
 def _settings_of(folder: Path) -> dict | None:
-    """The settings of the predictions in `folder`; None if it does not exist or is empty.
-
-    Raises UserError if they are unknown: then nobody knows what would be lost.
-    """
+    """The settings of the predictions in `folder`; None if it does not exist or is empty."""
     if not folder.exists() or folder.is_dir() and set(folder.iterdir()) == set(folder.glob(PARTIAL)):
         return None
     try:
@@ -141,7 +132,7 @@ def _settings_of(folder: Path) -> dict | None:
         reason = f"no {RECORD}"
     except (ValueError, RecursionError):
         reason = f"{RECORD} is damaged"
-    if reason:
+    if reason:  # then nobody knows what would be lost
         raise UserError(f"{folder}: not a folder of predictions ({reason}); choose another or delete it")
     return settings
 
@@ -190,7 +181,7 @@ def _write_masks(
         raise UserError(f"{folder.parent}: another run cleared masks of {sequence.name}; let one end, then start again")
 
 
-def _write_joints(clip: JointClip, tracker: Tracker, grid: int, max_frames: int | None, path: Path) -> None:
+def _write_joints(clip: JointClip, tracker: Tracker, max_frames: int | None, path: Path) -> None:
     size = clip.frame(0).shape[:2]
     joints = np.stack(list(tracker(clip.iter_frames(max_frames), clip.joints(1)[0])))
-    write_joints(path, joints, size, grid)
+    write_joints(path, joints, size)

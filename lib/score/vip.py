@@ -2,8 +2,6 @@
 
 One confusion matrix over all pixels, frames and videos. Predictions: `DIR/{video}/{stem}.png`, one channel of class
 ids 0..19, stems as the annotations have them.
-
-Shape letters: `H W` pixels.
 """
 
 from functools import partial
@@ -27,16 +25,14 @@ def score_vip(
     include_first: bool = True,
     workers: int | None = None,
 ) -> dict:
-    """Intersection over union of predicted parts.
+    """Intersection over union of predicted parts: `truth` is a VIP root, `predictions` holds a folder a video.
 
-    `truth`: a VIP root. `predictions`: a folder with one folder a video; a prediction of another size is brought to
-    the annotation's by nearest neighbour. Void pixels (255) do not count. The published numbers include frame 0, whose
-    prediction is the given mask once coarsened to cells, so they flatter; `include_first=False` leaves it out and does
-    not read it. `max_frames`: only the first n annotated frames of each video exist; such numbers are not comparable
-    with published ones. `workers`: videos at once, by default one a core.
+    A prediction of another size is brought to the annotation's by nearest neighbour. Void pixels (255) do not count.
+    The published numbers include frame 0, whose prediction is the given mask once coarsened to cells, so they flatter;
+    `include_first=False` leaves it out. With `max_frames` only the first n annotated frames of each video exist; such
+    numbers are not comparable with published ones. `workers`: videos at once, by default one a core.
     Returns `mIoU`, a fraction, the mean over the classes that truth or prediction shows, background included; `IoU`:
-    {class: fraction, None if shown by neither}; `frames`, how many were scored; `include_first`. Raises UserError for
-    whatever is missing or unreadable, and for a predicted id above 19.
+    {class: fraction, None if shown by neither}; `frames`, how many were scored; `include_first`.
     """
     check_options(predictions, workers=workers, max_frames=max_frames)
     dataset, predictions = VipDataset(truth, split), Path(predictions)

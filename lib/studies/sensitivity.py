@@ -3,22 +3,36 @@
 Published codes of label propagation (videowalk, Jabri et al. 2020, and those after it) differ in every factor here.
 Features do not depend on them, so each video is encoded once and propagated many times.
 
+`python -m lib.studies sensitivity --data data/toy --out runs/sensitivity`
+
 Shape letters: `T` frames, `D` feature width, `h w` feature grid (cells), `H W` pixels.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
+from lib import presets
+from lib.data.davis import DavisDataset
+from lib.data.kinetics import Clip, scan_videos, split_videos
 from lib.errors import UserError, unknown
 from lib.evaluation import metrics
 from lib.evaluation.features import FrameFeatures
 from lib.evaluation.masks import masks_from_features
-from lib.evaluation.protocols import RESIZES, Protocol
+from lib.evaluation.protocols import RESIZES, Protocol, get_protocol
+from lib.models.pretrained import load_encoder
+from lib.models.siammae import SiamMAE
+from lib.presets.frame_pairs import FramePairs
+from lib.runtime import dataset_root
+from lib.studies.frame_pairs import pretrain
+from lib.studies.grid import Row, run_folder, run_grid
+from lib.studies.table import records
 
 FACTORS: dict[str, tuple] = {
     "top_k": (1, 3, 5, 7, 10, 15, 20, 40),
@@ -32,6 +46,9 @@ FACTORS: dict[str, tuple] = {
     "channel_min_max": (False, True),
 }
 NOT_HERE = ("input_size", "joint_cells")  # the features' size is given; joints are another task
+BASE = Row("base")  # the model is trained here
+ROWS = (BASE, *(Row(factor, stage=1) for factor in FACTORS))
+SEQUENCES = 2  # the first of DAVIS: a propagation for each variant
 
 
 @dataclass(frozen=True)
@@ -39,8 +56,8 @@ class CachedVideo:
     """A video of which only the features are needed any more.
 
     `features`: (D, h, w) a frame, on any device; `size` (H, W) of the frames, `input_size` (H, W) at which they were
-    encoded; `truth`: (T, H, W) ids, of which frame 0 shows 1..`num_objects`.
-    Raises UserError if they do not fit together, or if no frame is between the first and the last: those alone count.
+    encoded; `truth`: (T, H, W) ids, of which frame 0 shows 1..`num_objects`. Frames between the first and the last
+    alone count.
     """
 
     features: Sequence[Tensor]
@@ -78,22 +95,20 @@ def cached_video(
     feature_fn: Callable[[Tensor], Tensor],
     patch_size: int,
     protocol: Protocol,
-    batch_size: int = 4,
     device: torch.device | str = "cpu",
 ) -> CachedVideo:
     """The features of a video's frames at the protocol's input size, with its truth; arguments as in FrameFeatures.
 
     Holds T * D * h * w values on `device`; a sequence of DAVIS needs about 160 MB with ViT-S/16, 660 MB with ViT-S/8.
     """
-    features = FrameFeatures(frames, feature_fn, patch_size, protocol, batch_size, device)
+    features = FrameFeatures(frames, feature_fn, patch_size, protocol, device)
     return CachedVideo(list(features), tuple(features.size), features.input_size, truth, num_objects)
 
 
 def one_at_a_time(base: Protocol, factors: Mapping[str, Iterable] = FACTORS) -> list[Variant]:
     """All variants of the study, factor by factor, numbers in rising order; the base's value is added where missing.
 
-    So each factor has exactly one variant that is the base. Raises UserError for a name that is no field of a protocol
-    or has no effect here, and for a value that a protocol refuses.
+    So each factor has exactly one variant that is the base.
     """
     variants = []
     for factor, values in factors.items():
@@ -130,7 +145,7 @@ def study(
 def jf_of_protocol(videos: Sequence[CachedVideo], protocol: Protocol) -> dict[str, float]:
     """`J_mean`, `F_mean`, `JF_mean` as DAVIS defines them: fractions, means over the objects of all videos.
 
-    Equal to the scores of `propagate_masks` at the native size. Raises UserError if there is no video.
+    Equal to the scores of `propagate_masks` at the native size.
     """
     if not videos:
         raise UserError("no video to propagate; give at least one")
@@ -141,3 +156,32 @@ def jf_of_protocol(videos: Sequence[CachedVideo], protocol: Protocol) -> dict[st
         objects += metrics.object_statistics(*metrics.score_sequence(truth, predicted, video.num_objects))
     result = metrics.summary(objects)
     return {name: result[name] for name in ("J_mean", "F_mean", "JF_mean")}
+
+
+def run(
+    data: Path, out: Path, rows: Sequence[Row], seeds: int, epochs: float | None, minutes: float | None
+) -> pd.DataFrame | None:
+    """The study on the toy world at `data`, of SiamMAE's last block; see `lib.studies.grid.run_grid`."""
+    settings, rows = presets.get(presets.SIAMMAE, "toy", epochs=epochs), [BASE, *(row for row in rows if row != BASE)]
+    clips = scan_videos(split_videos(dataset_root(data, ["kinetics400"]))[0]).clips
+    davis = DavisDataset(dataset_root(data, ["davis2017"]))
+    measure = partial(measure_row, settings, clips, davis, out)
+    return run_grid(rows, seeds, measure, out, minutes, f"{data.name} {settings}")
+
+
+def measure_row(
+    settings: FramePairs, clips: list[Clip], davis: DavisDataset, out: Path, row: Row, seed: int, folder: Path
+) -> list[dict]:
+    """J and F, in percent, of a factor's variants, in rows such as "top_k 5"; or of the base protocol, and train."""
+    if row == BASE:
+        pretrain(SiamMAE, settings, clips, seed, folder, out / "frames")
+    encoder = load_encoder(run_folder(out, BASE.name, seed) / "last.pt")
+    base = get_protocol(settings.protocol, "davis", input_size=settings.eval_size)
+    videos = [
+        cached_video(s.iter_frames(), s.masks(), s.num_objects, encoder.features, encoder.patch_size, base)
+        for s in davis.sequences[:SEQUENCES]
+    ]
+    variants = one_at_a_time(base, {row.name: FACTORS[row.name]}) if row != BASE else []
+    protocols = {f"{v.factor} {v.value}": v.protocol for v in variants if not v.is_base} or {BASE.name: base}
+    scores = ((name, jf_of_protocol(videos, protocol)) for name, protocol in protocols.items())
+    return [r for name, found in scores for r in records({k: 100 * v for k, v in found.items()}, row=name)]

@@ -1,6 +1,6 @@
-"""From an estimator and held-out clips to numbers: every estimator is asked the same pairs under the same masks.
+"""From an estimator and held-out clips to numbers: every estimator is asked for the same pairs under the same masks.
 
-What stands between lib.models.uncertainty, which predicts, and lib.evaluation, which judges.
+What stands between lib.models.uncertainty, which predicts, and lib.evaluation.
 
 Shapes: `C` clips, `I` pasts, `G` gaps, `S` side in pixels, `P` patch side, `N` patches, `n` hidden ones, `Q` = P*P*3.
 """
@@ -16,34 +16,35 @@ from torch import Tensor
 from lib.data.futures import Futures
 from lib.evaluation import uncertainty_baselines as simple
 from lib.evaluation.ranking import of_hidden
-from lib.evaluation.uncertainty_report import REVEALED, Estimate, Report, judge
+from lib.evaluation.uncertainty_report import REVEALED, Estimate, Report, evaluate
 from lib.models.siammae import SiamMAE
-from lib.models.variance_heads import Prediction, target_patches
+from lib.models.variance_heads import Prediction
 from lib.runtime import atomic_path
 from lib.tokens.masking import Mask, random_mask
-from lib.tokens.patches import normalize_images, patchify
+from lib.tokens.patches import normalize_images, patchify, target_patches
 
+BASELINES = ("constant sigma", "distance to visible", "visible neighbours")
 NEIGHBOURS = 2  # nearest visible patches; of the toy preset's 3 a baseline of 4 would be the same everywhere
 SEEN = 0.05  # a patch of which the past lacks no more counts as seen
 FLOOR = 1e-4  # added to variances: a baseline may be 0, and a likelihood needs more
 
 
 class Split(NamedTuple):
-    """Held-out clips and the masks under which everything is asked about them."""
+    """Held-out clips and the masks under which everything is predicted."""
 
     futures: Futures
     mask: Mask
-    """Of I pasts; all gaps of a past share its mask."""
+    """Of I pasts; all gaps of a past have its mask."""
 
     def upto(self, gap: int) -> list[int]:
         """Numbers of the gaps that are at most `gap`."""
-        return [number for number, found in enumerate(self.futures.gaps) if found <= gap]
+        return [number for number, frames in enumerate(self.futures.gaps) if frames <= gap]
 
     def only(self, past: int) -> "Split":
         """The split of one past with its futures and mask."""
-        chosen = slice(past, past + 1)
-        futures = self.futures._replace(past=self.futures.past[chosen], future=self.futures.future[chosen], clips=1)
-        return Split(futures._replace(occluded=None, outside=None), Mask(*(part[chosen] for part in self.mask)))
+        one = slice(past, past + 1)
+        futures = self.futures._replace(past=self.futures.past[one], future=self.futures.future[one], clips=1)
+        return Split(futures._replace(occluded=None, outside=None), Mask(*(part[one] for part in self.mask)))
 
 
 def masked(futures: Futures, patch_size: int, mask_ratio: float, seed: int) -> Split:
@@ -55,7 +56,7 @@ def masked(futures: Futures, patch_size: int, mask_ratio: float, seed: int) -> S
 
 
 def save_futures(path: str | Path, futures: Futures) -> None:
-    """Keep held-out clips on disk, whole or not at all."""
+    """Write held-out clips to disk, whole or not at all."""
     with atomic_path(path) as temporary:
         torch.save(futures._asdict(), temporary)
 
@@ -65,64 +66,76 @@ def load_futures(path: str | Path) -> Futures:
     return Futures(**torch.load(path, weights_only=True))
 
 
-def ask(estimator, split: Split, gap: int) -> Prediction:
+# --- predictions --------------------------------------------------------------------------------------------
+
+
+def model_of(estimator) -> SiamMAE:
+    """The estimator's model, or its first one."""
+    return getattr(estimator, "model", None) or estimator.models[0]
+
+
+def predict(estimator, split: Split, gap: int) -> Prediction:
     """The estimator's prediction of all patches at gap number `gap`, on the CPU: (I, N, Q) each.
 
     Estimators that draw are given the same generator state at each gap.
     """
-    model = getattr(estimator, "model", None) or estimator.models[0]
-    device = next(model.parameters()).device
+    device = next(model_of(estimator).parameters()).device
     pair = split.futures.past, split.futures.future[:, gap]
     past, future = (normalize_images(frames.to(device)) for frames in pair)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(gap)
         mask = Mask(*(part.to(device) for part in split.mask))
         distance = torch.full((len(past),), float(split.futures.gaps[gap]), device=device)
-        found = estimator.predict(past, future, mask, distance)
-    return Prediction(*(part.float().cpu() for part in found))
+        prediction = estimator.predict(past, future, mask, distance)
+    return Prediction(*(part.float().cpu() for part in prediction))
 
 
-def truth(split: Split, gap: int, patch_size: int, norm_pix: bool = True) -> Tensor:
-    """What the loss compares with at gap number `gap`: float32 (I, N, Q)."""
-    return target_patches(normalize_images(split.futures.future[:, gap]), patch_size, norm_pix)
+def truth(estimator, split: Split, gap: int) -> Tensor:
+    """What the estimator's model is trained to predict at gap number `gap`: float32 (I, N, Q)."""
+    model = model_of(estimator)
+    return target_patches(normalize_images(split.futures.future[:, gap]), model.patch_size, model.norm_pix)
 
 
-def estimate(estimator, split: Split, gaps: Sequence[int], patch_size: int, norm_pix: bool = True) -> Estimate:
+def estimate(estimator, split: Split, gaps: Sequence[int]) -> Estimate:
     """Target, mean and total variance of the hidden patches at these gap numbers, (I * G, n, Q) each.
 
-    A model that states no variance gets a constant one, to be scaled by whoever judges.
+    A model that states no variance gets a constant one, to be scaled in the evaluation.
     """
     parts = []
     for gap in gaps:
-        found = ask(estimator, split, gap)
-        variance = found.total + FLOOR if found.total.any() else torch.ones_like(found.mean)
-        parts.append((truth(split, gap, patch_size, norm_pix), found.mean, variance))
-    return Estimate(*(_hidden([part[k] for part in parts], split) for k in range(3)))
+        prediction = predict(estimator, split, gap)
+        variance = prediction.total + FLOOR if prediction.total.any() else torch.ones_like(prediction.mean)
+        parts.append((truth(estimator, split, gap), prediction.mean, variance))
+    return Estimate(*(_hidden(columns, split) for columns in zip(*parts, strict=True)))
 
 
-def with_baseline(base: Estimate, split: Split, gaps: Sequence[int], patch_size: int, name: str) -> Estimate:
-    """The same means with a variance of no model: "constant sigma", "distance to visible" or "visible neighbours"."""
+def with_baseline(base: Estimate, split: Split, gaps: Sequence[int], name: str) -> Estimate:
+    """The same means with a variance of no model, one of BASELINES."""
     hidden = split.mask.hidden
-    side = split.futures.past.shape[-1] // patch_size
+    side = int(hidden.shape[1] ** 0.5)  # of the patch grid
     if name == "constant sigma":
-        sigmas = [simple.constant_sigma(hidden)] * len(gaps)
+        sigmas = [torch.ones(hidden.shape)] * len(gaps)
     elif name == "distance to visible":
         sigmas = [simple.distance_to_visible(hidden, (side, side))] * len(gaps)
     else:
         frames = (normalize_images(split.futures.future[:, gap]) for gap in gaps)
-        sigmas = [
-            simple.visible_neighbour_deviation(patchify(f, patch_size), hidden, (side, side), NEIGHBOURS)
-            for f in frames
-        ]
-    sigma = _hidden(sigmas, split).unsqueeze(-1)
+        patches = (patchify(frame, frame.shape[-1] // side) for frame in frames)
+        sigmas = [simple.visible_neighbour_deviation(part, hidden, (side, side), NEIGHBOURS) for part in patches]
+    sigma = _hidden(sigmas, split).unsqueeze(-1)  # (I * G, n, 1)
     return base._replace(variance=(sigma.square() + FLOOR).expand_as(base.mean))
 
 
-BASELINES = ("constant sigma", "distance to visible", "visible neighbours")
+def _hidden(columns: Sequence[Tensor], split: Split) -> Tensor:
+    """Values (I, N, ...) at each gap -> those of hidden patches (I * G, n, ...), a past's gaps in a row."""
+    hidden = [of_hidden(column, split.mask.hidden) for column in columns]
+    return torch.stack(hidden, dim=1).flatten(0, 1)
+
+
+# --- numbers ------------------------------------------------------------------------------------------------
 
 
 def revealed(split: Split, gaps: Sequence[int]) -> dict[str, Tensor]:
-    """Shares of hidden patches (I * G, n) that the past does not show; empty where that is not known.
+    """Fractions of hidden patches (I * G, n) that the past does not show; empty where that is not known.
 
     "occluded": something in the picture hid them; patches that mostly lay outside the crop are NaN. "occluded_or_seen":
     the same, and NaN where less than half was hidden and yet more than SEEN not to be seen, so that what was hidden is
@@ -131,7 +144,7 @@ def revealed(split: Split, gaps: Sequence[int]) -> dict[str, Tensor]:
     if split.futures.occluded is None:
         return {}
     occluded, outside = (
-        _hidden([shares[:, gap] for gap in gaps], split) for shares in (split.futures.occluded, split.futures.outside)
+        _hidden([part[:, gap] for gap in gaps], split) for part in (split.futures.occluded, split.futures.outside)
     )
     unseen = occluded + outside
     occluded = occluded.masked_fill(outside >= REVEALED, torch.nan)
@@ -143,59 +156,55 @@ def revealed(split: Split, gaps: Sequence[int]) -> dict[str, Tensor]:
     }
 
 
-def judged(estimators: tuple[Estimate, Estimate], test: Split, gaps: Sequence[int]) -> Report:
-    """`judge` of the estimates on (test, calibration) clips, with the truth about what was revealed."""
-    return judge(*estimators, test.futures.clips, revealed(test, gaps))
+def evaluate_estimates(estimates: tuple[Estimate, Estimate], test: Split, gaps: Sequence[int]) -> Report:
+    """Numbers of the estimates on (test, calibration) clips, with the truth about what was revealed."""
+    return evaluate(*estimates, test.futures.clips, revealed(test, gaps))
 
 
-def judged_model(estimator, test: Split, calibration: Split, gaps: Sequence[int], model: SiamMAE) -> Report:
-    """The same from an estimator, and its `epistemic_share`; `model` tells patch size and target."""
-    both = (estimate(estimator, split, gaps, model.patch_size, model.norm_pix) for split in (test, calibration))
-    report = judged(tuple(both), test, gaps)
-    return report._replace(row={**report.row, "epistemic_share": epistemic_share(estimator, test, gaps)})
+def evaluate_estimator(estimator, test: Split, calibration: Split, gaps: Sequence[int]) -> Report:
+    """The same of an estimator, and its `epistemic_share`."""
+    report = evaluate_estimates(tuple(estimate(estimator, split, gaps) for split in (test, calibration)), test, gaps)
+    return report._replace(row={**report.row, "epistemic_share": epistemic_part(estimator, test, gaps)})
 
 
-def epistemic_share(estimator, split: Split, gaps: Sequence[int]) -> float:
-    """Share of the mean total variance of hidden patches that the estimator calls epistemic; 0 if it states none."""
-    parts = [0.0, 0.0]
+def epistemic_part(estimator, split: Split, gaps: Sequence[int]) -> float:
+    """The part of hidden patches' mean total variance that the estimator calls epistemic; 0 if it states none."""
+    sums = [0.0, 0.0]
     for gap in gaps:
-        found = ask(estimator, split, gap)
-        for place, values in enumerate((found.epistemic, found.total)):
-            parts[place] += float(of_hidden(values, split.mask.hidden).double().mean())
-    return parts[0] / parts[1] if parts[1] else 0.0
+        prediction = predict(estimator, split, gap)
+        for place, values in enumerate((prediction.epistemic, prediction.total)):
+            sums[place] += float(of_hidden(values, split.mask.hidden).double().mean())
+    return sums[0] / sums[1] if sums[1] else 0.0
 
 
-def by_gap(estimator, split: Split, model: SiamMAE) -> dict[str, Tensor]:
+def by_gap(estimator, split: Split) -> dict[str, Tensor]:
     """Of each clip at each gap, means over hidden values (C, G) float64: `variance`, `squared_error`, `sigma`."""
     columns = []
     for gap in range(len(split.futures.gaps)):
-        found = estimate(estimator, split, [gap], model.patch_size, model.norm_pix)
+        found = estimate(estimator, split, [gap])
         error = (found.target - found.mean).double().square()
         values = (found.variance.double(), error, found.variance.double().mean(dim=2, keepdim=True).sqrt())
         columns.append([value.flatten(1).mean(1).reshape(split.futures.clips, -1).mean(1) for value in values])
     names = ("variance", "squared_error", "sigma")
-    return {name: torch.stack([column[k] for column in columns], dim=1) for k, name in enumerate(names)}
+    return {name: torch.stack(parts, dim=1) for name, parts in zip(names, zip(*columns, strict=True), strict=True)}
 
 
-def heat_maps(estimator, split: Split, past: int, model: SiamMAE) -> dict[str, np.ndarray]:
+# --- pictures -----------------------------------------------------------------------------------------------
+
+
+def heat_maps(estimator, split: Split, past: int) -> dict[str, np.ndarray]:
     """Maps over the gaps of one past, NaN where visible: `sigma` and `error` (root mean square), (G, h, w) each."""
-    single = split.only(past)
-    hidden = single.mask.hidden[0].view(model.encoder.grid)
+    single, grid = split.only(past), model_of(estimator).encoder.grid
+    hidden = single.mask.hidden[0].view(grid)
     maps = {"sigma": [], "error": []}
     for gap in range(len(split.futures.gaps)):
-        found, target = ask(estimator, single, gap), truth(single, gap, model.patch_size, model.norm_pix)
-        for name, values in (("sigma", found.total), ("error", (target - found.mean).square())):
-            root = values[0].mean(dim=1).sqrt().view(model.encoder.grid)
+        prediction, target = predict(estimator, single, gap), truth(estimator, single, gap)
+        for name, values in (("sigma", prediction.total), ("error", (target - prediction.mean).square())):
+            root = values[0].mean(dim=1).sqrt().view(grid)
             maps[name].append(root.masked_fill(~hidden, torch.nan).numpy())
     return {name: np.stack(found) for name, found in maps.items()}
 
 
 def predicted_frames(estimator, split: Split, past: int) -> Tensor:
     """Predicted patches of one past's futures, in the target space: (G, N, Q)."""
-    return torch.cat([ask(estimator, split.only(past), gap).mean for gap in range(len(split.futures.gaps))])
-
-
-def _hidden(columns: list[Tensor], split: Split) -> Tensor:
-    """Values (I, N, ...) at each gap -> those of hidden patches (I * G, n, ...), a past's gaps in a row."""
-    chosen = [of_hidden(column, split.mask.hidden) for column in columns]
-    return torch.stack(chosen, dim=1).flatten(0, 1)
+    return torch.cat([predict(estimator, split.only(past), gap).mean for gap in range(len(split.futures.gaps))])

@@ -1,86 +1,72 @@
-"""The models of the uncertainty study and the data they are trained and judged on.
+"""The models of the uncertainty study and the data on which they are trained and evaluated.
 
-The study itself, its rows and its command line are lib.studies.uncertainty's. Held-out clips are new ones of the toy
-world, or real videos that no model was trained on.
+The study itself is lib.studies.uncertainty's. Held-out clips are new ones of the toy world, or real videos that no
+model was trained on.
 """
 
-import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from lib.checkpoints import Record, load_weights
-from lib.data.clips import FramePairs, StepBatches, collate_pairs
+from lib.data.clips import collate_pairs
 from lib.data.futures import futures_of_videos
 from lib.data.kinetics import Clip, list_kinetics, scan_videos, split_videos
 from lib.errors import UserError
+from lib.models.adaptive_sampler import AdaptiveMasking
 from lib.models.evidential import EvidentialSiamMAE
-from lib.models.guided_masking import SmartSiamMAE
+from lib.models.guided_masking import GuidedSiamMAE
 from lib.models.siammae import SiamMAE
 from lib.models.variance_heads import GaussianSiamMAE
 from lib.models.vit import vit_size
-from lib.presets.frame_pairs import Preset
-from lib.runtime import dataset_root
+from lib.presets.frame_pairs import FramePairs
+from lib.runtime import dataset_root, digest
 from lib.studies import uncertainty_measures as measures
+from lib.studies.frame_pairs import training_pairs
+from lib.studies.grid import Row, run_folder
 from lib.toyworld.pairs import MovingPairs, toy_futures
-from lib.training import TrainOptions, train
+from lib.training import fit
 
 GAPS = tuple(range(4, 49, 4))
 TEST_CLIPS, CALIBRATION_CLIPS = 48, 24  # of the toy world, rendered for this alone
 REAL_DRAWS = 6  # pasts from each real clip, of which there are few
-MEMBERS = 5
+MEMBERS = 5  # of the ensemble
 
-
-@dataclass(frozen=True)
-class Setting:
-    """A model of the study; `seeds` of them are trained. `arguments` are those that differ from the preset's.
-
-    times: as many times the preset's epochs.
-    """
-
-    case: str
-    model: type[SiamMAE] = GaussianSiamMAE
-    arguments: dict = field(default_factory=dict)
-    seeds: int = 1
-    times: int = 1
-
-    @property
-    def oracle(self) -> bool:
-        """Whether its batches must bring the true motion."""
-        return self.arguments.get("score") == "batch"
-
-
-DEFAULT = Setting("beta 0.5", arguments={"beta": 0.5}, seeds=MEMBERS)
-PLAIN = Setting("plain SiamMAE", SiamMAE, seeds=3)
-DROPOUT = Setting("dropout 0.1", arguments={"dropout": 0.1})
-SETTINGS = (
+# Rows of other classes name them; changes are arguments of the model. `variant` is that of AdaMAE's sampler.
+POSITIONS = {"beta": 0.5, "memory_positions": True}
+DEFAULT = Row("beta 0.5", {"beta": 0.5}, seeds=MEMBERS)
+PLAIN = Row("plain SiamMAE", model=SiamMAE)
+DROPOUT = Row("dropout 0.1", {"dropout": 0.1}, seeds=1)
+ROWS = (
     DEFAULT,
     PLAIN,
-    Setting("beta 1, head detached", arguments={"beta": 1.0, "detach_input": True}),
-    Setting("beta 0.5, gap unknown", arguments={"beta": 0.5, "knows_gap": False}),
-    Setting("beta 0.5, 4 times as long", arguments={"beta": 0.5}, times=4),
-    Setting("4 times, memory with positions", arguments={"beta": 0.5, "memory_positions": True}, times=4),
-    Setting("10 times, memory with positions", arguments={"beta": 0.5, "memory_positions": True}, times=10),
-    Setting("beta 0", arguments={"beta": 0.0}),
-    Setting("beta 1", arguments={"beta": 1.0}),
-    Setting("evidential", EvidentialSiamMAE),
+    Row("beta 1, head detached", {"beta": 1.0, "detach_input": True}, seeds=1),
+    Row("beta 0.5, gap unknown", {"beta": 0.5, "knows_gap": False}, seeds=1),
+    Row("beta 0.5, 4 times as long", {"beta": 0.5}, length=4, seeds=1),
+    Row("4 times, memory with positions", POSITIONS, length=4, seeds=1),
+    Row("10 times, memory with positions", POSITIONS, length=10, seeds=1),
+    Row("beta 0", {"beta": 0.0}, seeds=1),
+    Row("beta 1", {"beta": 1.0}, seeds=1),
+    Row("evidential", model=EvidentialSiamMAE, seeds=1),
     DROPOUT,
-    Setting("easy-first", SmartSiamMAE, {"masking": "easy-first"}, seeds=3),
-    Setting("hard-first", SmartSiamMAE, {"masking": "hard-first"}, seeds=3),
-    Setting("curriculum", SmartSiamMAE, {"masking": "curriculum"}, seeds=3),
-    Setting("true motion shown", SmartSiamMAE, {"masking": "easy-first", "score": "batch"}, seeds=3),
-    Setting("AdaMAE's sampler", arguments={"masking": "ours"}, seeds=3),
+    Row("easy-first", {"order": "easy-first"}, GuidedSiamMAE),
+    Row("hard-first", {"order": "hard-first"}, GuidedSiamMAE),
+    Row("curriculum", {"order": "curriculum"}, GuidedSiamMAE),
+    Row("true motion shown", {"order": "easy-first", "score": "batch"}, GuidedSiamMAE),
+    Row("AdaMAE's sampler", {"variant": "ours"}),
 )
+
+
+# --- data ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Study:
     """The data of a study and its scale."""
 
-    preset: Preset
+    preset: FramePairs
     root: Path
     out: Path
     clips: list[Clip]
@@ -88,7 +74,7 @@ class Study:
     test: measures.Split
     calibration: measures.Split
     frames: Path
-    """Where decoded frames are kept, if the preset wants that; other runs at the same frame size may share it."""
+    """Where decoded frames are stored, if the preset wants that; other runs at the same frame size may use it, too."""
 
     @property
     def gaps(self) -> list[int]:
@@ -103,17 +89,16 @@ class Study:
 
 def prepare(
     data: str | Path,
-    preset: Preset,
+    preset: FramePairs,
     out: str | Path,
     test: int = TEST_CLIPS,
     gaps: tuple[int, ...] = GAPS,
     frames: str | Path | None = None,
 ) -> Study:
-    """The clips to train on and the held-out ones, kept in `out`: of the toy world `test` new clips, and half as many
+    """The clips to train on and the held-out ones, cached in `out`: of the toy world `test` new clips, and half as many
     for calibration; of real videos those of a `val` split, or a part of all when there is none.
 
     frames: the folder of decoded frames; None: one in `out`.
-    Raises UserError for data that cannot be read, and too few clips.
     """
     root, out = dataset_root(data, ["kinetics400"]), Path(out)
     shape = {"gaps": gaps, "image_size": preset.image_size, "crop_scale": preset.crop_scale}
@@ -125,21 +110,13 @@ def prepare(
         clips, *parts = held_out_videos(root)
         make = partial(futures_of_videos, **shape, frame_size=preset.frame_size, draws=REAL_DRAWS)
         makers = [partial(make, part, seed=seed) for seed, part in enumerate(parts, start=1)]
-    depends = (
-        str(root.resolve()),
-        test,
-        gaps,
-        preset.image_size,
-        preset.patch_size,
-        preset.crop_scale,
-        preset.frame_size,
-    )
-    key, splits = hashlib.sha256(repr(depends).encode()).hexdigest()[:12], []
+    sizes = preset.image_size, preset.patch_size, preset.crop_scale, preset.frame_size
+    key, splits = digest(str(root.resolve()), test, gaps, *sizes), []
     for name, maker in zip(("test", "calibration"), makers, strict=True):
-        kept = out / f"{name}-{key}.pt"
-        if not kept.is_file():
-            measures.save_futures(kept, maker())
-        splits.append(measures.masked(measures.load_futures(kept), preset.patch_size, preset.mask_ratio, seed=0))
+        cached = out / f"{name}-{key}.pt"
+        if not cached.is_file():
+            measures.save_futures(cached, maker())
+        splits.append(measures.masked(measures.load_futures(cached), preset.patch_size, preset.mask_ratio, seed=0))
     return Study(preset, root, out, clips, *splits, Path(frames or out / "frames"))
 
 
@@ -159,48 +136,29 @@ def held_out_videos(root: Path) -> tuple[list[Clip], list[Clip], list[Clip]]:
 # --- training -----------------------------------------------------------------------------------------------
 
 
-def build_model(study: Study, setting: Setting, seed: int) -> SiamMAE:
+def build_model(study: Study, row: Row, seed: int) -> SiamMAE:
     """An untrained model of the preset's size."""
+    settings, arguments = row.settings(study.preset)
+    if variant := arguments.pop("variant", None):
+        arguments["masking"] = AdaptiveMasking(settings.mask_ratio, variant)
+    if arguments.get("order") == "curriculum":
+        arguments["curriculum_steps"] = settings.steps(len(study.clips)) * settings.accumulation
     torch.manual_seed(seed)
-    arguments = study.preset.model_arguments(vit_size(study.preset.encoder)) | {"mask_ratio": study.preset.mask_ratio}
-    if setting.arguments.get("masking") == "curriculum":
-        arguments["curriculum_steps"] = study.steps * study.preset.accumulation
-    return setting.model(**arguments, **setting.arguments)
+    kind = row.model or GaussianSiamMAE
+    return kind(**settings.model_arguments(vit_size(settings.encoder)), **arguments)
 
 
-def train_model(study: Study, setting: Setting, seed: int, folder: str | Path) -> tuple[SiamMAE, list[Record]]:
-    """Train on the preset's schedule as notebooks/03_pretrain does, or resume, or load; the model and its curve."""
-    preset = replace(study.preset, epochs=study.preset.epochs * setting.times)
-    steps = preset.steps(len(study.clips))
-    pairs: Dataset = FramePairs(
-        study.clips, preset.image_size, preset.gap, preset.crop_scale, repeated_sampling=preset.repeated_sampling,
-        seed=seed, frame_size=preset.frame_size, frame_cache=study.frames if preset.cache_frames else None,
-    )  # fmt: skip
-    if setting.oracle:
-        pairs = MovingPairs(pairs, study.root.parent, preset.patch_size)
-    micro = preset.batch_size // preset.accumulation // preset.repeated_sampling
-    options = TrainOptions(
-        steps=steps, batch_size=preset.batch_size, base_lr=preset.base_lr, seed=seed,
-        warmup_steps=preset.warmup_steps(len(study.clips)), weight_decay=preset.weight_decay,
-        accumulation=preset.accumulation, save_every=preset.save_every,
-    )  # fmt: skip
-
-    def make_loader(first: int) -> DataLoader:
-        batches = StepBatches(len(study.clips), micro, steps * preset.accumulation, seed, first)
-        return DataLoader(pairs, batch_sampler=batches, collate_fn=collate_pairs, num_workers=preset.workers)
-
-    model = build_model(study, setting, seed)
-    losses = train(model, make_loader, options, folder)
-    load_weights(model, Path(folder) / "last.pt")
-    return model.eval(), losses
+def train_model(study: Study, row: Row, seed: int, folder: str | Path) -> tuple[SiamMAE, list[Record]]:
+    """Train as notebooks/03_pretrain does, or go on, or load; the model and its loss curve."""
+    settings, arguments = row.settings(study.preset)
+    pairs = training_pairs(settings, study.clips, seed, study.frames)
+    if arguments.get("score") == "batch":  # an oracle: batches must bring the true motion
+        pairs = MovingPairs(pairs, study.root.parent, settings.patch_size)
+    model = build_model(study, row, seed)
+    return model, fit(model, pairs, settings, folder, seed, collate_pairs)
 
 
-def run_folder(study: Study, setting: Setting, seed: int) -> Path:
-    """Where a run lives."""
-    return study.out / f"{setting.case}-seed{seed}".replace(" ", "_").replace(",", "").replace("'", "")
-
-
-def trained(study: Study, setting: Setting, seed: int) -> SiamMAE:
-    """A model of a finished run. Raises UserError where it has not been trained."""
-    model = build_model(study, setting, seed)
-    return load_weights(model, run_folder(study, setting, seed) / "last.pt").eval()
+def trained(study: Study, row: Row, seed: int) -> SiamMAE:
+    """The model of a finished run."""
+    model = build_model(study, row, seed)
+    return load_weights(model, run_folder(study.out, row.name, seed) / "last.pt").eval()

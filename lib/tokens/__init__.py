@@ -1,1 +1,1 @@
-"""Pure tensor arithmetic on patches and masks: no weights, no data."""
+"""Tensor arithmetic on patches, cubes and masks: no weights, no data. What cannot work raises `UserError`, one line."""

@@ -1,4 +1,4 @@
-"""Videos as sequences of space-time cubes, and where each cube lies.
+"""Videos as sequences of space-time cubes, where each cube lies, and what a prediction of cubes is compared with.
 
 Follows VideoMAE (Tong et al. 2022, arXiv 2203.12602) and AdaMAE (Bandara et al. 2023, arXiv 2211.09120, section 3.1).
 
@@ -12,24 +12,20 @@ from einops import rearrange
 from torch import Tensor
 
 from lib.errors import UserError, unknown
+from lib.tokens.masking import Grid
 from lib.tokens.patches import normalize_images
-
-Grid = tuple[int, int, int]
 
 
 def normalize_videos(videos: Tensor) -> Tensor:
-    """RGB (B, 3, T, H, W) -> float32, ImageNet mean 0 and standard deviation 1 per channel.
-
-    uint8 counts from 0 to 255; floats are taken to be in 0..1 already.
-    """
+    """`normalize_images` of every frame: RGB (B, 3, T, H, W), uint8 or float in 0..1 -> float32."""
     return normalize_images(videos.transpose(1, 2)).transpose(1, 2)
 
 
-def cube_grid(frames: int, height: int, width: int, tubelet_size: int, patch_size: int) -> Grid:
-    """The grid (s, h, w) of a video of `frames` frames of `height` x `width` pixels, in cubes t x P x P.
+# --- videos and cubes ---------------------------------------------------------------------------------------
 
-    UserError unless all three are whole cubes.
-    """
+
+def cube_grid(frames: int, height: int, width: int, tubelet_size: int, patch_size: int) -> Grid:
+    """The grid (s, h, w) of a video's cubes t x P x P, which must be whole."""
     sides = {"frames": (frames, tubelet_size), "height": (height, patch_size), "width": (width, patch_size)}
     for name, (size, cube) in sides.items():
         if size < cube or size % cube:
@@ -42,7 +38,7 @@ def cube_grid(frames: int, height: int, width: int, tubelet_size: int, patch_siz
 
 
 def cubify(videos: Tensor, tubelet_size: int, patch_size: int) -> Tensor:
-    """(B, C, T, H, W) -> (B, N, t*P*P*C). UserError when T, H or W is not whole cubes."""
+    """(B, C, T, H, W) -> (B, N, t*P*P*C)."""
     cube_grid(*videos.shape[-3:], tubelet_size, patch_size)
     pattern = "b c (s t) (h p) (w q) -> b (s h w) (t p q c)"
     return rearrange(videos, pattern, t=tubelet_size, p=patch_size, q=patch_size)
@@ -53,6 +49,9 @@ def uncubify(cubes: Tensor, tubelet_size: int, patch_size: int, grid: Grid) -> T
     s, h, w = grid
     pattern = "b (s h w) (t p q c) -> b c (s t) (h p) (w q)"
     return rearrange(cubes, pattern, s=s, h=h, w=w, t=tubelet_size, p=patch_size, q=patch_size)
+
+
+# --- the target ---------------------------------------------------------------------------------------------
 
 
 def cube_statistics(cubes: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,19 +65,25 @@ def cube_statistics(cubes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normalize_cubes(cubes: Tensor) -> Tensor:
-    """The per-cube normalised target, each channel apart: (B, N, t*P*P*3) -> same shape.
-
-    The colour scale of the input cancels: RGB in 0..1 and ImageNet-normalised RGB give the same up to the 1e-6.
-    """
+    """The per-cube normalised target, each channel apart: (B, N, t*P*P*3) -> same shape."""
     mean, scale = cube_statistics(cubes)
     return (cubes - mean) / scale
+
+
+def target_cubes(videos: Tensor, tubelet_size: int, patch_size: int, norm_pix: bool) -> Tensor:
+    """What a prediction is compared with: RGB float in 0..1 (B, 3, T, H, W) -> (B, N, t*P*P*3)."""
+    cubes = cubify(videos, tubelet_size, patch_size)
+    return normalize_cubes(cubes) if norm_pix else cubes
+
+
+# --- positions ----------------------------------------------------------------------------------------------
 
 
 def separable_positions(embed_dim: int, grid: Grid) -> Tensor:
     """Fixed space-time sine-cosine table (N, D), float32: a part of the channels for each of time, row and column.
 
-    D/2 sine-cosine pairs are shared out in three; what is left over goes to time. Each part is sines, then cosines,
-    with wavelengths 2*pi*10000^(k / pairs). UserError for an odd D and for one below 6.
+    A third of the D/2 sine-cosine pairs each, the remainder for time. Each part is sines, then cosines, with
+    wavelengths 2*pi*10000^(k / pairs).
     """
     _check_width(embed_dim, least=6)
     space = embed_dim // 2 // 3
@@ -95,7 +100,7 @@ def flattened_positions(embed_dim: int, grid: Grid) -> Tensor:
     """AdaMAE's released table (N, D), float32, blind to the grid: sines and cosines of the cube's running number.
 
     The text speaks of a three-dimensional table; the code, as VideoMAE's, numbers the cubes 0..N-1. Channels 2k and
-    2k + 1 are sine and cosine of wavelength 2*pi*10000^(2k / D). UserError for an odd D.
+    2k + 1 are sine and cosine of wavelength 2*pi*10000^(2k / D).
     """
     _check_width(embed_dim, least=2)
     s, h, w = grid
@@ -108,10 +113,18 @@ POSITIONS = {"separable": separable_positions, "flattened": flattened_positions}
 
 
 def position_table(name: str, embed_dim: int, grid: Grid) -> Tensor:
-    """The table (N, D) that POSITIONS knows by `name`; UserError with the near misses for an unknown name."""
+    """The table (N, D) that POSITIONS knows by `name`."""
     if name not in POSITIONS:
         raise unknown("positions", name, POSITIONS)
     return POSITIONS[name](embed_dim, grid)
+
+
+def _check_width(embed_dim: int, least: int) -> None:
+    if embed_dim % 2 or embed_dim < least:
+        raise UserError(f"embed_dim {embed_dim} cannot hold these positions: use an even number of at least {least}")
+
+
+# --- pictures -----------------------------------------------------------------------------------------------
 
 
 def paint_cubes(
@@ -120,8 +133,8 @@ def paint_cubes(
     """A viewable reconstruction: predicted pixels where hidden, true pixels elsewhere.
 
     videos float in 0..1 (B, 3, T, H, W), prediction (B, N, t*P*P*3), hidden bool (B, N) -> (B, 3, T, H, W), clipped to
-    0..1. With `norm_pix` the mean and contrast of each cube are taken from the truth, which flatters the picture: say
-    so beside it.
+    0..1. With `norm_pix` the mean and contrast of each cube are the truth's, which flatters the picture: say so beside
+    it.
     """
     cubes = cubify(videos, tubelet_size, patch_size)
     if norm_pix:
@@ -135,8 +148,3 @@ def paint_hidden(videos: Tensor, hidden: Tensor, tubelet_size: int, patch_size: 
     """The videos with their hidden cubes grey: float (B, 3, T, H, W), hidden bool (B, N) -> (B, 3, T, H, W)."""
     cubes = cubify(videos, tubelet_size, patch_size).masked_fill(hidden.unsqueeze(-1), grey)
     return uncubify(cubes, tubelet_size, patch_size, cube_grid(*videos.shape[-3:], tubelet_size, patch_size))
-
-
-def _check_width(embed_dim: int, least: int) -> None:
-    if embed_dim % 2 or embed_dim < least:
-        raise UserError(f"embed_dim {embed_dim} cannot hold these positions: use an even number of at least {least}")

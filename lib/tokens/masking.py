@@ -1,33 +1,28 @@
-"""Which patches a model sees. Masking is index arithmetic: keep, hide, put back in order.
+"""Which tokens a model sees: masks, the strategies that draw them, and how tokens are dropped and put back by them.
 
-Follows MAE (arXiv 2111.06377, section 3, "simple implementation"); tubes and frames as VideoMAE (arXiv 2203.12602)
-and AdaMAE (arXiv 2211.09120, Table 1a) compare them.
+Index arithmetic as in MAE (arXiv 2111.06377, section 3, "simple implementation").
 
-A strategy is called as `strategy(tokens, grid)` and returns a Mask. The fixed ones here look at the tokens' shape
-alone; a learned one looks at the tokens (lib.models.adaptive_sampler.AdaptiveSampler).
-
-Shapes: `B` batch, `N` patches, `K` kept (visible) patches, `D` token width. In a mask, True means hidden. A video's
-patches are cubes on a grid (s, h, w): s times h*w places, numbered time by time; a single frame's grid is (1, h, w).
+Shapes: `B` batch, `N` tokens, `K` visible tokens, `D` width. Tokens lie on a grid (s, h, w), numbered time by time and
+row by row; a single frame's grid is (1, h, w). In a mask, True means hidden.
 """
 
-from collections.abc import Callable
-from functools import partial
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lib.errors import UserError, unknown
+from lib.errors import UserError
 
 Grid = tuple[int, int, int]
 
 
 class Mask(NamedTuple):
-    """A choice of visible patches for each sample.
+    """A choice of visible tokens for each sample.
 
-    keep: int64 (B, K), the visible patches in the order in which the encoder sees them.
-    restore: int64 (B, N), where each patch stands in [visible, hidden] order.
-    hidden: bool (B, N), True where the patch is hidden.
+    keep: int64 (B, K), the visible tokens in the order in which the encoder sees them.
+    restore: int64 (B, N), where each token stands in [visible, hidden] order.
+    hidden: bool (B, N).
     """
 
     keep: Tensor
@@ -35,73 +30,70 @@ class Mask(NamedTuple):
     hidden: Tensor
 
 
-def num_visible(num_patches: int, mask_ratio: float, what: str = "patches", remedy: str = "smaller patches") -> int:
-    """Visible patches at `mask_ratio`: int(N * (1 - ratio)), truncated as in MAE: 196 at 0.95 leave 9.
-
-    UserError when the ratio is outside (0, 1), or leaves nothing visible; `what` and `remedy` are words for it.
-    """
+def num_visible(num_tokens: int, mask_ratio: float, what: str = "patches", remedy: str = "smaller patches") -> int:
+    """int(N * (1 - ratio)), truncated as in MAE: 196 at 0.95 leave 9. `what` and `remedy` are words for the error."""
     if not 0 < mask_ratio < 1:
         raise UserError(f"mask_ratio {mask_ratio} is outside (0, 1): use for example 0.95 for SiamMAE, 0.75 for MAE")
-    visible = int(num_patches * (1 - mask_ratio) + 1e-9)  # 20 * (1 - 0.95) is 0.99999... in floats
+    visible = int(num_tokens * (1 - mask_ratio) + 1e-9)  # 20 * (1 - 0.95) is 0.99999... in floats
     if visible == 0:
-        raise UserError(f"mask_ratio {mask_ratio} hides all {num_patches} {what}: lower it or use {remedy}")
+        raise UserError(f"mask_ratio {mask_ratio} hides all {num_tokens} {what}: lower it or use {remedy}")
     return visible
 
 
 def mask_from_noise(noise: Tensor, visible: int) -> Mask:
-    """Keep the `visible` patches with the smallest noise: (B, N) -> Mask. The random part stays with the caller."""
+    """The `visible` tokens with the smallest noise are seen: (B, N) -> Mask."""
     order = noise.argsort(dim=1)
     restore = order.argsort(dim=1)
     return Mask(keep=order[:, :visible], restore=restore, hidden=restore >= visible)
 
 
-def random_mask(batch: int, num_patches: int, mask_ratio: float, device: torch.device | str = "cpu") -> Mask:
-    """A uniformly random mask, drawn for each sample apart, from PyTorch's global generator of `device`."""
-    noise = torch.rand(batch, num_patches, device=device)
-    return mask_from_noise(noise, num_visible(num_patches, mask_ratio))
+def random_mask(batch: int, num_tokens: int, mask_ratio: float, device: torch.device | str = "cpu") -> Mask:
+    """A uniformly random mask, drawn for each sample apart."""
+    noise = torch.rand(batch, num_tokens, device=device)
+    return mask_from_noise(noise, num_visible(num_tokens, mask_ratio))
 
 
-def random_masking(tokens: Tensor, grid: Grid, mask_ratio: float) -> Mask:
-    """`random_mask` as a strategy: int(N * (1 - ratio)) visible places anywhere, drawn for each sample apart."""
-    return random_mask(len(tokens), tokens.shape[1], mask_ratio, tokens.device)
+# --- strategies ---------------------------------------------------------------------------------------------
 
 
-def tube_masking(tokens: Tensor, grid: Grid, mask_ratio: float) -> Mask:
-    """The same random places visible at all times, drawn for each sample apart.
+@dataclass(frozen=True)
+class Masking:
+    """What draws a model's masks: `masking(tokens (B, N, D), grid) -> Mask`, for each sample apart.
 
-    Whole columns: s * int(h*w * (1 - ratio)) visible tokens. 8 x 14 x 14 at 0.95 keep 8 * 9 = 72, not 78. UserError
-    when no column is left.
+    Tokens are embedded patches without positions. The strategies below look at their shape alone; AdaMAE's learned one
+    (lib.models.adaptive_sampler) looks at the tokens and has an objective of its own.
     """
-    s, h, w = grid
-    columns = num_visible(h * w, mask_ratio, "places")
-    ranks = torch.rand(len(tokens), 1, h * w, device=tokens.device).argsort(dim=2).argsort(dim=2)
-    return mask_from_noise(ranks.expand(-1, s, -1).flatten(1), s * columns)
+
+    mask_ratio: float
+
+    def __call__(self, tokens: Tensor, grid: Grid) -> Mask:
+        """A mask for each sample."""
+        raise NotImplementedError
+
+    def prepare(self, positions: Tensor, grid: Grid) -> "Masking":
+        """What draws for a model whose encoder adds the table `positions` (N, D); called once, by that model."""
+        self(torch.empty(1, len(positions), 0), grid)  # what cannot work fails here
+        return self
+
+    def objective(self, loss: Tensor, errors: Tensor, mask: Mask) -> tuple[Tensor, dict[str, Tensor]]:
+        """Training loss and logs; loss: the reconstruction's, a scalar, errors: of every token, (B, N)."""
+        return loss, {"loss": loss.detach()}
+
+    @property
+    def architecture(self) -> dict:
+        """Plain values that tell it from others, so that a run is not resumed with another masking."""
+        return {"name": type(self).__name__, **asdict(self)}
 
 
-def frame_masking(tokens: Tensor, grid: Grid, mask_ratio: float) -> Mask:
-    """Random times wholly visible, all others wholly hidden, drawn for each sample apart.
+class RandomMasking(Masking):
+    """int(N * (1 - ratio)) visible tokens anywhere (MAE)."""
 
-    Whole times: int(s * (1 - ratio)) * h*w visible tokens. 8 x 14 x 14 at 0.875 keep one time of 196. UserError when
-    none is left.
-    """
-    s, h, w = grid
-    times = num_visible(s, mask_ratio, "times", "longer clips")
-    # Ranks, not the noise itself: equal random numbers would split a time between visible and hidden.
-    ranks = torch.rand(len(tokens), s, 1, device=tokens.device).argsort(dim=1).argsort(dim=1)
-    return mask_from_noise(ranks.expand(-1, -1, h * w).flatten(1), times * h * w)
+    def __call__(self, tokens: Tensor, grid: Grid) -> Mask:
+        """A mask for each sample."""
+        return random_mask(len(tokens), tokens.shape[1], self.mask_ratio, tokens.device)
 
 
-MASKINGS = {"random": random_masking, "tube": tube_masking, "frame": frame_masking}
-
-
-def get_masking(name: str, mask_ratio: float) -> Callable[[Tensor, Grid], Mask]:
-    """The fixed strategy `name` of MASKINGS at `mask_ratio`, to be called as strategy(tokens (B, N, D), grid).
-
-    UserError with the near misses for an unknown name; for an impossible ratio when it is first called.
-    """
-    if name not in MASKINGS:
-        raise unknown("masking", name, MASKINGS)
-    return partial(MASKINGS[name], mask_ratio=mask_ratio)
+# --- tokens by a mask ---------------------------------------------------------------------------------------
 
 
 def take(tokens: Tensor, index: Tensor) -> Tensor:
@@ -111,12 +103,12 @@ def take(tokens: Tensor, index: Tensor) -> Tensor:
 
 def restore_order(visible_tokens: Tensor, mask_token: Tensor, restore: Tensor) -> Tensor:
     """Visible tokens (B, K, D) back at their places, the mask token (1, 1, D) everywhere else -> (B, N, D)."""
-    batch, kept, _ = visible_tokens.shape
-    fill = mask_token.to(visible_tokens.dtype).expand(batch, restore.shape[1] - kept, -1)
+    batch, visible, _ = visible_tokens.shape
+    fill = mask_token.to(visible_tokens.dtype).expand(batch, restore.shape[1] - visible, -1)
     return take(torch.cat([visible_tokens, fill], dim=1), restore)
 
 
 def masked_mean(values: Tensor, hidden: Tensor) -> Tensor:
-    """Mean of `values` (B, N) over the hidden patches of the whole batch -> scalar."""
+    """Mean of `values` (B, N) over the hidden tokens of the whole batch -> scalar."""
     weight = hidden.to(values.dtype)
     return (values * weight).sum() / weight.sum()

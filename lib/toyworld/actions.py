@@ -1,9 +1,8 @@
 """How a puppet is built and how it acts: a skeleton of 15 joints and one pose function per named action.
 
-Joints are in JHMDB's order (JOINTS). Lengths are in puppet units (the whole figure is about 110 units tall);
-the origin of a puppet is its pelvis, x to the right and y down, and right (R) is the puppet's own right, so
-it lies at smaller x. Angles are radians; a limb at angle 0 hangs down and turns outward with positive angles.
-`T` frames.
+Joints are in JHMDB's order (JOINTS). Lengths are in puppet units (the whole figure is about 110 units tall); the origin
+of a puppet is its pelvis, x to the right and y down; right (R) is the puppet's own right, at smaller x. Angles are
+radians; a limb at angle 0 hangs down and turns outward with positive angles. `T` frames.
 """
 
 from dataclasses import dataclass, replace
@@ -23,8 +22,7 @@ TORSO, SHOULDER, HIP, ARM, FOREARM, THIGH, SHIN, HEAD = 33.0, 12.5, 7.0, 15.5, 1
 
 @dataclass(frozen=True)
 class Pose:
-    """Arrays (T,): root position in puppet units, whole-body turn, torso lean, head tilt, two angles a
-    limb."""
+    """Arrays (T,): root position in puppet units, whole-body turn, torso lean, head tilt, two angles a limb."""
 
     x: np.ndarray
     y: np.ndarray
@@ -55,11 +53,7 @@ def _idle(t: np.ndarray, rng: np.random.Generator) -> Pose:
 
 
 def act(action: str, seconds: np.ndarray, rng: np.random.Generator, speed: float = 1.0) -> Pose:
-    """The pose over time of one performance of `action` (one of ACTIONS); phase, rate and extent vary with
-    `rng`.
-
-    `seconds` (T,) are the frames' times; `speed` multiplies the action's rate.
-    """
+    """The pose at `seconds` (T,) of one performance of `action`, one of ACTIONS; phase, rate and extent are drawn."""
     t = seconds * speed * rng.uniform(0.85, 1.15) + rng.uniform(0, 2)
     pose, s = _idle(t, rng), 2 * np.pi * t
     if action == "waving hand":
@@ -120,11 +114,10 @@ def apply(maps: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def skeleton(pose: Pose) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Where the parts of a posed puppet are.
+    """Where the parts of a posed puppet are: (frames, joints).
 
-    Returns (frames, joints): `frames` maps part name ("torso", "head", "R upper arm", ...) to (T,2,3) maps
-    from the part's own coordinates (its joint at the origin, the limb along +y) to puppet units; `joints` is
-    (T,15,2) in JOINTS' order, each the centre or end of the part it names.
+    `frames` maps part name ("torso", "head", "R upper arm", ...) to (T,2,3) maps from the part's own coordinates (its
+    joint at the origin, the limb along +y) to puppet units. `joints` is (T,15,2), the centre or end of the part named.
     """
     still = np.zeros_like(pose.x)
     root = affine(pose.x, pose.y, pose.turn)
@@ -142,12 +135,7 @@ def skeleton(pose: Pose) -> tuple[dict[str, np.ndarray], np.ndarray]:
         lower = compose(upper, affine(still, still + ARM, -sign * elbow))
         thigh = compose(root, affine(still + sign * HIP, still + 1, -sign * leg))
         shin = compose(thigh, affine(still, still + THIGH, -sign * knee))
-        frames |= {
-            f"{side} upper arm": upper,
-            f"{side} forearm": lower,
-            f"{side} thigh": thigh,
-            f"{side} shin": shin,
-        }
+        frames |= {f"{side} upper arm": upper, f"{side} forearm": lower, f"{side} thigh": thigh, f"{side} shin": shin}
         ends = {"shoulder": upper, "elbow": lower, "hip": thigh, "knee": shin}
         joints |= {f"{side} {name}": frame[..., 2] for name, frame in ends.items()}
         joints[f"{side} wrist"] = apply(lower, np.array([0, FOREARM]))

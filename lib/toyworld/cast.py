@@ -1,7 +1,6 @@
 """The cast: props and puppets, each a list of flat textured parts with a map to the picture for every frame.
 
-A part has its own coordinates (pixels at camera zoom 1, y down). Its map is the only geometry: pixels, masks,
-joints and optical flow all follow from it. `T` frames, `H W` pixels.
+A part has its own coordinates (pixels at camera zoom 1, y down). `T` frames, `H W` pixels.
 """
 
 from dataclasses import dataclass
@@ -18,9 +17,8 @@ PROP_SHAPES = ("ball", "box", "star", "flower", "kite")
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What all members of a clip's cast share: picture size, camera (T,2,3), times (T,), palette,
-    difficulty."""
+class CastSetting:
+    """What all members of a clip's cast share: picture size, camera (T,2,3), times (T,), palette, difficulty."""
 
     height: int
     width: int
@@ -52,7 +50,7 @@ def wave(
     return amplitude * (0.65 * parts[0] + 0.35 * parts[1])
 
 
-def _tones(rng: np.random.Generator, setting: Setting) -> list[np.ndarray]:
+def _tones(rng: np.random.Generator, setting: CastSetting) -> list[np.ndarray]:
     """Two colours for a pattern. The harder the clip, the fewer colours all its objects share."""
     palette = setting.palette
     shared = palette[2 : 2 + max(2, round(4 - 2 * setting.difficulty))]
@@ -69,9 +67,8 @@ def _texture_size(half: tuple[float, float]) -> tuple[int, int]:
     return int(np.ceil(2 * (half[1] + MARGIN) * TEXELS)), int(np.ceil(2 * (half[0] + MARGIN) * TEXELS))
 
 
-def prop(rng: np.random.Generator, setting: Setting, number: int, path: str, radius: float) -> list[Part]:
-    """A patterned toy of about `radius` pixels with object id `number` on its way (`path`): drift, hop, leave
-    or return."""
+def prop(rng: np.random.Generator, setting: CastSetting, number: int, path: str, radius: float) -> list[Part]:
+    """A patterned toy of about `radius` pixels with object id `number`; `path`: drift, hop, leave or return."""
     shape = str(rng.choice(PROP_SHAPES))
     half = (radius, radius * rng.uniform(0.75, 1.0)) if shape == "box" else (radius, radius)
     picture = _prop_picture(rng, setting, half)
@@ -82,14 +79,14 @@ def prop(rng: np.random.Generator, setting: Setting, number: int, path: str, rad
     return [_part(shape, number, shape, half, (0.0, 0.0), picture, compose(setting.camera, own))]
 
 
-def _prop_picture(rng: np.random.Generator, setting: Setting, half: tuple[float, float]) -> np.ndarray:
+def _prop_picture(rng: np.random.Generator, setting: CastSetting, half: tuple[float, float]) -> np.ndarray:
     """A pattern for a shape with these half extents."""
     period = max(4.0, half[0] * rng.uniform(0.45, 0.8)) * TEXELS
     kind = str(rng.choice(textures.PATTERNS))
     return textures.pattern(rng, kind, _tones(rng, setting), *_texture_size(half), period)
 
 
-def poster(rng: np.random.Generator, setting: Setting, number: int, place: tuple[float, float], radius: float) -> Part:
+def poster(rng, setting: CastSetting, number: int, place: tuple[float, float], radius: float) -> Part:
     """A patterned shape of `radius` pixels with object id `number` that hangs at `place` (x, y) and never moves."""
     shape, still = str(rng.choice(PROP_SHAPES)), np.zeros(len(setting.seconds))
     picture = _prop_picture(rng, setting, (radius, radius))
@@ -97,7 +94,7 @@ def poster(rng: np.random.Generator, setting: Setting, number: int, place: tuple
     return _part(shape, number, shape, (radius, radius), (0.0, 0.0), picture, compose(setting.camera, own))
 
 
-def _course(rng, setting: Setting, t: np.ndarray, path: str, radius: float) -> tuple[np.ndarray, np.ndarray]:
+def _course(rng, setting: CastSetting, t: np.ndarray, path: str, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """Where a prop is over time, (T,) x and y in stage pixels."""
     height, width = setting.height, setting.width
     x0, y0 = rng.uniform(0.2, 0.8) * width, rng.uniform(0.25, 0.75) * height
@@ -117,12 +114,11 @@ def _course(rng, setting: Setting, t: np.ndarray, path: str, radius: float) -> t
 
 
 def puppet(
-    rng: np.random.Generator, setting: Setting, number: int, action: str, x: float, unit: float, raised: float = 0.0
+    rng: np.random.Generator, setting: CastSetting, number: int, action: str, x: float, unit: float, raised: float = 0.0
 ) -> tuple[list[Part], np.ndarray]:
-    """A puppet with object id `number` that stands about `x` and acts; `unit` is the pixels of one puppet
-    unit, and it stands `raised` pixels above the front of the stage.
+    """A puppet with object id `number` that acts: its parts in painting order, and joints (T,15,2) in pixels.
 
-    Returns its parts in painting order and its joints (T,15,2) in pixels of the picture.
+    It stands about `x`, `raised` pixels above the front of the stage; `unit` is the pixels of one puppet unit.
     """
     seconds, still = setting.seconds, np.zeros(len(setting.seconds))
     pose = actions.act(action, seconds, rng, 0.7 + 0.4 * setting.difficulty)
@@ -135,7 +131,7 @@ def puppet(
     return _puppet_parts(rng, setting, number, unit, frames), actions.apply(place[:, None], joints * unit)
 
 
-def _puppet_parts(rng, setting: Setting, number, unit, frames) -> list[Part]:
+def _puppet_parts(rng, setting: CastSetting, number, unit, frames) -> list[Part]:
     """Parts of a puppet in painting order: far arm, legs, torso, head with hat, near arm."""
     palette = setting.palette
     skin = textures.colour(str(rng.choice(textures.SKINS)))
@@ -171,14 +167,8 @@ def _puppet_parts(rng, setting: Setting, number, unit, frames) -> list[Part]:
     torso = _part("torso", number, "torso", half, centre, cloth("torso", half), frames["torso"])
     near = "RL"[rng.integers(0, 2)]
     far = "LR"["RL".index(near)]
-    return [
-        *arms[far],
-        *legs[far][::-1],
-        *legs[near][::-1],
-        torso,
-        *_head(rng, number, palette, skin, hair, unit, frames),
-        *arms[near],
-    ]
+    head = _head(rng, number, palette, skin, hair, unit, frames)
+    return [*arms[far], *legs[far][::-1], *legs[near][::-1], torso, *head, *arms[near]]
 
 
 def _head(rng, number, palette, skin, hair, unit, frames) -> list[Part]:
@@ -190,12 +180,7 @@ def _head(rng, number, palette, skin, hair, unit, frames) -> list[Part]:
     if rng.random() < 0.7:
         half = (10.5 * unit, 9.5 * unit)
         tones = [palette[2 + i] for i in rng.permutation(4)[:2]]
-        picture = textures.pattern(
-            rng,
-            str(rng.choice(["stripes", "dots", "checks"])),
-            tones,
-            *_texture_size(half),
-            6 * unit * TEXELS,
-        )
+        kind = str(rng.choice(["stripes", "dots", "checks"]))
+        picture = textures.pattern(rng, kind, tones, *_texture_size(half), 6 * unit * TEXELS)
         parts.append(_part("hat", number, "cone", half, (0.0, -(actions.HEAD + 18.5) * unit), picture, frames["head"]))
     return parts

@@ -1,7 +1,4 @@
-"""Clips of the complex-scene data sets to disk: VSPW (classes), UVO (many objects) and KITTI (wide, with ignore).
-
-Every frame's truth comes from the same scene as its pixels. `T` frames, `H W` pixels.
-"""
+"""Clips of the complex-scene data sets to disk: VSPW (classes), UVO (many objects) and KITTI (wide, with ignore)."""
 
 import json
 from pathlib import Path
@@ -14,7 +11,7 @@ from lib.toyworld.layouts import VSPW_CLASSES, ClipPlan
 from lib.toyworld.options import ToyWorldOptions
 from lib.toyworld.render import object_map, part_map, render_frame
 from lib.toyworld.scene import Scene
-from lib.toyworld.staging import find_scene, shown_pixels
+from lib.toyworld.staging import find_scene, make_folders, shown_pixels
 
 MOST_PUPPETS = 8
 
@@ -23,7 +20,7 @@ def write_vspw(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     """Classes for every pixel: the stage is wall, puppets are persons, one row of pixels is void (255)."""
     scene = find_scene(clip, options, lambda scene: shown_pixels(scene, 0).min() > 0, objects=4, puppets=2)
     images, masks = (base / "data" / clip.name / kind for kind in ("origin", "mask"))
-    _make_folders(images, masks)
+    make_folders(images, masks)
     names = ["person" if part.object_id in scene.puppets else part.name for part in scene.parts] + ["wall"]
     classes = np.array([VSPW_CLASSES.get(name, VSPW_CLASSES["toy"]) for name in names], np.uint8)
     for t in range(scene.length):
@@ -44,33 +41,27 @@ def write_uvo(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
         clip, options, lambda scene: shown_pixels(scene, 0).min() >= least, objects=count, puppets=count, crowd=True
     )
     if clip.fault == "null mask":
-        _hide(scene, count, scene.length // 2)
+        hide(scene, count, scene.length // 2)
     folder = base / "uvo_videos_dense_frames" / clip.name
-    _make_folders(folder)
+    make_folders(folder)
     objects = [{"segmentations": [], "areas": [], "bboxes": []} for _ in range(count)]
     for t in range(scene.length):
         Image.fromarray(render_frame(scene, t)).save(folder / f"{t}.png", compress_level=3)
         ids = object_map(scene, part_map(scene, t))
-        for number, found in enumerate(objects, start=1):
+        for number, annotation in enumerate(objects, start=1):
             mask = ids == number
             shown = bool(mask.any())
-            found["segmentations"].append(encode_rle(mask) if shown else None)
-            found["areas"].append(int(mask.sum()) if shown else None)
-            found["bboxes"].append(_box(mask) if shown else None)
-    video = {
-        "ytid": clip.name,
-        "start_idx": 0,
-        "height": scene.height,
-        "width": scene.width,
-        "length": scene.length,
-        "file_names": [f"{clip.name}/{t}.png" for t in range(scene.length)],
-    }
+            annotation["segmentations"].append(encode_rle(mask) if shown else None)
+            annotation["areas"].append(int(mask.sum()) if shown else None)
+            annotation["bboxes"].append(_box(mask) if shown else None)
     size = {"height": scene.height, "width": scene.width}
-    content = {"video": video, "objects": [size | found for found in objects]}
+    names = [f"{clip.name}/{t}.png" for t in range(scene.length)]
+    video = {"ytid": clip.name, "start_idx": 0, **size, "length": scene.length, "file_names": names}
+    content = {"video": video, "objects": [size | annotation for annotation in objects]}
     (base / f"{clip.name}.json").write_text(json.dumps(content))
 
 
-def _hide(scene: Scene, number: int, t: int) -> None:
+def hide(scene: Scene, number: int, t: int) -> None:
     """Take object `number` out of the picture in frame `t` alone."""
     for part in scene.parts:
         if part.object_id == number:
@@ -92,7 +83,7 @@ def write_kitti(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     scene = find_scene(clip, options, lambda scene: shown_pixels(scene, 0).min() >= 30, objects=5, puppets=3)
     images, mots = base / "training" / "image_02" / clip.name, base / "instances" / clip.name
     step = base / "panoptic_maps" / clip.split / clip.name
-    _make_folders(images, mots, step)
+    make_folders(images, mots, step)
     people = [0] + [number in scene.puppets for number in range(1, scene.object_count + 1)]
     id_of = np.array([0] + [(2000 if people[n] else 1000) + n for n in range(1, scene.object_count + 1)], np.uint16)
     class_of = np.array([2] + [11 if people[n] else 13 for n in range(1, scene.object_count + 1)], np.uint8)  # building
@@ -104,8 +95,3 @@ def write_kitti(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
         semantic = np.where(ignore, 255, class_of[objects])
         panoptic = np.stack([semantic, np.zeros_like(objects), objects], -1).astype(np.uint8)
         Image.fromarray(panoptic).save(step / name)
-
-
-def _make_folders(*folders: Path) -> None:
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)

@@ -9,28 +9,16 @@ from lib.errors import UserError
 from lib.runtime import atomic_path
 from lib.toyworld.actions import ACTIONS, JOINTS
 from lib.toyworld.options import ToyWorldOptions
-from lib.toyworld.render import Clip, render_clip, render_frame
+from lib.toyworld.render import RenderedClip, render_clip, render_frame
 from lib.toyworld.scene import Scene, build_scene
 
 WIDTH = 900  # pixels, what a README shows without shrinking
 TONES = np.array([(214, 84, 60), (58, 134, 164), (240, 178, 72), (128, 166, 92), (140, 96, 150)], np.float32)
 BONES = [
-    (0, 2),
-    (0, 1),
-    (0, 3),
-    (0, 4),
-    (3, 7),
-    (7, 11),
-    (4, 8),
-    (8, 12),
-    (1, 5),
-    (1, 6),
-    (5, 9),
-    (9, 13),
-    (6, 10),
+    (0, 2), (0, 1), (0, 3), (0, 4), (3, 7), (7, 11), (4, 8), (8, 12), (1, 5), (1, 6), (5, 9), (9, 13), (6, 10),
     (10, 14),
-]
-PAPER, INK = (252, 248, 240), (52, 40, 44)
+]  # fmt: skip
+PALE, DARK = (252, 248, 240), (52, 40, 44)
 
 
 def show_objects(frame: np.ndarray, objects: np.ndarray) -> np.ndarray:
@@ -40,27 +28,27 @@ def show_objects(frame: np.ndarray, objects: np.ndarray) -> np.ndarray:
     return np.where(objects[..., None] > 0, 0.35 * grey + 0.65 * tint, 0.45 * grey + 110).clip(0, 255).astype(np.uint8)
 
 
-def show_parts(clip: Clip, t: int) -> np.ndarray:
-    """(H,W,3) uint8: every part of every object in a tone of its own, and the puppets' joints as a
-    skeleton."""
+def show_parts(clip: RenderedClip, t: int) -> np.ndarray:
+    """(H,W,3) uint8: every part of every object in a tone of its own."""
     count = len(clip.scene.parts)
     tones = TONES[np.arange(count) % len(TONES)] * np.linspace(0.72, 1.15, 7)[np.arange(count) % 7, None]
-    tones = np.concatenate([tones, [PAPER]])  # part -1, the backdrop, reads the last
+    tones = np.concatenate([tones, [PALE]])  # part -1, the backdrop, reads the last
     return tones[clip.parts[t]].clip(0, 255).astype(np.uint8)
 
 
 def show_flow(flow: np.ndarray, visible: np.ndarray, reach: float = 3.5) -> np.ndarray:
-    """(H,W,3) uint8: hue is the direction of flow (H,W,2), strength of colour its length up to `reach`
-    pixels; points that the next frame does not show are dark."""
+    """(H,W,3) uint8: hue is the direction of flow (H,W,2), strength of colour its length up to `reach` pixels.
+
+    Points that the next frame does not show are dark.
+    """
     hue = np.arctan2(flow[..., 1], flow[..., 0])[..., None] + np.array([0, -2.0944, 2.0944])
     strength = np.clip(np.hypot(flow[..., 0], flow[..., 1]) / reach, 0, 1)[..., None]
     picture = 245 * (1 - strength * (0.5 - 0.5 * np.cos(hue)))
-    return np.where(visible[..., None], picture, INK).astype(np.uint8)
+    return np.where(visible[..., None], picture, DARK).astype(np.uint8)
 
 
-def contact_sheet(clip: Clip, times: list[int], size: tuple[int, int]) -> list[tuple[str, list[Image.Image]]]:
-    """Labelled rows of panels of `size` (width, height): the frames at `times`, objects, parts and joints,
-    flow."""
+def contact_sheet(clip: RenderedClip, times: list[int], size: tuple[int, int]) -> list[tuple[str, list[Image.Image]]]:
+    """Labelled rows of panels of `size` (width, height): the frames at `times`, objects, parts and joints, flow."""
     scale = np.array(size) / (clip.scene.width, clip.scene.height)
 
     def panel(picture: np.ndarray) -> Image.Image:
@@ -71,29 +59,27 @@ def contact_sheet(clip: Clip, times: list[int], size: tuple[int, int]) -> list[t
         draw = ImageDraw.Draw(picture)
         for joints in (clip.joints[:, t] + 0.5) * scale:
             for a, b in BONES:
-                draw.line([tuple(joints[a]), tuple(joints[b])], fill=INK, width=1)
+                draw.line([tuple(joints[a]), tuple(joints[b])], fill=DARK, width=1)
             for x, y in joints:
-                draw.ellipse([x - 2.2, y - 2.2, x + 2.2, y + 2.2], fill=PAPER, outline=INK)
+                draw.ellipse([x - 2.2, y - 2.2, x + 2.2, y + 2.2], fill=PALE, outline=DARK)
         return picture
 
+    flow = "optical flow; dark: not visible in the next frame"
     return [
         ("frames", [panel(clip.frames[t]) for t in times]),
         ("objects", [panel(show_objects(clip.frames[t], clip.objects[t])) for t in times]),
         (f"parts and {len(JOINTS)} joints", [skeleton(t) for t in times]),
-        (
-            "optical flow; dark: not visible in the next frame",
-            [panel(show_flow(clip.flow[t], clip.visible[t])) for t in times],
-        ),
+        (flow, [panel(show_flow(clip.flow[t], clip.visible[t])) for t in times]),
     ]
 
 
 def _stack(rows: list[tuple[str, list[Image.Image]]], gap: int = 4, title: int = 19) -> Image.Image:
     """One picture of labelled rows."""
     height = sum(panels[0].height + title for _, panels in rows) + gap
-    sheet = Image.new("RGB", (WIDTH, height), PAPER)
+    sheet = Image.new("RGB", (WIDTH, height), PALE)
     draw, y = ImageDraw.Draw(sheet), 0
     for label, panels in rows:
-        draw.text((gap, y + 3), label, fill=INK, font=ImageFont.load_default(13))
+        draw.text((gap, y + 3), label, fill=DARK, font=ImageFont.load_default(13))
         for i, picture in enumerate(panels):
             sheet.paste(picture, (gap + i * (picture.width + gap), y + title))
         y += panels[0].height + title
@@ -102,48 +88,25 @@ def _stack(rows: list[tuple[str, list[Image.Image]]], gap: int = 4, title: int =
 
 def _actors(options: ToyWorldOptions, frames: int) -> list[Scene]:
     """One scene for each action."""
-    return [
-        build_scene(
-            np.random.default_rng([options.seed, 1001 + i]),
-            options,
-            action=action,
-            seconds=np.arange(frames) / 30,
-        )
-        for i, action in enumerate(ACTIONS)
-    ]
+    scenes, seconds = [], np.arange(frames) / 30
+    for i, action in enumerate(ACTIONS):
+        rng = np.random.default_rng([options.seed, 1001 + i])
+        scenes.append(build_scene(rng, options, action=action, seconds=seconds))
+    return scenes
 
 
 def write_figure(path: str | Path, options: ToyWorldOptions | None = None) -> Path:
-    """Write the contact sheet (a .png of 900 pixels) or a short animation of all actions (a .gif); return the
-    path.
-
-    Raises UserError for another suffix.
-    """
+    """Write the contact sheet, a .png of 900 pixels; return the path."""
     path, options = Path(path), options or ToyWorldOptions()
-    if path.suffix not in (".png", ".gif"):
-        raise UserError(f"{path}: a figure is a .png (contact sheet) or a .gif (animation)")
-    with atomic_path(path) as temporary:
-        (_write_png if path.suffix == ".png" else _write_gif)(temporary, options)
-    return path
-
-
-def _write_png(path: Path, options: ToyWorldOptions) -> None:
+    if path.suffix != ".png":
+        raise UserError(f"{path}: the contact sheet is a .png")
     columns, gap = len(ACTIONS), 4
     small = (WIDTH - gap) // columns - gap, ((WIDTH - gap) // columns - gap) * options.height // options.width
     stars = [Image.fromarray(render_frame(s, 12)).resize(small, Image.Resampling.LANCZOS) for s in _actors(options, 25)]
     clip = render_clip(options.seed + 64, options, action="jumping jacks", frames=49, objects=4, puppets=2)
     wide = (WIDTH - gap) // 5 - gap, ((WIDTH - gap) // 5 - gap) * options.height // options.width
     rows = [("actions: " + ", ".join(ACTIONS), stars), *contact_sheet(clip, [0, 10, 20, 30, 40], wide)]
-    # A palette keeps the painted grain's file small.
-    _stack(rows).quantize(256).save(path, optimize=True)
-
-
-def _write_gif(path: Path, options: ToyWorldOptions) -> None:
-    scenes, frames = _actors(options, 61), []
-    for t in range(0, 61, 3):
-        tiles = [render_frame(scene, t) for scene in scenes]
-        grid = np.concatenate([np.concatenate(tiles[i : i + 3], 1) for i in (0, 3)])
-        picture = Image.fromarray(grid)
-        picture = picture.resize((480, 480 * picture.height // picture.width), Image.Resampling.LANCZOS)
-        frames.append(picture.quantize(48, dither=Image.Dither.NONE))
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100, loop=0, optimize=True)
+    with atomic_path(path) as temporary:
+        # A palette keeps the painted grain's file small.
+        _stack(rows).quantize(256).save(temporary, optimize=True)
+    return path

@@ -21,10 +21,7 @@ SAME_SURFACE = 0.25  # pixels: where flow differs more between neighbours, they 
 
 
 def read_flow(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """One file's flow (H, W, 2) float32 and visible (H, W) bool.
-
-    Raises UserError if the file is missing, damaged, or does not hold these two arrays.
-    """
+    """One file's flow (H, W, 2) float32 and visible (H, W) bool."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             flow, visible = arrays["flow"], arrays["visible"]
@@ -49,10 +46,7 @@ def flow_path(root: str | Path, sequence: str, frame: int) -> Path:
 
 
 def read_chained_flow(root: str | Path, sequence: str, first: int, later: int) -> tuple[np.ndarray, np.ndarray]:
-    """Flow from frame `first` to frame `later` of a sequence, chained: as `chain_flows` returns it.
-
-    Raises UserError if `later` is not after `first`, or a file between them is missing, damaged or of another size.
-    """
+    """Flow from frame `first` to frame `later` of a sequence, chained: as `chain_flows` returns it."""
     if not 0 <= first < later:
         raise UserError(f"flow leads from a frame to a later one, not from {first} to {later}")
     paths = [flow_path(root, sequence, frame) for frame in range(first, later)]
@@ -82,9 +76,9 @@ def chain_flows(flows: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, np.
         least, most = np.full_like(place, np.inf), np.full_like(place, -np.inf)
         for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
             column, row = np.minimum(low[..., 0] + dx, width - 1), np.minimum(low[..., 1] + dy, height - 1)
-            share = np.abs(1 - dx - (inside - low)[..., 0]) * np.abs(1 - dy - (inside - low)[..., 1])
-            here, counts = flow[row, column], share > 0
-            step += share[..., None] * here
+            weight = np.abs(1 - dx - (inside - low)[..., 0]) * np.abs(1 - dy - (inside - low)[..., 1])
+            here, counts = flow[row, column], weight > 0
+            step += weight[..., None] * here
             least = np.where(counts[..., None], np.minimum(least, here), least)
             most = np.where(counts[..., None], np.maximum(most, here), most)
             seen &= shown[row, column] | ~counts

@@ -1,9 +1,7 @@
-"""A whole toy world on disk: processes, the manifest, and the rule that a half-made world is never taken for
-one.
+"""A whole toy world on disk: processes, the manifest, and the rule that a half-made world is never taken for one.
 
-The world is made in a temporary sibling folder; `manifest.json` is written last and the folder then moved.
-Clips are shared out among processes one at a time; since each is seeded by its own number, the result does
-not depend on how.
+The world is made in a temporary sibling folder; `manifest.json` is written last and the folder then moved. Processes
+take clips one at a time; since each is seeded by its own number, the result does not depend on how.
 """
 
 import json
@@ -15,8 +13,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from lib.data.kinetics import MANIFEST
 from lib.errors import UserError
-from lib.runtime import atomic_path, progress, write_json
+from lib.runtime import atomic_path, cpu_cores, progress, write_json
 from lib.toyworld.layouts import ClipPlan, plan, write_lists
 from lib.toyworld.options import ToyWorldOptions
 from lib.toyworld.writers import write_clip
@@ -27,11 +26,10 @@ GENERATOR_VERSION = 2
 def ensure_toy_world(root: str | Path, options: ToyWorldOptions | None = None, workers: int | None = None) -> Path:
     """Make a toy world at `root` unless it is already there, and return `root`.
 
-    `workers`: processes to use, by default one for each CPU core; the result does not depend on it. A world
-    that holds more data sets than asked for is taken as it is; those that a world of equal options lacks are
-    added to it. Raises UserError when `root` holds a world of other options or anything else.
+    `workers`: processes to use, by default one for each CPU core. A world that holds more data sets than asked for is
+    taken as it is; those that a world of equal options lacks are added to it.
     """
-    root, options, workers = Path(root), options or ToyWorldOptions(), workers or os.cpu_count() or 1
+    root, options, workers = Path(root), options or ToyWorldOptions(), workers or cpu_cores()
     if root.exists() and not (root.is_dir() and not any(root.iterdir())):
         missing = _check(root, options)
         if missing:
@@ -53,11 +51,8 @@ def _make(root: Path, options: ToyWorldOptions, workers: int) -> None:
     with atomic_path(root) as temporary:
         temporary.mkdir()
         _write_datasets(temporary, options, workers)
-        manifest = {
-            "generator_version": GENERATOR_VERSION,
-            "options": _plain(options),
-            "files": _count(temporary, options.datasets),
-        }
+        files = _count(temporary, options.datasets)
+        manifest = {"generator_version": GENERATOR_VERSION, "options": _plain(options), "files": files}
         write_json(temporary / "manifest.json", manifest)
 
 
@@ -89,28 +84,28 @@ def _plain(options: ToyWorldOptions) -> dict:
 
 
 def _count(root: Path, datasets: Iterable[str]) -> dict[str, int]:
-    return {name: sum(path.is_file() for path in (root / name).rglob("*")) for name in datasets}
+    """How many files each data set has, without the manifest that data_scripts/prepare_kinetics.py may have added."""
+    files = {name: (path for path in (root / name).rglob("*") if path.is_file()) for name in datasets}
+    return {name: sum(path.name != MANIFEST for path in paths) for name, paths in files.items()}
 
 
 def _check(root: Path, options: ToyWorldOptions) -> list[str]:
-    """The data sets that `root` lacks. Raises UserError unless it is a finished, whole world of these options.
-
-    An option that the manifest does not know did not exist when its data sets were made, so they do not depend on it.
-    """
+    """The data sets that `root`, a finished, whole world of these options, lacks."""
     advice = f"choose another root or delete {root}"
     try:
         manifest = json.loads((root / "manifest.json").read_text())
         version, made, files = (manifest[key] for key in ("generator_version", "options", "files"))
         wanted = {"generator_version": GENERATOR_VERSION, **_plain(options)}
-        found = {"generator_version": version, **made}
-        asked = wanted.pop("datasets")
-        different = [f"{k} is {found[k]}, wanted {v}" for k, v in wanted.items() if k in found and found[k] != v]
-        missing = [name for name in asked if name not in files]
+        there = {"generator_version": version, **made}
+        datasets = wanted.pop("datasets")
+        # An option that the manifest does not know did not exist then, so what is there does not depend on it.
+        different = [f"{k} is {there[k]}, wanted {v}" for k, v in wanted.items() if k in there and there[k] != v]
+        missing = [name for name in datasets if name not in files]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{root} is no finished toy world (no readable manifest.json): {advice}") from None
     if different:
         raise UserError(f"{root} holds a different toy world ({'; '.join(different)}): {advice}")
-    for name, count in _count(root, [name for name in asked if name in files]).items():
+    for name, count in _count(root, [name for name in datasets if name in files]).items():
         if count != files[name]:
             raise UserError(f"{root / name} holds {count} files, its manifest says {files[name]}: delete {root}")
     return missing
@@ -118,8 +113,7 @@ def _check(root: Path, options: ToyWorldOptions) -> list[str]:
 
 def _write_all(root: Path, clips: list[ClipPlan], options: ToyWorldOptions, workers: int) -> None:
     """Write all clips with `workers` processes; this process is one of them."""
-    # Forking spares the children the imports; where that is missing or unsafe (Windows, macOS), they start
-    # afresh.
+    # Forking spares the children the imports; where that is missing or unsafe (Windows, macOS), they start afresh.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     turn = context.Value("i", 0)
     helpers = [

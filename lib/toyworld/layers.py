@@ -14,15 +14,11 @@ from lib.data.action_clips import ClipReader, TestingViews, even_crops, evenly
 from lib.data.actions import ActionList, list_labelled, read_classes
 from lib.data.images import read_mask
 from lib.errors import UserError
-
-LAYERS = ("wall", "puppet", "poster")  # by their numbers in the layer pictures
+from lib.toyworld.studio import LAYERS
 
 
 def list_studio(root: str | Path, split: str = "train") -> ActionList:
-    """The studio's videos of split `train` or `val`, with labels from `classes.txt`.
-
-    Raises UserError for a folder that holds no studio, and as lib.data.actions.list_labelled does.
-    """
+    """The studio's videos of split `train` or `val`, with labels from `classes.txt`."""
     root = Path(root)
     return list_labelled(root / f"{split}.txt", read_classes(root / "classes.txt"), mirrored=True)
 
@@ -32,7 +28,6 @@ class LayerViews(Dataset):
 
     dataset[i] is {"video": uint8 (3, T, S, S), "label": int64 (), "layers": float32 (3, T, S, S)}; the planes of
     `layers` are those of LAYERS and sum to one. Frames and layers go through the same crop.
-    Raises UserError for a missing or damaged layer picture, and as TestingViews does.
     """
 
     def __init__(self, actions: ActionList, reader: ClipReader, image_size: int) -> None:
@@ -45,9 +40,8 @@ class LayerViews(Dataset):
         path, reader, side = self.views.actions.videos[index].path, self.views.reader, self.views.image_size
         start = evenly(reader.starts(path) - 1, 1)[0]
         folder = path.parents[1] / "layers" / path.stem
-        ids = np.stack(
-            [read_mask(folder / f"{t:05d}.png") for t in start + reader.stride * np.arange(reader.num_frames)]
-        )
+        times = start + reader.stride * np.arange(reader.num_frames)
+        ids = np.stack([read_mask(folder / f"{t:05d}.png") for t in times])
         if ids.max() >= len(LAYERS):
             raise UserError(
                 f"{folder}: holds a layer {ids.max()}, but the last is {len(LAYERS) - 1}; make the toy world anew"

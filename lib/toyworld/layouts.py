@@ -1,9 +1,6 @@
-"""Which clips a toy world holds, what they are called, and the lists that name them, as in the real data
-sets.
+"""Which clips a toy world holds, what they are called, and the lists that name them, as in the real data sets.
 
-Nothing is rendered here. Formats follow the published copies: Kinetics-400 (class folders, annotation
-tables), DAVIS-2017, JHMDB, VIP (VIP_Fine), UCF101 (three splits by group), Something-Something v2 (four
-JSON files), VSPW (480p), UVO (dense) and KITTI (MOTS and STEP).
+Nothing is rendered here. Formats follow the published copies; lib.data tells them.
 """
 
 import csv
@@ -15,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.data.kinetics import class_folder
 from lib.toyworld.actions import ACTIONS
 from lib.toyworld.options import DATASETS, ToyWorldOptions
 
@@ -32,8 +30,7 @@ STUDIO_FRAMES, STUDIO_SIZE = 40, (96, 128)  # height, width
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """One clip to be made: its place in the world, its name, what happens and what is wrong with it on
-    purpose."""
+    """One clip to be made: its place in the world, its name, what happens and what is wrong with it on purpose."""
 
     dataset: str
     index: int
@@ -44,8 +41,8 @@ class ClipPlan:
     frames: int
     fps: int = 30
     fault: str = ""
-    """"" or "broken" (the file is cut off before its index), "empty picture" (a frame of zero bytes), "null
-    mask" (one object is absent from one frame)."""
+    """"" or "broken" (cut off before its index), "empty picture" (a frame of zero bytes), "null mask" (one object is
+    absent from one frame)."""
     width: int = 0
     """0: the options' width."""
     height: int = 0
@@ -54,11 +51,6 @@ class ClipPlan:
     def rng(self, seed: int) -> np.random.Generator:
         """The random stream of this clip in the world of this seed."""
         return np.random.default_rng([seed, DATASETS.index(self.dataset), self.index])
-
-
-def folder_name(label: str) -> str:
-    """A Kinetics label as a class folder: spaces to underscores, without quotes and parentheses."""
-    return label.replace(" ", "_").translate(str.maketrans("", "", "'\"()"))
 
 
 def plan(options: ToyWorldOptions) -> list[ClipPlan]:
@@ -93,14 +85,12 @@ def _plan_davis(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
 
 
 def _plan_small(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
-    """Two classes of `small_clips` clips each; VIP has videos instead; SSv2 has train, validation and test
-    items."""
-    actions, clips = list(SSV2_TEMPLATES), []
+    """Two classes of `small_clips` clips each; VIP has videos instead; SSv2 has train, validation and test items."""
+    actions, clips, frames = list(SSV2_TEMPLATES), [], options.small_frames
+    fps = {"ucf101": 25, "ssv2": 12}.get(dataset, 30)
     if dataset == "vip":
-        return [
-            ClipPlan(dataset, i, "val", f"videos{i + 1}", ACTIONS[i % len(ACTIONS)], options.small_frames)
-            for i in range(options.small_clips)
-        ]
+        names = [f"videos{i + 1}" for i in range(options.small_clips)]
+        return [ClipPlan(dataset, i, "val", name, ACTIONS[i % len(ACTIONS)], frames) for i, name in enumerate(names)]
     for i in range(2 * options.small_clips):
         action, take = actions[i % 2], i // 2
         class_name = action.split()[0]
@@ -110,21 +100,9 @@ def _plan_small(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
             "ssv2": str(100001 + i),
         }[dataset]
         split = "" if dataset != "ssv2" else "train" if take < options.small_clips - 1 else "validation"
-        clips.append(
-            ClipPlan(
-                dataset,
-                i,
-                split,
-                name,
-                action,
-                options.small_frames,
-                {"ucf101": 25, "ssv2": 12}.get(dataset, 30),
-            )
-        )
+        clips.append(ClipPlan(dataset, i, split, name, action, frames, fps))
     if dataset == "ssv2":
-        clips.append(
-            ClipPlan(dataset, len(clips), "test", str(100001 + len(clips)), actions[0], options.small_frames, 12)
-        )
+        clips.append(ClipPlan(dataset, len(clips), "test", str(100001 + len(clips)), actions[0], frames, fps))
     return clips
 
 
@@ -136,22 +114,18 @@ def _plan_vspw(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
 
 
 def _plan_uvo(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
-    names = [_youtube_id(options.seed, 95, i) for i in range(options.uvo_videos)]
-    null = min(1, options.uvo_videos - 1)
-    return [
-        ClipPlan(
-            dataset, i, "val", name, ACTIONS[i % len(ACTIONS)], options.uvo_frames, 15, "" if i != null else "null mask"
-        )
-        for i, name in enumerate(names)
-    ]
+    null, clips = min(1, options.uvo_videos - 1), []
+    for i in range(options.uvo_videos):
+        name, fault = _youtube_id(options.seed, 95, i), "null mask" if i == null else ""
+        clips.append(ClipPlan(dataset, i, "val", name, ACTIONS[i % len(ACTIONS)], options.uvo_frames, 15, fault))
+    return clips
 
 
 def _plan_kitti(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
     """One sequence of the validation split, in KITTI's format of 1242 x 375 (3.312)."""
     height = options.height * 2 // 3
-    return [
-        ClipPlan(dataset, 0, "val", "0002", ACTIONS[2], KITTI_FRAMES, 10, width=round(height * 3.312), height=height)
-    ]
+    width = round(height * 3.312)
+    return [ClipPlan(dataset, 0, "val", "0002", ACTIONS[2], KITTI_FRAMES, 10, width=width, height=height)]
 
 
 def _plan_studio(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
@@ -169,19 +143,13 @@ def _youtube_id(*seeds: int) -> str:
 
 
 def write_lists(base: Path, dataset: str, clips: list[ClipPlan]) -> None:
-    """The annotation and split lists of one data set, under `base`. Every list ends with a newline."""
+    """The annotation and split lists of one data set, under `base`."""
     writers = {
-        "kinetics400": _lists_kinetics,
-        "davis2017": _lists_davis,
-        "jhmdb": _lists_jhmdb,
-        "vip": _lists_vip,
-        "ucf101": _lists_ucf101,
-        "ssv2": _lists_ssv2,
-        "vspw": _lists_vspw,
-        "uvo": partial(_lists_uvo, base),
-        "studio": _lists_studio,
+        "kinetics400": _lists_kinetics, "davis2017": _lists_davis, "jhmdb": _lists_jhmdb, "vip": _lists_vip,
+        "ucf101": _lists_ucf101, "ssv2": _lists_ssv2, "vspw": _lists_vspw, "uvo": partial(_lists_uvo, base),
         "kitti": lambda clips: {},  # its folders are all there is
-    }
+        "studio": _lists_studio,
+    }  # fmt: skip
     for name, lines in writers[dataset](clips).items():
         path = base / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -212,7 +180,7 @@ def _lists_jhmdb(clips: list[ClipPlan]) -> dict[str, list[str]]:
         takes = [c for c in clips if c.action == action]
         for k in range(3):
             lines = [f"{c.name}.avi {2 if i == k % len(takes) else 1}" for i, c in enumerate(takes)]
-            lists[f"sub_splits/{folder_name(action)}_test_split{k + 1}.txt"] = lines
+            lists[f"sub_splits/{class_folder(action)}_test_split{k + 1}.txt"] = lines
     return lists
 
 
@@ -268,8 +236,8 @@ def _lists_uvo(base: Path, clips: list[ClipPlan]) -> dict[str, list[str]]:
         content = json.loads(piece.read_text())
         piece.unlink()
         videos.append({"id": number} | content["video"])
-        for found in content["objects"]:
-            annotations.append({"id": len(annotations) + 1, "video_id": number, "category_id": 1, "iscrowd": 0} | found)
+        for masks in content["objects"]:
+            annotations.append({"id": len(annotations) + 1, "video_id": number, "category_id": 1, "iscrowd": 0} | masks)
     content = {"videos": videos, "annotations": annotations, "categories": [{"id": 1, "name": "object"}]}
     return {"VideoDenseSet/UVO_video_val_dense.json": [json.dumps(content)]}
 

@@ -20,10 +20,10 @@ from torch.utils.data import Dataset
 from lib.data.clips import Cut, FramePairs, draw_crop, resize_views
 from lib.data.futures import Futures, checked_gaps
 from lib.errors import UserError
-from lib.toyworld.actions import ACTIONS, compose
+from lib.toyworld.actions import ACTIONS
 from lib.toyworld.layouts import ClipPlan, plan
 from lib.toyworld.options import ToyWorldOptions
-from lib.toyworld.render import flow_truth, inverse, part_map, render_frame
+from lib.toyworld.render import flow_truth, moves, part_map, render_frame
 from lib.toyworld.scene import Scene, build_scene
 from lib.toyworld.staging import find_scene
 
@@ -42,7 +42,7 @@ def toy_futures(
     """One past from each of `clips` new clips at 30 frames a second, its futures, and what of them the past hid.
 
     A function of (seed, number of the clip) and the options; crops as in training, not mirrored. Frames are as painted,
-    where those of the data sets have gone through a video codec. Raises UserError for gaps that do not rise.
+    where those of the data sets have gone through a video codec.
     """
     gaps, options = checked_gaps(gaps), options or ToyWorldOptions()
     side = image_size // patch_size
@@ -66,7 +66,7 @@ def toy_futures(
 
 
 def unseen(scene: Scene, past: int, future: int, box: tuple[int, int, int, int], side: int) -> tuple[Tensor, Tensor]:
-    """Why the past crop lacks what the future crop shows: two shares of each of side*side patches, float32 (N,).
+    """Why the past crop lacks what the future crop shows: two parts of each of side*side patches, float32 (N,).
 
     First: the surface lay inside the crop but something hid it. Second: it lay outside the crop.
     """
@@ -76,8 +76,8 @@ def unseen(scene: Scene, past: int, future: int, box: tuple[int, int, int, int],
     row, column = y + flow[..., 1], x + flow[..., 0]
     inside = (row > top - 0.5) & (row < top + height - 0.5) & (column > left - 0.5) & (column < left + width - 0.5)
     planes = np.stack([inside & ~visible, ~inside])[:, top : top + height, left : left + width]
-    shares = F.interpolate(torch.from_numpy(planes).float()[None], (side, side), mode="area")[0]
-    return shares[0].flatten(), shares[1].flatten()
+    hidden, absent = F.interpolate(torch.from_numpy(planes).float()[None], (side, side), mode="area")[0]
+    return hidden.flatten(), absent.flatten()
 
 
 def stage_motion(scene: Scene, past: int, future: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -85,30 +85,39 @@ def stage_motion(scene: Scene, past: int, future: int, rows: np.ndarray, columns
 
     rows, columns: int, one shape, inside the frame. The camera's motion is taken off: what stands still has exactly 0.
     """
-    parts = part_map(scene, future)[rows, columns]
-    now = np.stack([part.maps[future] for part in scene.parts] + [scene.camera[future]])
-    then = np.stack([part.maps[past] for part in scene.parts] + [scene.camera[past]])
-    back = compose(then, inverse(now))
-    move = back[parts] - back[-1]
+    back = moves(scene, future, past)
+    move = back[part_map(scene, future)[rows, columns]] - back[-1]
     shift = [move[..., axis, 0] * columns + move[..., axis, 1] * rows + move[..., axis, 2] for axis in (0, 1)]
     return np.hypot(*shift)
 
 
-class MovingPairs(Dataset):
-    """FramePairs of a toy world's Kinetics clips with "score", float32 (R, N): how far each patch truly moved.
+def patch_motion(scene: Scene, cut: Cut, side: int) -> Tensor:
+    """How far each of the side*side patches of a pair's future truly moved: (N,) float32, in pixels of the frame.
 
-    The mean of `stage_motion` between the pair's frames over POINTS x POINTS places of a patch, in pixels of the frame.
-    Indices and pairs are those of `pairs`. Raises UserError for a clip that is not of the world at `root`, and when
-    frames are read at another size than the world's.
+    The mean of `stage_motion` over POINTS x POINTS places of a patch.
+    """
+    top, left, height, width = cut.box
+    places = (np.arange(side * POINTS) + 0.5) / (side * POINTS)
+    rows, columns = (top + places * height).astype(int), (left + places * width).astype(int)
+    if cut.flip:
+        columns = columns[::-1]
+    motion = stage_motion(scene, cut.first, cut.second, *np.meshgrid(rows, columns, indexing="ij"))
+    return torch.from_numpy(motion.reshape(side, POINTS, side, POINTS).mean(axis=(1, 3)).ravel()).float()
+
+
+class MovingPairs(Dataset):
+    """FramePairs of a toy world's Kinetics clips with "score", float32 (R, N): `patch_motion`.
+
+    Indices and pairs are those of `pairs`, whose clips must be of the world at `root` and read at its own size.
     """
 
     def __init__(self, pairs: FramePairs, root: str | Path, patch_size: int) -> None:
         self.pairs, self.side = pairs, pairs.image_size // patch_size
         self.options = read_options(root)
         plans = {planned.name: planned for planned in plan(self.options) if planned.dataset == "kinetics400"}
-        strangers = [clip.path for clip in pairs.clips if clip.path.stem not in plans]
-        if strangers:
-            raise UserError(f"{strangers[0]}: is no clip of the toy world at {root}; its true motion is not known")
+        others = [clip.path for clip in pairs.clips if clip.path.stem not in plans]
+        if others:
+            raise UserError(f"{others[0]}: is no clip of the toy world at {root}; its true motion is not known")
         size = min(self.options.height, self.options.width)
         if pairs.frame_size not in (None, size):
             raise UserError(f"frame_size {pairs.frame_size}: true motion is known at the world's own size, {size}")
@@ -123,21 +132,11 @@ class MovingPairs(Dataset):
         number = index % len(self.pairs)
         if number not in self.scenes:
             self.scenes[number] = find_scene(self.plans[number], self.options)
-        return views | {"score": torch.stack([self._motion(self.scenes[number], cut) for cut in cuts])}
-
-    def _motion(self, scene: Scene, cut: Cut) -> Tensor:
-        top, left, height, width = cut.box
-        places = (np.arange(self.side * POINTS) + 0.5) / (self.side * POINTS)
-        rows, columns = (top + places * height).astype(int), (left + places * width).astype(int)
-        if cut.flip:
-            columns = columns[::-1]
-        motion = stage_motion(scene, cut.first, cut.second, *np.meshgrid(rows, columns, indexing="ij"))
-        patches = motion.reshape(self.side, POINTS, self.side, POINTS).mean(axis=(1, 3))
-        return torch.from_numpy(patches.ravel()).float()
+        return views | {"score": torch.stack([patch_motion(self.scenes[number], cut, self.side) for cut in cuts])}
 
 
 def read_options(root: str | Path) -> ToyWorldOptions:
-    """The options of the toy world at `root`; UserError where there is none."""
+    """The options of the toy world at `root`."""
     try:
         made = json.loads((Path(root) / "manifest.json").read_text())["options"]
         return ToyWorldOptions(**{**made, "datasets": tuple(made["datasets"])})

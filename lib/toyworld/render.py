@@ -1,10 +1,9 @@
 """Pixels and truth of one frame of a Scene.
 
-Painting: for each part, far to near, its box of pixels is mapped to the part's own coordinates by the inverse
-affine map; a signed distance there (pixels, negative inside) gives coverage and a drawn outline, the texture
-the colour. Truth: the topmost part at each pixel centre, where that same surface point lies in the next
-frame, and whether any part nearer to the viewer covers it there. `T` frames, `H W` pixels, flow is (x, y) in
-pixels.
+Painting: for each part, far to near, its box of pixels is mapped to the part's own coordinates by the inverse affine
+map; a signed distance there (pixels, negative inside) gives coverage and outline, the texture the colour. Truth: the
+topmost part at each pixel centre, where that same surface point lies in the next frame, and whether any part nearer to
+the viewer covers it there. `T` frames, `H W` pixels, flow is (x, y) in pixels.
 """
 
 import math
@@ -22,8 +21,10 @@ OUTLINE = 1.3  # pixels of dark line inside every part's edge
 
 
 def signed_distance(shape: str, u: np.ndarray, v: np.ndarray, size: tuple[float, float]) -> np.ndarray:
-    """Distance (pixels at zoom 1, negative inside) to the edge of a shape with half extents `size`, at (u, v)
-    from its centre. Exact for ball, capsule and boxes; a close bound for the others."""
+    """Distance (pixels at zoom 1, negative inside) to the edge of a shape with half extents `size`, at (u, v) from it.
+
+    Exact for ball, capsule and boxes; a close bound for the others.
+    """
     rx, ry = size
     if shape == "ball":
         return np.hypot(u, v) - rx
@@ -57,8 +58,7 @@ def _inverse(m: np.ndarray) -> np.ndarray:
 
 
 def _box(part: Part, t: int, height: int, width: int) -> tuple[int, int, int, int] | None:
-    """The pixels (x0, y0, x1, y1; ends excluded) that a part may touch, None when it lies outside the
-    picture."""
+    """The pixels (x0, y0, x1, y1; ends excluded) that a part may touch, None when it lies outside the picture."""
     (a, b, x), (c, d, y) = part.maps[t].tolist()
     (u, v), rx, ry = part.centre, part.size[0] + 1.5, part.size[1] + 1.5
     x, y = a * u + b * v + x, c * u + d * v + y
@@ -80,8 +80,7 @@ def _zoom(maps: np.ndarray) -> float:
 
 
 def _sample(picture: Image.Image, back: np.ndarray, corner: tuple[float, float], texels: float, box) -> np.ndarray:
-    """(h,w,3) uint8: bilinear texture lookup over a box of pixels; `corner` is the texture's corner in own
-    coordinates."""
+    """(h,w,3) uint8: bilinear texture lookup over a box of pixels; `corner`: the texture's, in own coordinates."""
     x0, y0, x1, y1 = box
     a, b = back[:, :2].T * texels
     start = (back[:, 2] - corner) * texels + a * x0 + b * y0
@@ -97,8 +96,8 @@ def _backdrop(scene: Scene, t: int) -> np.ndarray:
     return _sample(scene.backdrop, back, corner, BACKDROP_TEXELS, (0, 0, scene.width, scene.height))
 
 
-def render_frame(scene: Scene, t: int, light: bool = True) -> np.ndarray:
-    """(H,W,3) uint8: frame `t`, antialiased; without `light`, the painted colours as they are."""
+def render_frame(scene: Scene, t: int) -> np.ndarray:
+    """(H,W,3) uint8: frame `t`, antialiased."""
     frame = _backdrop(scene, t).astype(np.float32)
     for part in scene.parts:
         box = _box(part, t, scene.height, scene.width)
@@ -110,11 +109,11 @@ def render_frame(scene: Scene, t: int, light: bool = True) -> np.ndarray:
         distance = _distance(part, back, zoom, x, y)
         corner = np.asarray(part.centre) - np.asarray(part.size) - MARGIN
         painted = _sample(part.picture, back, corner, TEXELS, box)
-        ink = np.clip(0.5 - (distance + OUTLINE) * 0.6, 0.3, 1)
+        shade = np.clip(0.5 - (distance + OUTLINE) * 0.6, 0.3, 1)
         alpha = np.clip(0.5 - distance, 0, 1)
         patch = frame[y0:y1, x0:x1]
-        patch += (painted * ink[..., None] - patch) * alpha[..., None]
-    return _lit(scene, t, frame) if light else frame.astype(np.uint8)
+        patch += (painted * shade[..., None] - patch) * alpha[..., None]
+    return _lit(scene, t, frame)
 
 
 def _lit(scene: Scene, t: int, frame: np.ndarray) -> np.ndarray:
@@ -132,8 +131,7 @@ def _lit(scene: Scene, t: int, frame: np.ndarray) -> np.ndarray:
 
 
 def part_map(scene: Scene, t: int) -> np.ndarray:
-    """(H,W) int16: the index into scene.parts of the topmost part at each pixel centre, -1 for the
-    backdrop."""
+    """(H,W) int16: the index into scene.parts of the topmost part at each pixel centre, -1 for the backdrop."""
     top = np.full((scene.height, scene.width), -1, np.int16)
     for index, part in enumerate(scene.parts):
         box = _box(part, t, scene.height, scene.width)
@@ -152,12 +150,10 @@ def object_map(scene: Scene, parts: np.ndarray) -> np.ndarray:
     return ids[parts]
 
 
-def local_coordinates(scene: Scene, t: int, parts: np.ndarray) -> np.ndarray:
-    """(H,W,2) float32: each pixel's place in the own coordinates (pixels at zoom 1) of its part or the
-    stage."""
-    back = inverse(np.stack([part.maps[t] for part in scene.parts] + [scene.camera[t]]))[parts]
-    y, x = np.mgrid[0 : scene.height, 0 : scene.width].astype(np.float64)
-    return (back[..., 0] * x[..., None] + back[..., 1] * y[..., None] + back[..., 2]).astype(np.float32)
+def moves(scene: Scene, t: int, later: int) -> np.ndarray:
+    """(n+1,2,3): where a pixel of frame `t` that shows each of the n parts, or last the stage, is in frame `later`."""
+    now, then = (np.stack([part.maps[i] for part in scene.parts] + [scene.camera[i]]) for i in (t, later))
+    return compose(then, inverse(now))
 
 
 def flow_truth(scene: Scene, t: int, parts: np.ndarray, later: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -166,9 +162,7 @@ def flow_truth(scene: Scene, t: int, parts: np.ndarray, later: int | None = None
     Returns flow (H,W,2) float32 and visible (H,W) bool: on a pixel there, and behind no nearer part.
     """
     later = t + 1 if later is None else later
-    now = np.stack([part.maps[t] for part in scene.parts] + [scene.camera[t]])
-    then = np.stack([part.maps[later] for part in scene.parts] + [scene.camera[later]])
-    move = compose(then, inverse(now))[parts]  # (H,W,2,3)
+    move = moves(scene, t, later)[parts]  # (H,W,2,3)
     y, x = np.mgrid[0 : scene.height, 0 : scene.width].astype(np.float64)
     target = move[..., 0] * x[..., None] + move[..., 1] * y[..., None] + move[..., 2]
     visible = ((target > -0.5) & (target < (scene.width - 0.5, scene.height - 0.5))).all(-1)
@@ -185,7 +179,7 @@ def flow_truth(scene: Scene, t: int, parts: np.ndarray, later: int | None = None
 
 
 @dataclass
-class Clip:
+class RenderedClip:
     """A rendered clip and its truth. `T` frames, `n` puppets."""
 
     frames: np.ndarray
@@ -209,24 +203,20 @@ def render_clip(
     *,
     action: str | None = None,
     frames: int = 40,
-    fps: float = 30.0,
-    light: bool = True,
     **scene_choices,
-) -> Clip:
-    """Invent and render one clip with all its truth, without touching the disk.
+) -> RenderedClip:
+    """Invent and render one clip at 30 frames a second with all its truth, without touching the disk.
 
-    `rng` is a generator or a seed; `action` is drawn when None; `light=False` renders painted colours without
-    any change of light; `scene_choices` go to scene.build_scene (objects, puppets, leaves, tiny, size).
+    `rng` is a generator or a seed; `action` is drawn when None; `scene_choices` go to scene.build_scene.
     """
     rng = np.random.default_rng(rng)
     action = action or str(rng.choice(ACTIONS))
-    scene = build_scene(
-        rng, options or ToyWorldOptions(), action=action, seconds=np.arange(frames) / fps, **scene_choices
-    )
+    options, seconds = options or ToyWorldOptions(), np.arange(frames) / 30
+    scene = build_scene(rng, options, action=action, seconds=seconds, **scene_choices)
     parts = np.stack([part_map(scene, t) for t in range(frames)])
     truth = [flow_truth(scene, t, parts[t]) for t in range(frames - 1)]
-    return Clip(
-        np.stack([render_frame(scene, t, light) for t in range(frames)]), object_map(scene, parts), parts,
+    return RenderedClip(
+        np.stack([render_frame(scene, t) for t in range(frames)]), object_map(scene, parts), parts,
         np.stack([flow for flow, _ in truth]), np.stack([visible for _, visible in truth]),
         np.array(scene.joints).reshape(-1, frames, 15, 2), scene,
     )  # fmt: skip

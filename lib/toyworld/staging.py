@@ -1,9 +1,7 @@
-"""From a plan to a scene that shows what its clip must show.
-
-What a clip holds depends on the world's seed, the data set and the clip's number alone. `T` frames.
-"""
+"""From a plan to a scene that shows what its clip must show, and to the folders that its files lie in."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -23,8 +21,10 @@ def find_scene(
     stretch: float = 1.0,
     **choices,
 ) -> Scene:
-    """The first scene of the clip's random stream that `fits`; `stretch` slows the clock (seconds between
-    frames); `choices` go to scene.build_scene. Raises UserError if none of TRIES scenes fits."""
+    """The first scene of the clip's random stream that `fits`; `choices` go to scene.build_scene.
+
+    `stretch` slows the clock (seconds between frames).
+    """
     rng, seconds = clip.rng(options.seed), np.arange(clip.frames) / clip.fps * stretch
     size = (clip.height or options.height, clip.width or options.width)
     for _ in range(TRIES):
@@ -40,3 +40,9 @@ def find_scene(
 def shown_pixels(scene: Scene, t: int) -> np.ndarray:
     """(n,) pixels that each object 1..n shows in frame `t`."""
     return np.bincount(object_map(scene, part_map(scene, t)).ravel(), minlength=scene.object_count + 1)[1:]
+
+
+def make_folders(*folders: Path) -> None:
+    """Make folders and what lies above them."""
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,13 @@
 """What the puppet theatre is painted with: palettes, patterns, faces and backdrops.
 
-Every picture is float32 RGB in 0..255 with soft edges about one pixel wide, so that bilinear sampling at
-about one texel a pixel neither flickers nor aliases. `H W` are the picture's rows and columns, `C` = 3.
+Every picture is float32 RGB in 0..255 with soft edges about one pixel wide, so that bilinear sampling at about one
+texel a pixel neither flickers nor aliases.
 """
 
 import numpy as np
 from PIL import Image
 
-# Six colours each: ink, paper, then four that objects and backdrop share, so that colour alone names nothing.
+# Six colours each: dark, pale, then four that objects and backdrop share, so that colour alone names nothing.
 PALETTES = {
     "harlequin": ("2b2233", "f4e7cf", "c8553d", "e0a458", "4f7c82", "8c5a7c"),
     "garden": ("22302b", "f2ecd8", "6a994e", "e9c46a", "bc6c4d", "5b8a94"),
@@ -46,8 +46,7 @@ def mix(below: np.ndarray, above: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 def pattern(
     rng: np.random.Generator, kind: str, colours: list[np.ndarray], height: int, width: int, period: float
 ) -> np.ndarray:
-    """(H,W,3) float32: a repeating pattern of `colours` (ground and figure, each one colour, a row or a
-    picture), turned at random.
+    """(H,W,3) float32: a repeating pattern of `colours` (ground and figure, each one colour or a picture), turned.
 
     `period` is in texels. Grain and a slow shade are added so that no two places look quite alike.
     """
@@ -82,23 +81,15 @@ def disc(
     return mix(picture, tone, soft_step(inside, 1.0) * strength)
 
 
-def face(
-    rng: np.random.Generator,
-    skin: np.ndarray,
-    hair: np.ndarray,
-    ink: np.ndarray,
-    blush: np.ndarray,
-    side: int,
-) -> np.ndarray:
-    """(side,side,3) float32: a painted head seen from the front, with eyes, cheeks, mouth and a fringe of
-    hair."""
+def face(rng, skin: np.ndarray, hair: np.ndarray, dark: np.ndarray, blush: np.ndarray, side: int) -> np.ndarray:
+    """(side,side,3) float32: a painted head seen from the front, with eyes, cheeks, mouth and a fringe of hair."""
     picture = np.broadcast_to(skin, (side, side, 3)).astype(np.float32)
     r, c = side / 2 * 0.86, side / 2
     for sign in (-1, 1):
         picture = disc(picture, c + sign * 0.52 * r, c + 0.36 * r, 0.24 * r, 0.20 * r, blush, 0.65)
         picture = disc(picture, c + sign * 0.36 * r, c - 0.02 * r, 0.235 * r, 0.27 * r, colour("fffaf0"))
-        picture = disc(picture, c + sign * 0.36 * r + 0.05 * r, c + 0.02 * r, 0.13 * r, 0.17 * r, ink)
-    smile = disc(picture, c, c + 0.46 * r, 0.34 * r, 0.24 * r, 0.6 * ink + 0.4 * blush)
+        picture = disc(picture, c + sign * 0.36 * r + 0.05 * r, c + 0.02 * r, 0.13 * r, 0.17 * r, dark)
+    smile = disc(picture, c, c + 0.46 * r, 0.34 * r, 0.24 * r, 0.6 * dark + 0.4 * blush)
     lip = int(c + rng.uniform(0.38, 0.5) * r)
     picture = np.where((np.arange(side) > lip)[:, None, None], smile, picture)
     picture = disc(picture, c, c + 0.2 * r, 0.1 * r, 0.1 * r, 0.8 * skin)
@@ -109,102 +100,79 @@ def face(
 
 
 def dip(picture: np.ndarray, tone: np.ndarray, below: float) -> np.ndarray:
-    """Paint the rows from `below` on in one tone: a hand at the end of a sleeve, a shoe at the end of a
-    leg."""
+    """Paint the rows from `below` on in one tone: a hand at the end of a sleeve, a shoe at the end of a leg."""
     rows = np.arange(picture.shape[0], dtype=np.float32)[:, None]
     return mix(picture, tone, np.broadcast_to(soft_step(rows - below, 1.0), picture.shape[:2])).astype(np.float32)
 
 
 def backdrop(rng: np.random.Generator, kind: str, palette: list[np.ndarray], height: int, width: int) -> np.ndarray:
-    """(H,W,3) uint8: a painted stage, scenery (`kind`, one of BACKDROPS) between curtains, above floor
-    boards."""
-    ink, paper, *tones = palette
+    """(H,W,3) uint8: a painted stage, scenery (`kind`, one of BACKDROPS) between curtains, above floor boards."""
+    dark, pale, *tones = palette
     tones = [tones[i] for i in rng.permutation(len(tones))]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / height
     floor = rng.uniform(0.68, 0.76)
-    sky = mix(
-        np.broadcast_to(0.45 * tones[0] + 0.55 * paper, (height, width, 3)),
-        0.3 * tones[1] + 0.7 * paper,
-        np.clip(y / floor, 0, 1),
-    )
-    sky = mix(sky, paper, 0.55 * soft_step(smooth_noise(rng, height, width, height / 9) - 0.9, 0.25))
-    picture = {"hills": _hills, "city": _city, "sea": _sea, "garlands": _garlands}[kind](rng, sky, tones, paper, x, y)
-    picture = _floor(rng, picture, 0.55 * tones[1] + 0.35 * ink, x, y, floor)
-    picture = _curtains(rng, picture, tones[2], 0.7 * tones[1] + 0.3 * paper, x, y)
+    top = np.broadcast_to(0.45 * tones[0] + 0.55 * pale, (height, width, 3))
+    sky = mix(top, 0.3 * tones[1] + 0.7 * pale, np.clip(y / floor, 0, 1))
+    sky = mix(sky, pale, 0.55 * soft_step(smooth_noise(rng, height, width, height / 9) - 0.9, 0.25))
+    picture = {"hills": _hills, "city": _city, "sea": _sea, "garlands": _garlands}[kind](rng, sky, tones, pale, x, y)
+    picture = _floor(rng, picture, 0.55 * tones[1] + 0.35 * dark, x, y, floor)
+    picture = _curtains(rng, picture, tones[2], 0.7 * tones[1] + 0.3 * pale, x, y)
     grain = 1 + 0.035 * smooth_noise(rng, height, width, 1.5) + 0.05 * smooth_noise(rng, height, width, height / 12)
     return np.clip(picture * grain[..., None], 0, 255).astype(np.uint8)
 
 
-def _hills(rng, picture, tones, paper, x, y):
-    picture = disc(
-        picture,
-        *(rng.uniform(0.25, 0.75) * picture.shape[1], 0.2 * picture.shape[0]),
-        *([0.1 * picture.shape[0]] * 2),
-        0.6 * tones[1] + 0.4 * paper,
-    )
+def _hills(rng, picture, tones, pale, x, y):
+    rows, columns = picture.shape[:2]
+    sun = 0.6 * tones[1] + 0.4 * pale
+    picture = disc(picture, rng.uniform(0.25, 0.75) * columns, 0.2 * rows, 0.1 * rows, 0.1 * rows, sun)
     for level, tone in zip((0.42, 0.52, 0.62), (tones[3], tones[0], tones[2]), strict=True):
         ridge = level + 0.05 * np.sin(x * rng.uniform(4, 8) + rng.uniform(0, 6)) + 0.02 * np.sin(x * 17 + level * 50)
-        hill = pattern(
-            rng,
-            rng.choice(["stripes", "dots", "blobs"]),
-            [0.75 * tone + 0.25 * paper, tone],
-            *y.shape,
-            period=rng.uniform(14, 26),
-        )
+        kind, colours = rng.choice(["stripes", "dots", "blobs"]), [0.75 * tone + 0.25 * pale, tone]
+        hill = pattern(rng, kind, colours, *y.shape, period=rng.uniform(14, 26))
         picture = mix(picture, hill, soft_step((y - ridge) * y.shape[0], 1.0))
     return picture
 
 
-def _city(rng, picture, tones, paper, x, y):
+def _city(rng, picture, tones, pale, x, y):
     for depth in range(2):
         edges = np.cumsum(rng.uniform(0.1, 0.22, 20)) - 0.05
         house = np.searchsorted(edges, x[0])
         tops = rng.uniform(0.22, 0.45, 21)[house] + 0.12 * depth
-        shade = np.stack(tones)[rng.integers(0, 4, 21)[house]] * (0.62 + 0.3 * depth) + paper * (0.3 - 0.22 * depth)
-        bricks = pattern(
-            rng, rng.choice(["checks", "stripes", "plaid"]), [shade * 0.86, shade * 1.06], *y.shape, period=13
-        )
+        shade = np.stack(tones)[rng.integers(0, 4, 21)[house]] * (0.62 + 0.3 * depth) + pale * (0.3 - 0.22 * depth)
+        kind = rng.choice(["checks", "stripes", "plaid"])
+        bricks = pattern(rng, kind, [shade * 0.86, shade * 1.06], *y.shape, period=13)
         lit = (np.sin(x * 2 * np.pi / 0.055) > 0.1) & (np.sin(y * 2 * np.pi / 0.085) > 0.2)
         lit &= rng.random(y.shape)[(y * 11.7).astype(int), (x * 18.1).astype(int)] > 0.35
-        walls = np.where(lit[..., None], 0.65 * tones[1] + 0.35 * paper, bricks)
+        walls = np.where(lit[..., None], 0.65 * tones[1] + 0.35 * pale, bricks)
         picture = mix(picture, walls, soft_step((y - tops[None]) * y.shape[0], 1.0))
     return picture
 
 
-def _sea(rng, picture, tones, paper, x, y):
-    picture = disc(
-        picture,
-        rng.uniform(0.3, 0.7) * picture.shape[1],
-        0.28 * picture.shape[0],
-        *([0.13 * picture.shape[0]] * 2),
-        0.7 * tones[1] + 0.3 * paper,
-    )
+def _sea(rng, picture, tones, pale, x, y):
+    rows, columns = picture.shape[:2]
+    sun = 0.7 * tones[1] + 0.3 * pale
+    picture = disc(picture, rng.uniform(0.3, 0.7) * columns, 0.28 * rows, 0.13 * rows, 0.13 * rows, sun)
     for row in range(6):
         level = 0.36 + 0.06 * row
         crest = level + 0.022 * np.abs(np.sin(x * rng.uniform(14, 20) + rng.uniform(0, 6)))
         tone = (tones[0], tones[3])[row % 2] * (0.75 + 0.05 * row)
-        water = pattern(
-            rng, rng.choice(PATTERNS), [tone, 0.8 * tone + 0.2 * paper], *y.shape, period=rng.uniform(14, 22)
-        )
-        wave = mix(water, paper, 0.6 * soft_step((crest + 0.014 - y) * y.shape[0], 1))
+        kind, colours = rng.choice(PATTERNS), [tone, 0.8 * tone + 0.2 * pale]
+        water = pattern(rng, kind, colours, *y.shape, period=rng.uniform(14, 22))
+        wave = mix(water, pale, 0.6 * soft_step((crest + 0.014 - y) * y.shape[0], 1))
         picture = mix(picture, wave, soft_step((y - crest) * y.shape[0], 1.0))
     return picture
 
 
-def _garlands(rng, picture, tones, paper, x, y):
-    wall = pattern(
-        rng,
-        rng.choice(["stripes", "plaid", "checks"]),
-        [0.4 * tones[3] + 0.6 * paper, 0.55 * tones[3] + 0.45 * paper],
-        *y.shape,
-        period=rng.uniform(24, 40),
-    )
+def _garlands(rng, picture, tones, pale, x, y):
+    kind = rng.choice(["stripes", "plaid", "checks"])
+    colours = [0.4 * tones[3] + 0.6 * pale, 0.55 * tones[3] + 0.45 * pale]
+    wall = pattern(rng, kind, colours, *y.shape, period=rng.uniform(24, 40))
     picture = mix(picture, wall, np.full(y.shape, 0.85, np.float32))
     for level in (0.2, 0.36, 0.52):
         swing = level + 0.07 * np.abs(np.sin(x * 4.2 + rng.uniform(0, 3)))
         cell = np.floor(x * 9)
         flag = 0.055 - np.abs((x * 9) % 1 - 0.5) * 0.13
-        tone = np.stack([*tones, paper])[rng.integers(0, 5, 64)[cell.astype(int)]]
+        tone = np.stack([*tones, pale])[rng.integers(0, 5, 64)[cell.astype(int)]]
         drop = y - swing
         picture = mix(picture, tone, soft_step(np.minimum(drop, flag - drop * 0.6) * y.shape[0], 1.0))
     return picture

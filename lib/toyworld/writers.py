@@ -1,7 +1,6 @@
 """One clip to disk, in the file formats of the real data set it stands for.
 
-What a clip holds depends on the world's seed, the data set and the clip's number alone. `T` frames, `H W`
-pixels.
+What a clip holds depends on the world's seed, the data set and the clip's number alone.
 """
 
 from fractions import Fraction
@@ -13,12 +12,13 @@ from PIL import Image
 from scipy.io import savemat
 
 from lib.data.images import write_mask
+from lib.data.kinetics import class_folder
 from lib.toyworld.complex_writers import write_kitti, write_uvo, write_vspw
-from lib.toyworld.layouts import ClipPlan, folder_name
+from lib.toyworld.layouts import ClipPlan
 from lib.toyworld.options import ToyWorldOptions
 from lib.toyworld.render import flow_truth, object_map, part_map, render_frame
 from lib.toyworld.scene import Scene
-from lib.toyworld.staging import find_scene, shown_pixels
+from lib.toyworld.staging import find_scene, make_folders, shown_pixels
 from lib.toyworld.studio import build_studio, write_layers
 
 # Equal frames must give equal files on any machine: x264's macroblock tree reads memory nobody has written, and its
@@ -31,27 +31,21 @@ VIP_CLASSES = {"hat": 1, "torso": 5, "head": 13, "L arm": 14, "R arm": 15, "L le
 def write_clip(root: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     """Render one clip and write its files under `root`/{data set}."""
     writers = {
-        "kinetics400": _write_kinetics,
-        "davis2017": _write_davis,
-        "jhmdb": _write_jhmdb,
-        "vip": _write_vip,
-        "ucf101": _write_ucf101,
-        "ssv2": _write_ssv2,
-        "vspw": write_vspw,
-        "uvo": write_uvo,
-        "kitti": write_kitti,
+        "kinetics400": _write_kinetics, "davis2017": _write_davis, "jhmdb": _write_jhmdb, "vip": _write_vip,
+        "ucf101": _write_ucf101, "ssv2": _write_ssv2, "vspw": write_vspw, "uvo": write_uvo, "kitti": write_kitti,
         "studio": _write_studio,
-    }
+    }  # fmt: skip
     base = root / clip.dataset
     writers[clip.dataset](base / "VIP_Fine" if clip.dataset == "vip" else base, clip, options)
 
 
 def _encode(path: Path, scene: Scene, fps: int, codec: str, container: str, options: dict, **settings) -> None:
-    """Encode all frames of a scene, single-threaded so that equal scenes give equal files."""
+    """Encode all frames of a scene; `options` and `settings` go to the codec."""
+    make_folders(path.parent)
     with av.open(str(path), "w", format=container) as out:
         stream = out.add_stream(codec, rate=Fraction(fps), options=options)
         stream.width, stream.height, stream.pix_fmt = scene.width, scene.height, "yuv420p"
-        stream.codec_context.thread_count = 1
+        stream.codec_context.thread_count = 1  # so that equal scenes give equal files
         for name, value in settings.items():
             setattr(stream.codec_context, name, value)
         for t in range(scene.length):
@@ -60,16 +54,17 @@ def _encode(path: Path, scene: Scene, fps: int, codec: str, container: str, opti
 
 
 def _write_kinetics(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
-    path = base / clip.split / folder_name(clip.action) / f"{clip.name}.mp4"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = base / clip.split / class_folder(clip.action) / f"{clip.name}.mp4"
     _encode(path, find_scene(clip, options), clip.fps, "libx264", "mp4", X264)
     if clip.fault == "broken":  # the index (moov atom) is written last: without it nothing can be decoded
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def _write_davis(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
-    """1 to `objects` objects by turns, all in frame 0. In sequence 0 one leaves for good, in sequence 1 one
-    is smaller than a patch of 16 pixels (where there are at least two objects)."""
+    """1 to `objects` objects by turns, all in frame 0.
+
+    Where there are two or more, one leaves for good in sequence 0, and one is smaller than a patch in sequence 1.
+    """
     objects = 1 + (clip.index + 2) % options.objects
     leaves, tiny = clip.index == 0 and objects > 1, clip.index == 1 and objects > 1
 
@@ -81,8 +76,7 @@ def _write_davis(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     puppets = 1 if tiny or leaves or objects == 1 else None
     scene = find_scene(clip, options, fits, objects=objects, leaves=leaves, tiny=tiny, puppets=puppets)
     images, masks, flows = (base / kind / "480p" / clip.name for kind in ("JPEGImages", "Annotations", "Flow"))
-    for folder in (images, masks, flows):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folders(images, masks, flows)
     for t in range(scene.length):
         Image.fromarray(render_frame(scene, t)).save(images / f"{t:05d}.jpg", quality=93)
         parts = part_map(scene, t)
@@ -96,11 +90,10 @@ def _write_jhmdb(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     """One puppet a clip; in clip 0 it is moved so that a joint lies outside frame 0."""
     scene = find_scene(clip, options, puppets=1)
     if clip.index == 0:
-        _push_out(scene)
-    class_name = folder_name(clip.action)
+        push_out(scene)
+    class_name = class_folder(clip.action)
     images, joints = (base / kind / class_name / clip.name for kind in ("Rename_Images", "joint_positions"))
-    for folder in (images, joints):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folders(images, joints)
     for t in range(scene.length):
         Image.fromarray(render_frame(scene, t)).save(images / f"{t + 1:05d}.png", compress_level=3)
     pos_img = scene.joints[0].transpose(2, 1, 0) + 1.0  # 2 x 15 x T, pixels counted from 1
@@ -108,7 +101,7 @@ def _write_jhmdb(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     savemat(joints / "joint_positions.mat", {"pos_img": pos_img, "pos_world": pos_world})
 
 
-def _push_out(scene: Scene) -> None:
+def push_out(scene: Scene) -> None:
     """Shift the puppet sideways until its outermost joint of frame 0 lies outside the picture."""
     first = scene.joints[0][0, :, 0]
     left = first.min() < scene.width - first.max()
@@ -130,20 +123,13 @@ def vip_class(part_name: str) -> int:
 def _write_vip(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     """Annotated frames only, 25 source frames apart; hats (class 1) are put on late in the first video."""
     late = clip.index == 0
-    scene = find_scene(
-        clip,
-        options,
-        (lambda scene: "hat" in {p.name for p in scene.parts}) if late else None,
-        stretch=3.0,
-        objects=3,
-        puppets=2,
-    )
+    has_hat = (lambda scene: "hat" in {p.name for p in scene.parts}) if late else None
+    scene = find_scene(clip, options, has_hat, stretch=3.0, objects=3, puppets=2)
     kinds = ("Category_ids", "Human_ids", "Instance_ids")
     folders = [base / "Images" / clip.name, *(base / "Annotations" / kind / clip.name for kind in kinds)]
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folders(*folders)
     if late:
-        _hats_late(scene)
+        hats_late(scene)
     category = np.array([vip_class(part.name) for part in scene.parts] + [0], np.uint8)
     people = {number: i for i, number in enumerate(scene.puppets, start=1)}
     human = np.array([people.get(part.object_id, 0) for part in scene.parts] + [0])
@@ -159,7 +145,7 @@ def _write_vip(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
             Image.fromarray(picture).save(folder / f"{stem}.png")
 
 
-def _hats_late(scene: Scene) -> None:
+def hats_late(scene: Scene) -> None:
     """Keep hats out of the picture for the first third of the clip."""
     for part in scene.parts:
         if part.name == "hat":
@@ -169,31 +155,18 @@ def _hats_late(scene: Scene) -> None:
 
 def _write_ucf101(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     path = base / "UCF-101" / clip.name.split("_")[1] / f"{clip.name}.avi"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _encode(
-        path,
-        find_scene(clip, options),
-        clip.fps,
-        "mpeg4",
-        "avi",
-        {"qscale": "3"},
-        max_b_frames=2,
-        gop_size=12,
-        bit_rate=1_500_000,
-        codec_tag="XVID",
-    )
+    settings = {"max_b_frames": 2, "gop_size": 12, "bit_rate": 1_500_000, "codec_tag": "XVID"}
+    _encode(path, find_scene(clip, options), clip.fps, "mpeg4", "avi", {"qscale": "3"}, **settings)
 
 
 def _write_ssv2(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     path = base / "videos" / f"{clip.name}.webm"
-    path.parent.mkdir(parents=True, exist_ok=True)
     fast = {"deadline": "realtime", "cpu-used": "8", "crf": "30", "b": "0"}
     _encode(path, find_scene(clip, options), clip.fps, "libvpx-vp9", "webm", fast)
 
 
 def _write_studio(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
-    path, scene = base / "videos" / f"{clip.name}.mp4", build_studio(clip, options)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _encode(path, scene, clip.fps, "libx264", "mp4", X264)
+    scene = build_studio(clip, options)
+    _encode(base / "videos" / f"{clip.name}.mp4", scene, clip.fps, "libx264", "mp4", X264)
     if clip.split == "val":
         write_layers(base / "layers" / clip.name, scene)

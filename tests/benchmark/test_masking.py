@@ -8,9 +8,10 @@ import torch
 
 from lib.benchmark import __main__ as command
 from lib.benchmark import masking as benchmark
-from lib.benchmark.masking import DEFAULT, Setting, Trainer, peak_bytes
+from lib.benchmark.masking import DEFAULT, Design, Trainer, peak_bytes
 from lib.models.adamae import AdaMAE
 from lib.models.video_mae import VideoMAE
+from lib.tokens.maskings import get_masking
 
 SMALL = [
     "--num-frames", "16", "--image-size", "32", "--patch-size", "8", "--embed-dim", "32", "--depth", "2",
@@ -73,31 +74,32 @@ def test_a_steps_memory_holds_weights_twice_over_for_adamw():
     activations = peak_bytes(trainer.step, CPU) - weights
     assert activations > 0
     steps = 4 * len(list(trainer.model.parameters()))  # AdamW counts each tensor's steps in a float32
-    static = 3 * weights + buffers + trainer.batch["video"].nbytes + steps
+    static = 3 * weights + buffers + trainer.step.batch["video"].nbytes + steps
     assert trainer.memory() == pytest.approx(static + weights + activations, abs=4096)
 
 
 # --- steps --------------------------------------------------------------------------------------------------
 
 
-def test_settings_build_the_models_they_name():
+def test_designs_build_the_models_they_name():
     args = arguments("--variant", "paper")
     for masking in ("random", "tube", "frame"):
-        model = benchmark.build(Setting(masking, 0.875), args)
-        assert type(model) is VideoMAE and model.architecture["masking"] == masking and model.mask_ratio == 0.875
-    models = {case: benchmark.build(setting, args) for case, setting, _ in benchmark.TABLES["f"]}
+        model = benchmark.build(Design(masking, 0.875), args)
+        assert type(model) is VideoMAE and model.masking == get_masking(masking, 0.875) and model.mask_ratio == 0.875
+    models = {case: benchmark.build(design, args) for case, design, _ in benchmark.TABLES["f"]}
     assert [len(model.masking.blocks) for model in models.values()] == [0, 1, 1, 1, 2]
     assert [model.masking.head.in_features for model in models.values()] == [32, 16, 16, 32, 16]
-    assert all(type(model) is AdaMAE and model.architecture["variant"] == "paper" for model in models.values())
+    assert {type(model) for model in models.values()} == {AdaMAE}
+    assert {model.architecture["masking"]["variant"] for model in models.values()} == {"paper"}
     assert [hasattr(block, "mlp") for model in models.values() for block in model.masking.blocks] == [1, 0, 1, 1, 1]
-    depths = [len(benchmark.build(setting, args).decoder.blocks) for _, setting, _ in benchmark.TABLES["c"]]
+    depths = [len(benchmark.build(design, args).decoder.blocks) for _, design, _ in benchmark.TABLES["c"]]
     assert depths == [1, 2, 4, 8]
     assert len(benchmark.build(DEFAULT, args).decoder.blocks) == 1  # the command line's
 
 
 def test_a_step_trains_every_part_and_leaves_no_gradient():
     first = Trainer(DEFAULT, arguments())
-    second = Trainer(Setting("random", 0.9), arguments(), first)
+    second = Trainer(Design("random", 0.9), arguments(), first)
     assert second.model.encoder is first.model.encoder
     for trainer in (first, second):
         for _ in range(2):  # the sampler's last Linear starts at zero: what is before it learns from the second on
@@ -109,10 +111,10 @@ def test_a_step_trains_every_part_and_leaves_no_gradient():
 
 
 def test_shared_encoders_do_not_change_what_a_step_needs():
-    args, setting = arguments(), Setting("tube", 0.75)
+    args, design = arguments(), Design("tube", 0.75)
     first = Trainer(DEFAULT, args)
     first.step()
-    alone, sharing = Trainer(setting, args), Trainer(setting, args, first)
+    alone, sharing = Trainer(design, args), Trainer(design, args, first)
     sizes = []
     for trainer in (alone, sharing):
         trainer.step()
@@ -174,7 +176,7 @@ def test_the_command_prints_and_writes_the_same_numbers(tmp_path, capsys):
         (["--batch", "-1"], "--batch must be 1 or more"),
         (["--device", "tpu"], "--device tpu is not there"),
         (["--image-size", "30"], "must be a multiple of 8"),
-        (["--num-heads", "5"], "no multiple of num_heads 5"),
+        (["--num-heads", "5"], "no multiple of its 5 heads"),
         (["--precision", "fp8"], "choose auto, bf16 or no"),
     ],
 )

@@ -14,9 +14,8 @@ from torch.utils.data import DataLoader
 from lib.data import action_clips
 from lib.data.action_clips import ClipReader, TestingViews, TrainingClips, even_crops, evenly, multi_scale_crop
 from lib.data.actions import ActionList, LabelledVideo
-from lib.data.clips import StepBatches
-from lib.data.kinetics import probe_all, write_manifest
 from lib.errors import UserError
+from lib.training import StepBatches
 from tests.make_videos import HEIGHT, WIDTH, read_number, write_frames, write_numbered
 
 FRAMES = {"a": 61, "b": 90, "c": 20}
@@ -60,45 +59,31 @@ def test_frames_are_a_stride_apart_in_the_files_own_frames(folder):
 
 
 def test_a_video_one_frame_too_short_is_named(folder, tmp_path):
-    short = write_numbered(tmp_path / "short.mp4", 60, preset="ultrafast")
+    write_numbered(tmp_path / "short.mp4", 60, preset="ultrafast")
     actions = listed(tmp_path, "short.mp4")
     with pytest.raises(UserError, match=r"short.mp4: has 60 frames, a clip of 16 at stride 4 needs 61: leave it out"):
         TrainingClips(actions, ClipReader(), 32)[0]
     with pytest.raises(UserError, match="needs 61"):
         TestingViews(actions, ClipReader(), 32)[0]
-    padded = ClipReader(repeat_last=True)
-    assert padded.starts(short) == 1
-    assert numbers(padded.read(short, 0)) == [*range(0, 60, 4), 59]
-
-
-def test_a_much_shorter_video_repeats_its_last_frame(folder):
-    reader = ClipReader(stride=2, repeat_last=True)
-    assert numbers(reader.read(folder / "c.webm", 0)) == [*range(0, 20, 2), *[19] * 6]
 
 
 def test_usable_keeps_labels_and_tells_why_others_are_skipped(folder):
     actions = listed(folder, "a.mp4", "c.webm", "b.mp4", "broken.mp4", "gone.mp4")
-    kept, skipped = ClipReader().usable(actions, max_bad_fraction=0.6)
-    assert [(video.path.name, video.label) for video in kept.videos] == [("a.mp4", 0), ("b.mp4", 2)]
-    assert kept.classes == actions.classes and kept.mirrored == actions.mirrored
+    usable, skipped = ClipReader().usable(actions, max_bad_fraction=0.6)
+    assert [(video.path.name, video.label) for video in usable.videos] == [("a.mp4", 0), ("b.mp4", 2)]
+    assert usable.classes == actions.classes and usable.mirrored == actions.mirrored
     reasons = {path.name: reason for path, reason in skipped.items()}
-    assert "has 20 frames" in reasons["c.webm"] and "cannot be decoded" in reasons["broken.mp4"]
+    assert "it has 20 frames, not 61" in reasons["c.webm"] and "cannot be decoded" in reasons["broken.mp4"]
     assert "no such file" in reasons["gone.mp4"] and all("\n" not in reason for reason in reasons.values())
-    with pytest.raises(UserError, match=r"too few usable videos: 2 of 5; first skipped: .*: "):
+    with pytest.raises(UserError, match="too few usable videos: 2 clips, 3 skipped"):
         ClipReader().usable(actions, max_bad_fraction=0.5)
-    padded, skipped = ClipReader(repeat_last=True).usable(actions)
-    assert [video.path.name for video in padded.videos] == ["a.mp4", "c.webm", "b.mp4"] and len(skipped) == 2
 
 
-def test_usable_with_a_manifest_opens_no_video(folder, tmp_path, monkeypatch):
-    names = ["a.mp4", "b.mp4", "c.webm"]
-    manifest = tmp_path / "manifest.csv"
-    write_manifest(manifest, dict(probe_all([folder / name for name in names])))
-    for part in ("lib.data.kinetics.probe", "lib.data.action_clips.probe"):
-        monkeypatch.setattr(part, lambda path: pytest.fail(f"{path} was opened"))
+def test_usable_opens_each_video_once(folder, monkeypatch):
     reader = ClipReader()
-    kept, skipped = reader.usable(listed(folder, *names), manifest=manifest)
-    assert len(kept.videos) == 2 and len(skipped) == 1 and reader.starts(folder / "b.mp4") == 30
+    usable, skipped = reader.usable(listed(folder, "a.mp4", "b.mp4", "c.webm"))
+    monkeypatch.setattr(action_clips, "probe", lambda path: pytest.fail(f"{path} was opened"))
+    assert len(usable.videos) == 2 and len(skipped) == 1 and reader.starts(folder / "b.mp4") == 30
 
 
 def test_a_cached_video_is_decoded_once_and_gives_the_same_clips(folder, tmp_path, monkeypatch):
@@ -268,14 +253,13 @@ def test_views_of_a_video_are_neighbours_and_cover_its_length(folder, monkeypatc
     views = TestingViews(listed(folder, "a.mp4", "b.mp4"), ClipReader(), HEIGHT, clips=2, crops=3)
     assert len(views) == 12 and views.views == 6
     assert [int(views[i]["label"]) for i in range(12)] == [0] * 6 + [1] * 6
-    boxes = []
-    whole = lambda frames, box, side: (boxes.append(box), torch.from_numpy(frames).permute(3, 0, 1, 2))[1]  # noqa: E731
-    monkeypatch.setattr(action_clips, "_resized_crop", whole)
-    starts = [numbers(frames_of(views[i]))[0] for i in range(6, 12)]
+    starts, frames = [], ClipReader().read(folder / "b.mp4", 29)
+    read = ClipReader.read
+    monkeypatch.setattr(ClipReader, "read", lambda self, path, at: starts.append(at) or read(self, path, at))
+    crops = [frames_of(views[i]) for i in range(6, 12)]
     assert starts == [0, 0, 0, 29, 29, 29]
-    places = [0, (WIDTH - HEIGHT) // 2, WIDTH - HEIGHT]
-    assert boxes == [(0, x, HEIGHT, HEIGHT) for x in places] * 2
-    assert numbers(frames_of(views[11])) == list(range(29, 90, 4))
+    for crop, left in zip(crops[3:], (0, (WIDTH - HEIGHT) // 2, WIDTH - HEIGHT), strict=True):
+        np.testing.assert_array_equal(crop, frames[:, :, left : left + HEIGHT])
 
 
 def test_crops_show_the_two_ends_of_the_long_side(tmp_path):
@@ -301,6 +285,6 @@ def test_real_videos_give_clips(real_data):
     paths = sorted((real_data / "kinetics400" / "videos").glob("*.mp4"))[:2]
     actions = ActionList(tuple(LabelledVideo(path, i) for i, path in enumerate(paths)), ("x", "y"), True)
     reader = ClipReader(frame_size=64)
-    kept, _ = reader.usable(actions)
-    sample = TrainingClips(kept, reader, 56)[0]
+    usable, _ = reader.usable(actions)
+    sample = TrainingClips(usable, reader, 56)[0]
     assert sample["video"].shape == (3, 16, 56, 56) and sample["video"].float().std() > 5

@@ -3,8 +3,10 @@
 import csv
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
@@ -19,10 +21,12 @@ from torchvision.transforms import v2
 
 import make
 from data_scripts import prepare_kinetics
-from lib.data import clips
-from lib.data.clips import FramePairs, StepBatches, collate_pairs, draw_crop, draw_pair
+from lib.data import clips, video
+from lib.data.clips import FramePairs, collate_pairs, draw_crop, draw_pair
 from lib.data.kinetics import (
+    MANIFEST,
     Clip,
+    class_folder,
     list_kinetics,
     probe_all,
     read_manifest,
@@ -32,6 +36,7 @@ from lib.data.kinetics import (
 )  # fmt: skip
 from lib.data.video import VideoInfo, read_frames
 from lib.errors import UserError
+from lib.training import StepBatches
 from tests.make_videos import read_number, write_frames, write_numbered
 
 ROOT = make.ROOT
@@ -83,6 +88,11 @@ def test_the_annotations_decide_which_videos_are_read_and_in_which_order(kinetic
     assert names(list_kinetics(kinetics)) == ["bbb", "aaa", "short", "broken", "ccc", "gone"]
 
 
+def test_class_folders_lose_spaces_quotes_and_parentheses():
+    assert class_folder("kicking someone's ball") == "kicking_someones_ball"
+    assert class_folder("walking (on stage)") == "walking_on_stage"
+
+
 def test_layouts_without_annotations(kinetics, tmp_path):
     files = sorted((kinetics / "train").rglob("*.mp4"))
     for folder in ("split/val/some class", "nested/videos", "flat"):
@@ -127,7 +137,7 @@ def test_no_video_is_both_trained_on_and_held_out(tmp_path):
     (tmp_path / "list.csv").write_text("path\n" + "".join(rows))
     assert names(split_videos(tmp_path / "list.csv")[1]) == ["v5.mp4", "v2.mp4"]
     (tmp_path / "list.csv").write_text("path\n" + "".join(rows[:6]))
-    with pytest.raises(UserError, match="leaves 1 videos to hold out; .* 7 or more in all"):
+    with pytest.raises(UserError, match="leaves 1 videos to hold out"):
         split_videos(tmp_path / "list.csv")
 
 
@@ -188,58 +198,109 @@ def test_the_shortest_clip_that_serves_holds_the_largest_gap(tmp_path, num_frame
 # --- Manifest
 
 
+@pytest.fixture
+def data(kinetics, tmp_path) -> Path:
+    """A copy of the data set, to change."""
+    return shutil.copytree(kinetics, tmp_path / "data")
+
+
 def prepare(monkeypatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["prepare_kinetics.py", *map(str, arguments)])
     return prepare_kinetics.main()
 
 
-def test_a_manifest_says_what_a_scan_says(kinetics, tmp_path, monkeypatch):
-    manifest = tmp_path / "train.csv"
+@pytest.fixture
+def probed(monkeypatch) -> list[str]:
+    """The videos that were opened since."""
+    opened = []
+
+    def probe(path):
+        opened.append(path.name.split("_")[0])
+        return video.probe(path)
+
+    monkeypatch.setattr("lib.data.kinetics.probe", probe)
+    return opened
+
+
+def test_a_scan_looks_up_what_the_manifest_knows(data, tmp_path, probed):
+    before = scan_videos(list_kinetics(data))
+    files = {path.name for path in data.iterdir()}
+    assert len(probed) == 6 and before.looked_up == 0
     script = ROOT / "data_scripts" / "prepare_kinetics.py"
-    command = [sys.executable, str(script), "--root", str(kinetics), "--manifest", str(manifest)]
+    command = [sys.executable, str(script), "--root", str(data)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"{manifest}: 6 videos, 4 readable, 2 not (first " in done.stdout
-    scan = scan_videos(list_kinetics(kinetics))
-    monkeypatch.setattr("lib.data.kinetics.probe", None)  # no video may be opened now
-    assert scan_videos(list_kinetics(kinetics), manifest=manifest) == scan
+    assert f"{data / MANIFEST}: 6 videos, 4 readable, 2 not (first " in done.stdout
+    assert {path.name for path in data.iterdir()} == files | {MANIFEST}
+    probed.clear()
+    scan = scan_videos(list_kinetics(data))
+    assert probed == ["gone"]  # which is not there
+    assert (scan.clips, scan.skipped, scan.looked_up) == (before.clips, before.skipped, 5)
+    assert scan.report() == f"{before.report()}; 5 looked up in {MANIFEST}"
 
 
-def test_a_manifest_is_gone_on_with(kinetics, tmp_path, monkeypatch):
-    """Rows that were read are kept as they stand; those missing or bad are probed."""
-    manifest = tmp_path / "train.csv"
-    paths = list_kinetics(kinetics)
-    kept = VideoInfo(1234, 30.0, 10, 20)
-    write_manifest(manifest, {paths[0].resolve(): kept, paths[1].resolve(): "was still downloading"})
-    with pytest.raises(UserError, match=f"lacks 4 of 6 videos, first {paths[2]}"):
-        scan_videos(paths, manifest=manifest)
-    assert prepare(monkeypatch, "--root", kinetics, "--manifest", manifest) == 0
-    known = read_manifest(manifest)
-    assert known[paths[0].resolve()] == kept
-    assert known[paths[1].resolve()] == VideoInfo(60, 30.0, 64, 160)
-    assert len(known) == 6 and [path.name for path in tmp_path.iterdir()] == ["train.csv"]
+def test_videos_that_are_new_changed_or_gone_are_not_looked_up(data, monkeypatch, probed):
+    assert prepare(monkeypatch, "--root", data) == 0
+    written = (data / MANIFEST).stat().st_mtime_ns
+    folder = data / "train" / "riding_a_bike"
+    changed, gone, new = (folder / f"{name}.mp4" for name in ("aaa_000001_000011", "bbb_000002_000012", "new"))
+    paths = [*list_kinetics(data)[:5], new]
+    shutil.copy(changed, new)
+    write_numbered(changed, 70, preset="ultrafast")
+    os.utime(changed, ns=(written + 1, written + 1))
+    gone.unlink()
+    probed.clear()
+    scan = scan_videos(paths)
+    assert sorted(probed) == ["aaa", "bbb", "new.mp4"] and scan.looked_up == 3
+    assert [clip.path for clip in scan.clips] == [changed, data / "train/high_jump/ccc_000003_000013.mp4", new]
+    assert scan.clips[0].info.num_frames == 70 and scan.skipped[gone].startswith("no such file")
 
 
-def test_the_manifest_moves_with_its_videos(kinetics, tmp_path):
+def test_a_manifest_is_gone_on_with(data, monkeypatch):
+    """Rows that were read stay as they are; videos that are missing there or bad are probed."""
+    paths = [path.resolve() for path in list_kinetics(data)]
+    other = VideoInfo(1234, 30.0, 10, 20)
+    write_manifest(data / MANIFEST, {paths[0]: other, paths[1]: "was still downloading"})
+    assert prepare(monkeypatch, "--root", data) == 0
+    known = read_manifest(data / MANIFEST)
+    assert known[paths[0]] == other and known[paths[1]] == VideoInfo(60, 30.0, 64, 160)
+    assert set(known) == set(paths[:5])
+
+
+def test_the_manifest_moves_with_its_videos(tmp_path):
     (tmp_path / "old").mkdir()
     path = write_numbered(tmp_path / "old" / "a.mp4", 60, Fraction(30000, 1001), preset="ultrafast")
     known = dict(probe_all([path]))
-    write_manifest(tmp_path / "old" / "m.csv", known)
+    write_manifest(tmp_path / "old" / MANIFEST, known)
     (tmp_path / "old").rename(tmp_path / "new")
-    assert read_manifest(tmp_path / "new" / "m.csv") == {tmp_path / "new" / "a.mp4": known[path]}
+    assert read_manifest(tmp_path / "new" / MANIFEST) == {tmp_path / "new" / "a.mp4": known[path]}
 
 
-def test_errors_of_the_command_line(kinetics, tmp_path, monkeypatch, capsys):
-    (tmp_path / "bad.csv").write_text("path,num_frames,fps,height,width,status\na.mp4,x,1,1,1,ok\n")
+def test_videos_are_probed_by_all_cores(good, monkeypatch):
+    together = threading.Barrier(3)
+
+    def probe(path):
+        together.wait(timeout=60)  # passes when three come at once
+        return video.probe(path)
+
+    monkeypatch.setattr("lib.data.kinetics.cpu_cores", lambda: 3)
+    monkeypatch.setattr("lib.data.kinetics.probe", probe)
+    assert scan_videos([clip.path for clip in good]).clips == good
+
+
+def test_errors_of_the_command_line(data, tmp_path, monkeypatch, capsys):
     for arguments, message in {
-        ("--root", tmp_path / "no", "--manifest", tmp_path / "m.csv"): "no such folder",
-        ("--root", kinetics, "--manifest", tmp_path / "bad.csv"): "the row of a.mp4 lacks numbers",
-        ("--root", kinetics, "--manifest", tmp_path / "m.csv", "--workers", 0): "--workers 0",
+        ("--root", tmp_path / "no"): "no such folder",
+        ("--root", data, "--workers", 0): "workers must be 1 or more, not 0",
     }.items():
         assert prepare(monkeypatch, *arguments) == 2
         told = capsys.readouterr().err
         assert told.startswith("error: ") and message in told and told.count("\n") == 1
-        assert not (tmp_path / "m.csv").exists()
+        assert not (data / MANIFEST).exists()
+    row = "train/high_jump/ccc_000003_000013.mp4,x,1,1,1,ok\n"
+    (data / MANIFEST).write_text("path,num_frames,fps,height,width,status\n" + row)
+    assert prepare(monkeypatch, "--root", data) == 2
+    assert "the row of train/high_jump/ccc_000003_000013.mp4 lacks numbers" in capsys.readouterr().err
 
 
 # --- Which frames, which part of them
@@ -451,33 +512,7 @@ def test_a_spoilt_cache_file_is_named(good, tmp_path):
         fill(good[0], tmp_path)
 
 
-# --- Batches
-
-
-@given(num_clips=st.integers(1, 30), batch=st.integers(1, 40), start=st.integers(0, 20), seed=st.integers(0, 9))
-def test_batches_are_a_function_of_the_step(num_clips, batch, start, seed):
-    whole = list(StepBatches(num_clips, batch, steps=20, seed=seed))
-    resumed = StepBatches(num_clips, batch, steps=20, seed=seed, start_step=start)
-    assert list(resumed) == whole[start:] and len(resumed) == 20 - start
-    indices = [index for step in whole for index in step]
-    assert all(len(step) == batch for step in whole) and len(set(indices)) == len(indices)
-    for epoch in range(len(indices) // num_clips):
-        seen = indices[epoch * num_clips : (epoch + 1) * num_clips]
-        assert sorted(seen) == list(range(epoch * num_clips, (epoch + 1) * num_clips))
-
-
-def test_epochs_and_seeds_have_orders_of_their_own():
-    first, second = (list(StepBatches(50, 50, steps=2, seed=seed)) for seed in (0, 1))
-    orders = [tuple(index % 50 for index in step) for step in first + second]
-    assert len(set(orders)) == 4 and tuple(range(50)) not in orders
-
-
-def test_accelerate_can_split_the_batches_among_processes():
-    from accelerate.data_loader import BatchSamplerShard
-
-    whole = list(StepBatches(10, 4, steps=6))
-    parts = [list(BatchSamplerShard(StepBatches(10, 4, steps=6), 2, rank)) for rank in (0, 1)]
-    assert [batch for both in zip(*parts, strict=True) for batch in both] == whole
+# --- Real clips
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real Kinetics clips: set SIAMMAE_REAL_DATA")

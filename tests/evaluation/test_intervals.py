@@ -39,12 +39,6 @@ def test_whole_images_are_drawn_as_many_as_there_are():
     assert drawn[-1].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_the_seed_decides():
-    values = normal(1, 30)
-    first, again, other = (bootstrap(lambda c: values[c].median(), 30, 200, seed=seed) for seed in (0, 0, 1))
-    assert first == again and first != other
-
-
 def test_a_curve_gets_a_band_point_by_point():
     curves = normal(2, 40, 7)
     band = bootstrap(lambda chosen: curves[chosen].mean(dim=0), 40)
@@ -76,18 +70,18 @@ def test_bootstrap_refuses():
 # --- paired differences -------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.tuples(st.floats(-100, 100), st.floats(-100, 100)), min_size=2, max_size=8), st.floats(0.5, 0.99))
-def test_paired_difference_equals_scipy(rows, confidence):
+@pytest.mark.filterwarnings("error")
+@given(st.lists(st.tuples(st.floats(-100, 100), st.floats(-100, 100)), min_size=2, max_size=8))
+def test_paired_difference_equals_the_formula(rows):
     ours, theirs = (np.round(column, 3) for column in zip(*rows, strict=True))
-    found = paired_difference(ours, theirs, confidence)
-    spread = (ours - theirs).std()
-    if spread < 1e-9:
+    found = paired_difference(ours, theirs)
+    error = (ours - theirs).std(ddof=1) / math.sqrt(len(ours))
+    if error < 1e-9:
         assert found.low == pytest.approx(found.mean) and found.high == pytest.approx(found.mean)
         return
-    expected = stats.ttest_rel(ours, theirs)
-    low, high = expected.confidence_interval(confidence)
-    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-6, abs=1e-6)
-    assert found.p_value == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-9)
+    reach = stats.t.ppf(0.975, len(ours) - 1) * error
+    assert (found.low, found.high) == pytest.approx((found.mean - reach, found.mean + reach), rel=1e-9, abs=1e-9)
+    assert found.p_value == pytest.approx(2 * stats.t.sf(abs(found.mean) / error, len(ours) - 1), abs=1e-9)
 
 
 def test_paired_difference_by_hand():
@@ -100,14 +94,13 @@ def test_paired_difference_by_hand():
 def test_equal_differences_have_no_width():
     assert paired_difference([1.0, 2.0], [1.0, 2.0]) == (0, 0, 0, 1)
     assert paired_difference([1.5, 2.5], [1.0, 2.0]) == (0.5, 0.5, 0.5, 0)
+    assert paired_difference([0.3, 0.4, 0.7], [0.1, 0.2, 0.5])[1:] == pytest.approx([0.2, 0.2, 0])  # but for rounding
 
 
 def test_paired_difference_refuses():
     for ours, theirs in (([1.0], [1.0]), ([1.0, 2.0], [1.0]), ([], [])):
         with pytest.raises(UserError, match="2 or more pairs"):
             paired_difference(ours, theirs)
-    with pytest.raises(UserError, match="confidence 95"):
-        paired_difference([1.0, 2.0], [1.0, 3.0], confidence=95)
     with pytest.raises(UserError, match="NaN or infinite"):
         paired_difference([1.0, math.nan], [1.0, 2.0])
 
@@ -119,7 +112,7 @@ def test_a_clear_rise():
     levels = normal(0, 30, 1)
     values = 5 * levels + torch.arange(6.0) + 0.3 * normal(1, 30, 6)  # clips differ by more than the whole rise
     found = trend(values)
-    assert found.rises and not found.falls_somewhere
+    assert not found.falls_somewhere
     assert (found.steps.low > 0).all() and found.p_value < 1e-6
     assert found.kendall.value > 0.95 and found.kendall.low > 0.9
     np.testing.assert_allclose(found.mean.value, values.mean(dim=0))
@@ -129,14 +122,14 @@ def test_a_clear_rise():
 def test_a_drop_among_rises_is_found():
     values = torch.tensor([0.0, 1, 2, 1, 3, 4]) + 0.2 * normal(2, 30, 6)
     found = trend(values)
-    assert not found.rises and found.falls_somewhere
+    assert found.falls_somewhere
     assert found.steps.high[2] < 0 and found.p_value < 1e-6  # an overall rise does not make it monotone
 
 
 def test_a_fall_is_its_mirror():
     values = -torch.arange(4.0) + 0.1 * normal(3, 20, 4)
     found = trend(values)
-    assert not found.rises and found.kendall.value == pytest.approx(-trend(-values).kendall.value)
+    assert found.kendall.value == pytest.approx(-trend(-values).kendall.value)
     assert found.p_value > 0.999
 
 
@@ -147,11 +140,11 @@ def test_kendall_by_hand():
 
 def test_noise_is_seldom_taken_for_a_trend():
     seen, falls = 0, 0
-    for trial in range(100):
-        found = trend(normal(trial, 25, 5), resamples=200)
+    for trial in range(40):
+        found = trend(normal(trial, 25, 5))
         seen += found.p_value < 0.05
         falls += found.falls_somewhere
-    assert seen <= 12 and falls <= 12
+    assert seen <= 6 and falls <= 6
 
 
 def test_the_joint_steps_are_wider_than_single_ones():

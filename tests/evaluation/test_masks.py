@@ -1,19 +1,27 @@
-"""Masks to soft labels and back in every way a protocol may ask for; the protocols of each task; input sizes."""
+"""Masks to soft labels and back in every way a protocol may ask for, and their propagation through whole videos."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from make_davis import moving_squares
+from make_davis import make_davis, moving_squares, write_png
 from make_vip import colours, people
 
+from lib.data.davis import DavisDataset
 from lib.errors import UserError
 from lib.evaluation.features import FrameFeatures, rgb_patch_features
-from lib.evaluation.masks import blended_ids, cells_to_classes, labels_to_cells, masks_from_features, propagate_masks
-from lib.evaluation.protocols import PROTOCOLS, TASKS, Fit, get_protocol, input_size
+from lib.evaluation.masks import (
+    cells_to_classes,
+    copy_first_mask,
+    labels_to_cells,
+    masks_from_features,
+    propagate_masks,
+)
+from lib.evaluation.protocols import PROTOCOLS, get_protocol
 
 AREA = get_protocol("crw", label_resize="area")
 seeds = st.integers(0, 2**32 - 1)
@@ -25,7 +33,7 @@ def still(mask: np.ndarray, frames: int = 3) -> tuple[list[torch.Tensor], tuple[
     return [features] * frames, mask.shape
 
 
-# --- Labels as block means ---
+# --- Labels ---
 
 
 @given(seeds, st.integers(1, 5), st.integers(1, 5), st.integers(1, 6), st.integers(1, 6))
@@ -36,8 +44,8 @@ def test_area_labels_are_block_means_where_sizes_divide(seed, h, w, down, right)
     for row in range(h):
         for column in range(w):
             block = mask[row * down : (row + 1) * down, column * right : (column + 1) * right]
-            shares = np.bincount(block.ravel(), minlength=4) / block.size
-            np.testing.assert_allclose(labels[:, row, column], shares, atol=1e-6)
+            expected = np.bincount(block.ravel(), minlength=4) / block.size
+            np.testing.assert_allclose(labels[:, row, column], expected, atol=1e-6)
 
 
 def test_area_labels_by_hand():
@@ -64,35 +72,52 @@ def test_an_object_smaller_than_a_cell_is_seen_by_area_labels_alone():
 
 
 @given(seeds, st.integers(1, 9), st.integers(1, 9), st.sampled_from(["area", "bilinear", "nearest"]))
-def test_labels_are_shares_whatever_the_sizes(seed, h, w, resize):
+def test_labels_are_fractions_whatever_the_sizes(seed, h, w, resize):
     mask = np.random.default_rng(seed).integers(0, 3, (17, 23)).astype(np.uint8)
     labels = labels_to_cells(mask, np.arange(3), (h, w), replace(AREA, label_resize=resize))
     torch.testing.assert_close(labels.sum(0), torch.ones(h, w))
     assert labels.min() >= 0
 
 
-# --- Ids as brightness ---
+@pytest.mark.parametrize("label_resize", ["bilinear", "nearest"])
+def test_labels_are_read_at_cell_centres(label_resize):
+    mask = np.zeros((32, 48), np.uint8)
+    mask[8:24, 16:32] = 2
+    mask[0:8, 0:3] = 1  # less than half a cell, off its centre: neither way sees it
+    labels = labels_to_cells(mask, np.arange(3), (4, 6), get_protocol("crw", label_resize=label_resize))
+    expected = np.zeros((4, 6), int)
+    expected[1:3, 2:4] = 2
+    assert labels.shape == (3, 4, 6) and labels.dtype == torch.float32
+    np.testing.assert_array_equal(labels.argmax(0), expected)
+    assert set(labels.unique().tolist()) == {0.0, 1.0}
 
 
-def test_blended_ids_by_hand():
-    """Two pixels become four: at -0.25, 0.25, 0.75, 1.25 of the way from 2 to 13, that is 2, 4.75, 10.25, 13."""
-    assert blended_ids(np.array([[2, 13]], np.uint8), (1, 4)).tolist() == [[2, 5, 10, 13]]
-    assert blended_ids(np.array([[0], [19]], np.uint8), (4, 1)).tolist() == [[0], [5], [14], [19]]
-    same = np.random.default_rng(0).integers(0, 20, (5, 7)).astype(np.uint8)
-    assert np.array_equal(blended_ids(same, (5, 7)), same) and blended_ids(same, (5, 7)).dtype == np.uint8
+def test_only_bilinear_labels_are_soft():
+    mask = np.zeros((16, 16), np.uint8)
+    mask[:, :4] = 1  # the border passes through the centres of the first cells
+    soft, hard = (labels_to_cells(mask, np.arange(2), (2, 2), get_protocol(name)) for name in ("cropmae", "dino"))
+    assert soft[1].tolist() == [[0.5, 0.0], [0.5, 0.0]]
+    assert hard[1].tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
-def test_new_ids_appear_between_others_if_asked_for():
-    """A cell a pixel of the input, which is twice as wide as the frame: every other input pixel is seen at the end."""
-    mask, features = np.array([[2, 2, 13, 13]], np.uint8), torch.eye(8).unflatten(1, (1, 8))
-    for blend, at_input_size in ((True, [2, 2, 2, 5, 10, 13, 13, 13]), (False, [2, 2, 2, 2, 13, 13, 13, 13])):
-        protocol = get_protocol("crw", "vip", top_k=1, blend_ids=blend)
-        first, second = masks_from_features([features] * 2, (1, 4), (1, 8), mask, protocol)
-        assert np.array_equal(first, mask) and second.tolist() == [at_input_size[1::2]]
+def test_channels_are_kept_for_objects_that_miss_every_cell():
+    mask = np.zeros((64, 64), np.uint8)
+    mask[0, 0] = 3
+    for name in PROTOCOLS:
+        assert labels_to_cells(mask, np.arange(4), (4, 4), get_protocol(name)).shape == (4, 4, 4)
+    with pytest.raises(UserError, match="ids \\[0, 1, 2\\]"):
+        labels_to_cells(mask, np.arange(3), (4, 4), get_protocol("dino"))
 
 
-def test_no_preset_blends_ids():
-    assert not any(protocol.blend_ids for tasks in PROTOCOLS.values() for protocol in tasks.values())
+def test_min_max_lets_a_faint_object_win():
+    soft = torch.stack([torch.full((4, 4), 0.9), torch.full((4, 4), 0.1)])
+    soft[:, 0, 0] = torch.tensor([0.7, 0.3])
+    assert cells_to_classes(soft, (32, 32), get_protocol("cropmae")).max() == 0
+    stretched = cells_to_classes(soft, (32, 32), get_protocol("dino"))
+    assert stretched[0, 0] == 1 and stretched[-1, -1] == 0 and stretched.dtype == torch.uint8
+    for constant in (0, 1):  # an object nowhere or everywhere has no range to stretch
+        whole = F.one_hot(torch.full((4, 4), constant), 2).permute(2, 0, 1).float()
+        assert torch.all(cells_to_classes(whole, (32, 32), get_protocol("dino")) == constant)
 
 
 # --- Ids as they come ---
@@ -182,125 +207,73 @@ def test_first_masks_that_do_not_fit_are_named():
         labels_to_cells(np.zeros((2, 4, 5), np.uint8), np.arange(1), (2, 2), AREA)
 
 
-# --- Input sizes ---
-
-
-@pytest.mark.parametrize(
-    "fit, sizes",
-    [
-        (Fit("short", 480), {(480, 854): (480, 832), (480, 910): (480, 896), (480, 1152): (480, 1152),
-                             (854, 480): (832, 480), (480, 480): (480, 480), (240, 427): (480, 832)}),
-        (Fit("long", 880), {(720, 1280): (448, 880), (1280, 720): (880, 448), (880, 880): (880, 880),
-                            (360, 640): (448, 880), (240, 1280): (128, 880)}),
-    ],
-)  # fmt: skip
-def test_one_side_is_given_and_the_other_keeps_the_ratio(fit, sizes):
-    assert {size: fit(size) for size in sizes} == sizes
-
-
-@given(st.sampled_from(["short", "long"]), st.integers(1, 20), st.integers(16, 2000), st.integers(16, 2000))
-def test_the_other_side_is_the_next_multiple_of_64_below(side, blocks, height, width):
-    length = 64 * blocks
-    found = Fit(side, length)((height, width))
-    order = (0, 1) if (height <= width) == (side == "short") else (1, 0)
-    given_side, other = order
-    assert found[given_side] == length
-    exact = length * (height, width)[other] / (height, width)[given_side]
-    assert found[other] % 64 == 0 and found[other] <= exact < found[other] + 64
-
-
-def test_fits_that_cannot_be_are_named():
-    with pytest.raises(UserError, match="unknown side 'longer': did you mean 'long'"):
-        Fit("longer", 880)
-    protocol = get_protocol("cropmae", "vip")
-    assert input_size((720, 1280), 16, protocol) == (448, 880)
-    with pytest.raises(UserError, match="input size 448x880 is no whole number of patches of 14; override input_size"):
-        input_size((720, 1280), 14, protocol)
-    with pytest.raises(UserError, match="input size 0x880 is no whole"):  # so narrow that no block of 64 is left
-        input_size((50, 1280), 16, protocol)
-
-
-def test_native_sizes_go_to_the_nearest_multiple():
-    native = get_protocol("crw")
-    assert [input_size((480, width), 16, native) for width in (848, 855, 857, 910)] == [
-        (480, 848), (480, 848), (480, 864), (480, 912),
-    ]  # fmt: skip
-    assert input_size((5, 5), 16, native) == (16, 16)
-
-
-# --- Protocols of each task ---
-
-# shape, frame 0 masked, padded start, queue, radius, top k, temperature, joint cells, input size; D, V, J
-CROPMAE = ("disc", False, True, 20, 20)
-PUBLISHED = {
-    ("crw", "davis"): ("disc", False, True, 20, 12, 10, 0.05, 3, None),
-    ("crw", "vip"): ("disc", False, True, 4, 12, 10, 0.05, 3, (560, 560)),
-    ("crw", "jhmdb"): ("disc", False, True, 7, 12, 10, 0.05, 3, (320, 320)),
-    ("cropmae", "davis"): (*CROPMAE, 7, 0.7, 5, (480, 880)),
-    ("cropmae", "vip"): (*CROPMAE, 10, 0.7, 5, Fit("long", 880)),
-    ("cropmae", "jhmdb"): (*CROPMAE, 7, 0.7, 5, (320, 320)),
-    ("siammae-4b", "davis"): (*CROPMAE, 7, 0.7, 5, (480, 880)),
-    ("siammae-4b", "vip"): ("disc", False, True, 20, 8, 10, 0.7, 5, Fit("long", 880)),
-    ("siammae-4b", "jhmdb"): (*CROPMAE, 7, 0.7, 5, (320, 320)),
-    ("dino", "davis"): ("square", True, False, 7, 12, 5, 0.1, 5, Fit("short", 480)),
-    ("rsp", "davis"): ("square", True, False, 30, 30, 7, 0.1, 5, Fit("short", 480)),
-}
-
-
-def test_every_task_has_the_published_settings():
-    found = {
-        (name, task): (p.shape, p.mask_first_frame, p.padded_start, p.queue, p.radius, p.top_k, p.temperature,
-                       p.joint_cells, p.input_size)
-        for name in PROTOCOLS for task in PROTOCOLS[name] for p in [get_protocol(name, task)]
-    }  # fmt: skip
-    assert found == PUBLISHED
-    for name, task in PUBLISHED:
-        protocol, square = get_protocol(name, task), name in ("dino", "rsp")
-        assert protocol.label_resize == ("nearest" if square else "bilinear")
-        assert protocol.channel_min_max == square
-    assert get_protocol("crw") == get_protocol("crw", "davis")
-
-
-def test_overrides_replace_and_leave_the_presets_alone():
-    before = PROTOCOLS["cropmae"]["vip"]
-    changed = get_protocol("cropmae", "vip", temperature=0.05, input_size=(240, 432))
-    assert replace(changed, temperature=before.temperature, input_size=before.input_size) == before
-    assert (changed.temperature, changed.input_size) == (0.05, (240, 432)) and before.temperature == 0.7
-
-
-@pytest.mark.parametrize("name", ["dino", "rsp"])
-@pytest.mark.parametrize("task", ["vip", "jhmdb"])
-def test_a_task_that_a_protocol_does_not_define_is_told(name, task):
-    with pytest.raises(
-        UserError, match=f"{name} defines no settings for {task}: choose one of crw, cropmae, siammae-4"
-    ):
-        get_protocol(name, task)
-
-
-@pytest.mark.parametrize(
-    "message, call",
-    [
-        ("unknown task 'jhmbd': did you mean 'jhmdb'", lambda: get_protocol("crw", "jhmbd")),
-        ("unknown protocol 'siammae'.*siammae-4b", lambda: get_protocol("siammae", "vip")),
-        ("joint_cells >= 1", lambda: get_protocol("crw", "jhmdb", joint_cells=0)),
-        ("queue >= 0", lambda: get_protocol("crw", queue=-1)),
-        ("temperature > 0", lambda: get_protocol("crw", temperature=float("nan"))),
-        ("unknown label_resize 'aera': did you mean 'area'", lambda: get_protocol("crw", label_resize="aera")),
-        ("unknown protocol field 'blend'.*blend_ids", lambda: get_protocol("crw", blend=True)),
-    ],
-)
-def test_wrong_settings_are_named(message, call):
-    with pytest.raises(UserError, match=message):
-        call()
-
-
-def test_tasks_are_three():
-    assert {task for tasks in PROTOCOLS.values() for task in tasks} == set(TASKS) == {"davis", "vip", "jhmdb"}
-
-
 def test_no_features_are_told():
     with pytest.raises(UserError, match="no features"):
         list(masks_from_features([], (4, 4), (4, 4), np.zeros((4, 4), np.uint8), get_protocol("crw")))
+
+
+# --- Whole videos ---
+
+
+def texture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_a_still_video_keeps_its_mask(name):
+    frames = np.repeat(texture(64, 96)[None], 6, axis=0)
+    mask = np.zeros((64, 96), np.uint8)
+    mask[16:40, 24:56], mask[48:64, 0:32] = 1, 2
+    protocol = get_protocol(name, input_size=(64, 96), top_k=1)
+    predicted = list(propagate_masks(frames, mask, rgb_patch_features(8), 8, protocol))
+    assert np.array_equal(predicted[0], mask)
+    for later in predicted[1:]:
+        assert np.array_equal(later, predicted[1])  # what one round trip through the cells makes of it, and no drift
+        assert np.mean(later != mask) < 0.02
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("step", [(0, 8), (8, 0), (8, -8)])
+def test_a_moving_texture_takes_the_mask_along(name, step):
+    """A textured square crosses a texture by one patch a frame."""
+    background, square = texture(96, 128), texture(24, 32, seed=1)
+    frames, truth = [], []
+    for t in range(6):
+        top, left = 16 + t * step[0], 56 + t * step[1]
+        frames.append(background.copy())
+        frames[-1][top : top + 24, left : left + 32] = square
+        truth.append(np.zeros((96, 128), np.uint8))
+        truth[-1][top : top + 24, left : left + 32] = 1
+    protocol = get_protocol(name, input_size=(96, 128), top_k=1)
+    predicted = list(propagate_masks(iter(frames), truth[0], rgb_patch_features(8), 8, protocol))
+    for mask, expected in zip(predicted, truth, strict=True):
+        overlap = np.sum((mask == 1) & (expected == 1)) / np.sum((mask == 1) | (expected == 1))
+        assert overlap > 0.85  # the corners are lost on the way through the cells
+    assert not np.array_equal(predicted[0], predicted[-1])
+
+
+def test_later_annotations_are_never_read(tmp_path):
+    masks = moving_squares(2, 6, (64, 96))
+    root = make_davis(tmp_path, {"dog": masks})
+    protocol = get_protocol("cropmae", input_size=(64, 96))
+
+    def predict():
+        sequence = DavisDataset(root)["dog"]
+        first = sequence.masks(1)[0]
+        return np.stack(list(propagate_masks(sequence.frames(), first, rgb_patch_features(8), 8, protocol)))
+
+    before = predict()
+    for t in range(1, 6):
+        write_png(root / "Annotations" / "480p" / "dog" / f"{t:05d}.png", np.full((64, 96), 2))
+    assert np.array_equal(predict(), before)
+    write_png(root / "Annotations" / "480p" / "dog" / "00000.png", np.where(masks[0] == 1, 2, masks[0] // 2))
+    assert not np.array_equal(predict(), before)
+
+
+def test_copying_looks_at_nothing():
+    mask = moving_squares(2, 1)[0]
+    copies = list(copy_first_mask(iter(range(4)), mask))
+    assert len(copies) == 4 and all(np.array_equal(copy, mask) for copy in copies)
 
 
 # --- Neighbours weighted by confidence ---

@@ -298,8 +298,6 @@ def test_predictions_that_do_not_fit_are_refused():
 def test_statistics_by_hand():
     values = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])  # quarters 0-2, 2-4, 4-6, 6-8
     np.testing.assert_allclose(metrics.statistics(values), (0.5, 4 / 9, 0.8 - 0.2))
-    np.testing.assert_allclose(metrics.statistics(np.array([1.0, np.nan, 0.6, 0.0])), (1.6 / 3, 0.5, 1 - 0.3))
-    assert all(math.isnan(value) for value in metrics.statistics(np.array([np.nan]))[::2])
 
 
 def test_a_clip_of_more_than_256_frames_keeps_its_last_quarter():

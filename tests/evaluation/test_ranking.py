@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lib.errors import UserError
-from lib.evaluation.ranking import auroc, average_ranks, of_hidden, sparsification, spearman
+from lib.evaluation.ranking import auroc, of_hidden, patch_ranks, sparsification, spearman
 
 few = st.integers(0, 4).map(float)  # many ties
 pairs = st.lists(st.tuples(st.floats(0.01, 9), few), min_size=2, max_size=30)
@@ -44,8 +44,8 @@ def test_curves_equal_a_slow_reading_with_ties_in_every_order(rows):
     curves = []
     for order in permutations(range(len(error))):
         ranked = sorted(order, key=lambda i: uncertainty[i])  # stable: ties stay as the permutation has them
-        kept = [error[ranked[: len(ranked) - k]].mean() / error.mean() for k in range(len(ranked))]
-        curves.append(torch.stack(kept))
+        rest = [error[ranked[: len(ranked) - k]].mean() / error.mean() for k in range(len(ranked))]
+        curves.append(torch.stack(rest))
     found = sparsification(error[None], uncertainty[None])
     torch.testing.assert_close(found.curve[0], torch.stack(curves).mean(dim=0))
 
@@ -102,9 +102,8 @@ def test_equal_errors_leave_nothing_to_rank():
 
 
 @given(st.lists(st.tuples(few, few), min_size=2, max_size=30))
-def test_ranks_and_spearman_equal_scipy(rows):
+def test_spearman_equals_scipy(rows):
     first, second = columns(rows)
-    torch.testing.assert_close(average_ranks(first[None])[0], torch.from_numpy(stats.rankdata(first)) - 1)
     found = spearman(first, second).item()
     if first.unique().numel() == 1 or second.unique().numel() == 1:
         assert found == 0
@@ -164,6 +163,25 @@ def test_auroc_of_two_normals():
         expected, abs=0.005
     )
     assert auroc(torch.full((6,), 3.0), torch.arange(6) < 2) == 0.5
+
+
+# --- patches ------------------------------------------------------------------------------------------------
+
+
+def test_patch_ranks_by_hand():
+    target = torch.tensor([[[1.0, 3.0], [0.0, 0.0]]])
+    ranks = patch_ranks(target, torch.zeros(1, 2, 2), torch.tensor([[[1.0, 7.0], [0.0, 0.0]]]))
+    assert ranks.sigma.tolist() == [[2.0, 0.0]]
+    assert ranks.squared_error.tolist() == [[5.0, 0.0]]
+    assert ranks.absolute_error.tolist() == [[2.0, 0.0]]
+
+
+def test_patch_ranks_refuse():
+    ones = torch.ones(2, 3, 4)
+    with pytest.raises(UserError, match=r"expected \(images, patches, values\)"):
+        patch_ranks(ones[0], ones[0], ones[0])
+    with pytest.raises(UserError, match="below 0"):
+        patch_ranks(ones, ones, -ones)
 
 
 # --- hidden patches, and what is refused --------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """Fine-tuning: the paper's settings, learning rates by hand, mixing and erasing of videos, one RandAugment a clip."""
 
-import pickle
 import random
 from dataclasses import replace
 
@@ -12,26 +11,25 @@ from timm.data.mixup import Mixup
 from timm.layers import DropPath
 from timm.models.vision_transformer import Block
 from torch import nn
-from torch.utils.data import DataLoader, Subset
 
+from lib import training
 from lib.errors import UserError
-from lib.models.action_classifier import (
-    PAPER,
-    RELEASED,
-    ActionClassifier,
-    FineTuning,
-    VideoRandAugment,
-    _timm_draws,
-    class_probabilities,
-)
+from lib.models.action_classifier import ActionClassifier
 from lib.models.adamae import AdaMAE
 from lib.models.video_mae import VideoMAE
+from lib.presets import FINE_TUNING
+from lib.presets.finetuning import FineTuning
+from lib.runtime import seeded_draws
 from lib.tokens.cubes import normalize_videos
 from lib.tokens.patches import IMAGENET_MEAN, IMAGENET_STD
-from lib.training import train
+from lib.training import TrainOptions, fit, make_loader
 
 WIDTH, CLASSES = 8, 3
-PLAIN = FineTuning(0.5, 1, 4, 0, mixup=0.0, cutmix=0.0, label_smoothing=0.0, drop_path=0.0)
+REGULAR = ("layer_decay", "label_smoothing", "mixup", "cutmix", "drop_path", "erasing")
+PLAIN = FineTuning(
+    base_lr=0.5, epochs=1, batch_size=4, warmup_epochs=0, mixup=0.0, cutmix=0.0, label_smoothing=0.0, drop_path=0.0,
+    workers=0,
+)  # fmt: skip
 
 
 class Encoder(nn.Module):
@@ -62,56 +60,21 @@ class Backbone(nn.Module):
         return self.encoder.norm(tokens)
 
 
+def regular(settings: FineTuning) -> dict:
+    """The classifier's part of the settings."""
+    return {name: getattr(settings, name) for name in REGULAR}
+
+
 def build(settings: FineTuning = PLAIN, classes: int = CLASSES) -> ActionClassifier:
     backbone = Backbone()
     torch.manual_seed(2)
-    return ActionClassifier(backbone, WIDTH, classes, settings)
+    return ActionClassifier(backbone, WIDTH, classes, **regular(settings))
 
 
 def batch_of(size: int = 4, classes: int = CLASSES, seed: int = 0) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     videos = torch.randint(256, (size, 3, 4, 8, 8), dtype=torch.uint8, generator=generator)
     return {"video": videos, "label": torch.arange(size) % classes}
-
-
-# --- settings -----------------------------------------------------------------------------------------------
-
-
-def test_the_defaults_are_table_6():
-    table = {
-        "betas": (0.9, 0.999), "layer_decay": 0.75, "weight_decay": 0.05, "warmup_epochs": 40, "label_smoothing": 0.1,
-        "mixup": 0.8, "cutmix": 1.0, "drop_path": 0.1,
-    }  # fmt: skip
-    for name, base_lr in (("ssv2", 1.5e-4), ("kinetics400", 1e-3)):
-        assert PAPER[name].base_lr == base_lr
-        assert {key: getattr(PAPER[name], key) for key in table} == table
-    released = [(s.base_lr, s.epochs, s.warmup_epochs, s.erasing) for s in (RELEASED["ssv2"], RELEASED["kinetics400"])]
-    assert released == [(5e-4, 50, 5, 0.25), (1e-3, 100, 5, 0.25)]
-
-
-def test_train_options_count_steps_and_keep_settings():
-    options = PAPER["ssv2"].train_options(168_913, precision="no", seed=3)
-    assert options.steps == round(50 * 168_913 / 256) and options.warmup_steps == round(40 * 168_913 / 256)
-    assert (options.batch_size, options.base_lr, options.betas) == (256, 1.5e-4, (0.9, 0.999))
-    assert (options.weight_decay, options.precision, options.seed) == (0.05, "no", 3)
-    assert options.learning_rate(options.warmup_steps) == pytest.approx(1.5e-4)
-    assert PLAIN.train_options(1).steps == 1 and PLAIN.train_options(1).warmup_steps == 0
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"layer_decay": 1.5}, "layer_decay 1.5 is outside 0..1"),
-        ({"label_smoothing": -0.1}, "label_smoothing -0.1 is outside"),
-        ({"drop_path": 2}, "drop_path 2 is outside"),
-        ({"erasing": -1}, "erasing -1 is outside"),
-        ({"mixup": -0.8}, "mixup -0.8 and cutmix 0.0: 0 turns one off"),
-        ({"batch_size": 5, "cutmix": 1.0}, "batch_size 5 is odd: mixup and CutMix pair the videos"),
-    ],
-)
-def test_impossible_settings_are_refused(change, words):
-    with pytest.raises(UserError, match=words):
-        replace(PLAIN, **change)
 
 
 # --- learning rates -----------------------------------------------------------------------------------------
@@ -135,7 +98,7 @@ def test_learning_rates_by_hand():
 
 
 def test_rates_of_vit_base_are_the_published_ones():
-    model = build(PAPER["ssv2"])
+    model = build(FINE_TUNING["ssv2"])
     model.backbone.encoder.blocks = nn.ModuleList(Block(WIDTH, 2, 2.0) for _ in range(12))
     scales = sorted({group["lr_scale"] for group in model.parameter_groups(0.05)})
     assert scales == pytest.approx([0.75**power for power in range(13, -1, -1)])
@@ -162,7 +125,7 @@ def test_everything_but_the_encoder_is_frozen():
 
 
 def test_evaluation_is_the_plain_cross_entropy_of_averaged_tokens():
-    model, batch = build(replace(PAPER["kinetics400"], erasing=1.0)).eval(), batch_of()
+    model, batch = build(replace(FINE_TUNING["paper"], erasing=1.0)).eval(), batch_of()
     nn.init.normal_(model.head.weight)
     mean, std = (torch.tensor(values).view(3, 1, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     tokens = model.backbone.features((batch["video"] / 255 - mean) / std)
@@ -175,19 +138,8 @@ def test_evaluation_is_the_plain_cross_entropy_of_averaged_tokens():
 
 
 def test_at_first_all_classes_are_nearly_equally_likely():
-    p, labels = class_probabilities(build(classes=5), [batch_of(4, 5), batch_of(2, 5)])
-    torch.testing.assert_close(p, torch.full((6, 5), 0.2), rtol=0, atol=1e-3)
-    assert labels.tolist() == [0, 1, 2, 3, 0, 1] and p.dtype == torch.float32
-
-
-def test_probabilities_leave_the_mode_and_give_no_gradients():
-    model = build(replace(PLAIN, drop_path=0.9))
-    first, _ = class_probabilities(model, [batch_of()])
-    assert model.training and not first.requires_grad
-    assert torch.equal(first, class_probabilities(model, [batch_of()])[0])  # no drop path
-    with pytest.raises(UserError, match="the loader gave no batch"):
-        class_probabilities(model, [])
-    assert model.training
+    likely = build(classes=5).eval().logits(normalize_videos(batch_of(4, 5)["video"])).softmax(dim=-1)
+    torch.testing.assert_close(likely, torch.full((4, 5), 0.2), rtol=0, atol=1e-3)
 
 
 def test_smoothed_labels_without_mixing():
@@ -221,7 +173,7 @@ def test_drop_path_grows_to_its_rate():
 def test_the_projects_video_models_are_trained_but_for_what_classification_does_not_use(kind):
     shape = {"num_frames": 4, "image_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
     backbone = kind(**shape, mask_ratio=0.75, decoder_embed_dim=24, decoder_depth=1, decoder_num_heads=2)
-    model = ActionClassifier(backbone, 24, CLASSES, PAPER["ssv2"])
+    model = ActionClassifier(backbone, 24, CLASSES, **regular(FINE_TUNING["ssv2"]))
     nn.init.normal_(model.head.weight)
     videos = torch.randint(256, (4, 3, 4, 32, 32), dtype=torch.uint8)
     loss, _ = model({"video": videos, "label": torch.arange(4) % CLASSES})
@@ -231,8 +183,8 @@ def test_the_projects_video_models_are_trained_but_for_what_classification_does_
     assert {group["lr_scale"] for group in model.parameter_groups(0.05)} == {1, 0.75, 0.75**2, 0.75**3}
     assert all(parameter.grad is not None for parameter in model.backbone.encoder.parameters())
     video = normalize_videos(videos)
-    expected = model.eval().head(model.norm(backbone.pooled_features(video))).softmax(dim=-1)
-    torch.testing.assert_close(class_probabilities(model, [{"video": videos, "label": torch.zeros(4)}])[0], expected)
+    expected = model.eval().head(model.norm(backbone.features(video).mean(dim=1)))
+    torch.testing.assert_close(model.logits(video), expected)
 
 
 # --- mixing and erasing -------------------------------------------------------------------------------------
@@ -242,7 +194,7 @@ def draws_of(settings: FineTuning, seed: int, size: int = 4) -> tuple[torch.Tens
     """Videos before and after mixing, and the targets."""
     model = build(settings)
     videos = torch.rand(size, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    with _timm_draws(seed):
+    with seeded_draws(seed):
         mixed, targets = model._mix(videos.clone(), torch.arange(size) % CLASSES)
     return videos, mixed, targets
 
@@ -250,7 +202,7 @@ def draws_of(settings: FineTuning, seed: int, size: int = 4) -> tuple[torch.Tens
 @pytest.mark.parametrize("seed", range(4))
 def test_mixup_mixes_videos_and_smoothed_labels_alike(seed):
     videos, mixed, targets = draws_of(replace(PLAIN, mixup=0.8, label_smoothing=0.3), seed)
-    with _timm_draws(seed):
+    with seeded_draws(seed):
         np.random.rand()
         share = np.random.beta(0.8, 0.8)
     torch.testing.assert_close(mixed, share * videos + (1 - share) * videos.flip(0))
@@ -283,7 +235,7 @@ def test_the_published_way_would_cut_other_parts_than_the_labels_say():
     videos = torch.rand(2, 3, 4, 8, 8)
     wrong = []
     for seed in range(8):
-        with _timm_draws(seed):
+        with seeded_draws(seed):
             mixed, targets = Mixup(0, 1.0, num_classes=2, label_smoothing=0)(videos.clone(), torch.tensor([0, 1]))
         replaced = (mixed != videos).float().mean().item()
         wrong.append(abs(replaced - targets[0, 1].item()) > 0.01)
@@ -301,7 +253,7 @@ def test_with_both_on_a_batch_gets_one_of_them():
 
 def test_erasing_puts_noise_in_one_box_of_all_frames():
     model = build(replace(PLAIN, erasing=1.0))
-    with _timm_draws(0):
+    with seeded_draws(0):
         videos = model._erase(torch.zeros(6, 3, 4, 16, 16))
     boxes = videos != 0
     assert (boxes == boxes[:, :1, :1]).all()
@@ -310,19 +262,19 @@ def test_erasing_puts_noise_in_one_box_of_all_frames():
     assert len({tuple(box.flatten().tolist()) for box in boxes[:, 0, 0]}) > 3  # each video its own
     noise = videos[boxes]
     assert abs(noise.mean()) < 0.15 and abs(noise.std() - 1) < 0.1
-    with _timm_draws(0):
+    with seeded_draws(0):
         assert (build()._erase(torch.zeros(6, 3, 4, 16, 16)) == 0).all()
 
 
 def test_the_erased_share_is_the_rate():
     model = build(replace(PLAIN, erasing=0.25))
-    with _timm_draws(1):
+    with seeded_draws(1):
         videos = model._erase(torch.zeros(400, 3, 1, 8, 8))
     assert 0.19 < (videos != 0).flatten(1).any(dim=1).float().mean() < 0.31
 
 
 def test_a_training_step_is_a_function_of_pytorchs_seed():
-    model = build(replace(PAPER["ssv2"], drop_path=0.0))  # without drop path and erasing, mixing alone is random
+    model = build(replace(FINE_TUNING["ssv2"], drop_path=0.0))  # without drop path and erasing, mixing alone is random
     nn.init.normal_(model.head.weight)
     losses = []
     for seed in (7, 7, 8):
@@ -338,55 +290,8 @@ def test_drawing_leaves_the_global_generators_as_they_were():
     expected = random.random(), np.random.rand()
     random.seed(3)
     np.random.seed(3)
-    build(PAPER["ssv2"])(batch_of())
-    VideoRandAugment("rand-m9-n4", 8)(np.zeros((2, 8, 8, 3), np.uint8), np.random.default_rng(0))
+    build(FINE_TUNING["ssv2"])(batch_of())
     assert (random.random(), np.random.rand()) == expected
-
-
-# --- RandAugment --------------------------------------------------------------------------------------------
-
-
-def picture() -> np.ndarray:
-    y, x = np.mgrid[:24, :32]
-    return np.stack([x * 8, y * 10, (x + y) * 4], axis=-1).astype(np.uint8)
-
-
-def test_posterizing_at_full_strength_keeps_a_bit():
-    """Pillow refuses 0 bits, which timm asks for at magnitude 10; 9 with deviation 0.5 is cut there."""
-    augment = VideoRandAugment("rand-m10-n1-inc1", 24)
-    augment.transform.choice_weights = [op.name == "PosterizeIncreasing" for op in augment.transform.ops]
-    augment.transform.choice_weights = np.array(augment.transform.choice_weights, float)
-    frames = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
-    found = [augment(frames, np.random.default_rng(seed)) for seed in range(20)]
-    assert all(np.array_equal(clip, frames) or set(np.unique(clip)) <= {0, 128} for clip in found)
-    assert any(set(np.unique(clip)) == {0, 128} for clip in found)
-
-
-def test_all_frames_get_the_same_operations():
-    augment = VideoRandAugment(PAPER["ssv2"].rand_augment, 24)
-    changed = set()
-    for seed in range(20):
-        frames = np.stack([picture(), picture(), picture() // 2, picture()])
-        out = augment(frames, np.random.default_rng(seed))
-        assert out.shape == frames.shape and out.dtype == np.uint8
-        assert (out[0] == out[1]).all() and (out[0] == out[3]).all()  # whatever the frames between them show
-        changed.add(out[0].tobytes())
-    assert len(changed) > 15
-
-
-def test_rand_augment_is_a_function_of_the_generator_and_goes_to_workers():
-    augment = VideoRandAugment("rand-m7-n4-mstd0.5-inc1", 24)
-    again = pickle.loads(pickle.dumps(augment))
-    frames = picture()[None]
-    for seed in range(5):
-        first, second = (a(frames, np.random.default_rng(seed)) for a in (augment, again))
-        assert (first == second).all()
-
-
-@pytest.mark.parametrize("config", ["m9-n4", "rand-x9", "rand-m9.5x", ""])
-def test_a_config_that_timm_does_not_read_is_refused(config):
-    with pytest.raises(UserError, match="is not timm's notation"):
-        VideoRandAugment(config, 24)
 
 
 # --- learning -----------------------------------------------------------------------------------------------
@@ -403,41 +308,39 @@ def test_it_learns_classes_that_differ():
         loss, _ = model({"video": videos, "label": labels})
         loss.backward()
         optimizer.step()
-    p, _ = class_probabilities(model, [{"video": videos, "label": labels}])
-    assert (p.argmax(dim=1) == labels).all()
+    with torch.no_grad():
+        assert (model.eval().logits(normalize_videos(videos)).argmax(dim=1) == labels).all()
 
 
 class Clips(torch.utils.data.Dataset):
-    """Eight videos, each a function of its number alone; after `until` of them it is interrupted."""
+    """Eight videos, each a function of its number alone; at number `until` it is interrupted."""
 
-    def __init__(self, until: int = 10**9):
+    def __init__(self, until: int | None = None):
         self.until = until
 
+    def __len__(self):
+        return 8
+
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
-        if number >= self.until:
+        if number == self.until:
             raise KeyboardInterrupt
         return {name: values[0] for name, values in batch_of(1, seed=number % 8).items()}
 
 
-def loader_of(until: int = 10**9):
-    """make_loader of batches of four, counting on."""
-
-    def make(first: int) -> DataLoader:
-        return DataLoader(Subset(Clips(until), range(4 * first, 24)), batch_size=4)
-
-    return make
+ALL_ON = replace(
+    FINE_TUNING["ssv2"], base_lr=0.3, batch_size=4, epochs=3, warmup_epochs=1, erasing=0.5, drop_path=0.3, workers=0,
+    save_every=2,
+)  # fmt: skip
 
 
-ALL_ON = replace(PAPER["ssv2"], base_lr=0.3, batch_size=4, epochs=3, warmup_epochs=1, erasing=0.5, drop_path=0.3)
-
-
-def test_the_loop_gives_each_layer_its_rate(tmp_path):
+def test_the_loop_gives_each_layer_its_rate(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "choose_precision", lambda _: "no")
     settings = replace(PLAIN, base_lr=0.3, epochs=3, warmup_epochs=1, layer_decay=0.5)
-    options = settings.train_options(8, precision="no")
     model, plain = build(settings), build(settings)
-    records = train(model, loader_of(), options, tmp_path)
+    records = fit(model, Clips(), settings, tmp_path)
+    options = TrainOptions(steps=6, batch_size=4, base_lr=0.3, warmup_steps=2)
     optimizer = torch.optim.AdamW(plain.parameter_groups(0.05), betas=(0.9, 0.999))
-    for step, batch in enumerate(loader_of()(0)):
+    for step, batch in enumerate(make_loader(Clips(), settings, 0, None)):
         for group in optimizer.param_groups:
             group["lr"] = options.learning_rate(step) * group["lr_scale"]
         optimizer.zero_grad()
@@ -450,13 +353,13 @@ def test_the_loop_gives_each_layer_its_rate(tmp_path):
 
 
 def test_an_interrupted_run_resumes_exactly_with_everything_random_on(tmp_path):
-    options = ALL_ON.train_options(8, precision="no", save_every=2)
     whole, broken, resumed = build(ALL_ON), build(ALL_ON), build(ALL_ON)
-    expected = train(whole, loader_of(), options, tmp_path / "whole")
+    expected = fit(whole, Clips(), ALL_ON, tmp_path / "whole")
+    stopped = list(make_loader(Clips(), ALL_ON, 0, None).batch_sampler)[3][0]
     with pytest.raises(KeyboardInterrupt):
-        train(broken, loader_of(until=12), options, tmp_path / "broken")
+        fit(broken, Clips(until=stopped), ALL_ON, tmp_path / "broken")
     random.random(), np.random.rand(), torch.rand(3)
-    found = train(resumed, loader_of(), options, tmp_path / "broken")
+    found = fit(resumed, Clips(), ALL_ON, tmp_path / "broken")
     columns = ("step", "loss", "lr", "grad_norm")
     assert [[r[c] for c in columns] for r in found] == [[r[c] for c in columns] for r in expected]
     assert len(found) == 6
@@ -466,8 +369,7 @@ def test_an_interrupted_run_resumes_exactly_with_everything_random_on(tmp_path):
 
 
 def test_other_settings_are_refused_on_resume(tmp_path):
-    options = ALL_ON.train_options(8, precision="no")
-    train(build(ALL_ON), loader_of(), options, tmp_path)
+    fit(build(ALL_ON), Clips(), ALL_ON, tmp_path)
     other = replace(ALL_ON, layer_decay=0.9)
     with pytest.raises(UserError, match=r"holds another architecture \(layer_decay 0.75 instead of 0.9\)"):
-        train(build(other), loader_of(), other.train_options(8, precision="no"), tmp_path)
+        fit(build(other), Clips(), other, tmp_path)

@@ -25,9 +25,9 @@ def build(log_variance: float | None = None) -> GaussianSiamMAE:
     model = GaussianSiamMAE(**SHAPE, **DECODER).eval()
     with torch.no_grad():
         if log_variance is None:
-            torch.nn.init.normal_(model.spread.maps.weight, std=0.5)
+            torch.nn.init.normal_(model.variance_head.maps.weight, std=0.5)
         else:
-            model.spread.maps.bias.fill_(8 * math.atanh(log_variance / 8))
+            model.variance_head.maps.bias.fill_(8 * math.atanh(log_variance / 8))
             model.decoder.head.weight.zero_()  # the means agree, whatever is visible
     return model
 

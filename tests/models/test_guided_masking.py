@@ -1,4 +1,4 @@
-"""Smart masking: the law of the draw, where the scores come from, and training with it."""
+"""Guided masking: the law of the draw, where the scores come from, and training with it."""
 
 import itertools
 import math
@@ -7,31 +7,24 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_training import DECODER, OPTIONS, SHAPE, make_loader
+from small_models import build as build_model
+from small_models import frames, give
+from small_training import OPTIONS, make_loader
 
 from lib.checkpoints import load_checkpoint, load_weights, read_losses
 from lib.errors import UserError
-from lib.models.guided_masking import SmartSiamMAE, relative_ranks, smart_masking, visible_log_probs
+from lib.models.guided_masking import GuidedSiamMAE, guided_mask, relative_ranks, visible_log_probs
 from lib.models.uncertainty import SingleModel
 from lib.models.variance_heads import GaussianSiamMAE
-from lib.tokens.masking import Mask
+from lib.tokens.masking import Mask, random_mask
 from lib.tokens.patches import normalize_images
 from lib.training import train
 
 DRAWS = 40_000
 
 
-def build(kind=SmartSiamMAE, shaken: bool = True, **arguments):
-    torch.manual_seed(0)
-    model = kind(**{**SHAPE, **DECODER, **arguments})
-    if shaken:
-        for parameter in model.parameters():
-            parameter.data += 0.3 * torch.randn_like(parameter)
-    return model
-
-
-def frames(batch: int = 3) -> torch.Tensor:
-    return torch.randint(256, (batch, 3, 16, 16), dtype=torch.uint8)
+def build(kind=GuidedSiamMAE, **arguments):
+    return build_model(kind, **{"knows_gap": True, **arguments}).train()
 
 
 def pairs() -> dict[str, torch.Tensor]:
@@ -40,8 +33,7 @@ def pairs() -> dict[str, torch.Tensor]:
 
 def draws(scores: list[float], ratio: float, *arguments) -> Mask:
     torch.manual_seed(0)
-    tokens = torch.tensor(scores).repeat(DRAWS, 1).unsqueeze(-1)
-    return smart_masking(tokens, (1, 1, len(scores)), ratio, *arguments)
+    return guided_mask(torch.tensor(scores).repeat(DRAWS, 1), ratio, *arguments)
 
 
 # --- ranks and the law of the draw --------------------------------------------------------------------------
@@ -90,7 +82,7 @@ def test_the_limits_are_random_masking(arguments):
 def test_cold_draws_are_decided_by_the_scores_alone():
     scores = torch.randn(50, 16)
     for direction, largest in ((1.0, True), (-1.0, False)):
-        mask = smart_masking(scores.unsqueeze(-1), (1, 4, 4), 0.75, direction, 1e-4, 0.0)
+        mask = guided_mask(scores, 0.75, direction, 1e-4, 0.0)
         assert torch.equal(mask.keep, scores.topk(4, dim=1, largest=largest).indices)
         assert torch.equal(mask.hidden.gather(1, mask.keep), torch.zeros(50, 4, dtype=torch.bool))
 
@@ -98,7 +90,7 @@ def test_cold_draws_are_decided_by_the_scores_alone():
 def test_easy_first_hides_the_certain_and_hard_first_the_uncertain():
     scores = torch.rand(400, 64)
     for direction, sign in ((1.0, -1), (-1.0, 1)):
-        hidden = smart_masking(scores.unsqueeze(-1), (1, 8, 8), 0.75, direction).hidden
+        hidden = guided_mask(scores, 0.75, direction).hidden
         assert bool((hidden.sum(1) == 48).all())
         assert sign * (scores[hidden].mean() - scores[~hidden].mean()) > 0.3
 
@@ -110,23 +102,23 @@ def test_epsilon_is_a_floor():
 
 
 def test_impossible_draws_are_refused():
-    tokens = torch.randn(1, 16, 1)
+    scores = torch.randn(1, 16)
     for arguments, words in [
         ((0.0, 0.1), "temperature 0.0"),
         ((math.nan, 0.1), "temperature nan"),
         ((1.0, 2), "epsilon 2"),
     ]:
         with pytest.raises(UserError, match=words):
-            smart_masking(tokens, (1, 4, 4), 0.5, 1.0, *arguments)
+            guided_mask(scores, 0.5, 1.0, *arguments)
     with pytest.raises(UserError, match="hides all 16 patches"):
-        smart_masking(tokens, (1, 4, 4), 0.99, 1.0)
+        guided_mask(scores, 0.99, 1.0)
 
 
 # --- the model ----------------------------------------------------------------------------------------------
 
 
 def drawn_in_training(model, batch) -> Mask:
-    """The mask that a training step uses: the last one its decoder is asked with."""
+    """The mask that a training step uses: the last one under which its decoder predicts."""
     seen, tokens = [], model.decoder.tokens
     model.decoder.tokens = lambda latent, restore, memory: seen.append(restore) or tokens(latent, restore, memory)
     model(batch)
@@ -144,7 +136,7 @@ def test_the_first_look_is_the_models_own_variance_and_has_no_gradient():
     gap = torch.tensor([4.0, 20.0, 48.0])
     scores = model.first_look(memory, future, gap)
     torch.manual_seed(4)
-    mask = model.choose_visible(future)
+    mask = model.masking(model.encoder.patch_embed(future), model.grid)
     wanted = SingleModel(model).predict(past, future, mask, gap).total.mean(-1)
     assert not scores.requires_grad
     torch.testing.assert_close(scores[mask.hidden], wanted[mask.hidden])
@@ -152,9 +144,9 @@ def test_the_first_look_is_the_models_own_variance_and_has_no_gradient():
         assert (row[~hidden] == row[hidden].median()).all()
 
 
-@pytest.mark.parametrize(("masking", "largest"), [("easy-first", True), ("hard-first", False)])
-def test_training_shows_what_the_first_look_ranks_first(masking, largest):
-    model, batch = build(masking=masking, temperature=1e-4, epsilon=0.0), pairs()
+@pytest.mark.parametrize(("order", "largest"), [("easy-first", True), ("hard-first", False)])
+def test_training_shows_what_the_first_look_ranks_first(order, largest):
+    model, batch = build(order=order, temperature=1e-4, epsilon=0.0), pairs()
     scores = torch.rand(3, 16)
     model.first_look = lambda *_: scores
     assert torch.equal(drawn_in_training(model, batch).keep, scores.topk(4, dim=1, largest=largest).indices)
@@ -171,14 +163,14 @@ def test_the_past_is_encoded_once_and_the_gradients_are_those_of_the_chosen_mask
     model(batch)[0].backward()
     plain = build(GaussianSiamMAE)
     plain.load_state_dict({name: value for name, value in model.state_dict().items() if name != "calls"})
-    plain.draw_mask = lambda *_: mask
+    give(plain, mask)
     plain(batch)[0].backward()
     for mine, theirs in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad)
 
 
 def test_scores_may_come_with_the_batch():
-    model = build(masking="easy-first", score="batch", temperature=1e-4, epsilon=0.0)
+    model = build(order="easy-first", score="batch", temperature=1e-4, epsilon=0.0)
     batch = {**pairs(), "score": torch.rand(3, 16)}
     assert torch.equal(drawn_in_training(model, batch).keep, batch["score"].topk(4, dim=1).indices)
     for score, words in ((None, "none"), (torch.rand(3, 9), r"shape \(3, 9\)")):
@@ -187,22 +179,22 @@ def test_scores_may_come_with_the_batch():
 
 
 def test_predictions_are_masked_at_random():
-    model = build(masking="easy-first", score="batch")  # no batch, no score
+    model = build(order="easy-first", score="batch")  # no batch, no score
+    past, future = normalize_images(frames()), normalize_images(frames())
     torch.manual_seed(0)
-    mask = model.predict(normalize_images(frames()), normalize_images(frames()))[1]
+    mask = model.predict(past, future)[1]
     torch.manual_seed(0)
-    frames(), frames()
-    assert torch.equal(mask.keep, model.draw_mask(3, 16, "cpu").keep)
+    assert torch.equal(mask.keep, random_mask(3, 16, 0.75).keep)
 
 
 def test_the_curriculum_goes_from_easy_to_hard_and_counts_training_alone():
-    model, batch = build(masking="curriculum", curriculum_steps=4), pairs()
+    model, batch = build(order="curriculum", curriculum_steps=4), pairs()
     model.eval()
     assert model(batch)[1]["direction"] == 1 and model(batch)[1]["direction"] == 1
     model.train()
     assert [model(batch)[1]["direction"].item() for _ in range(6)] == [1.0, 0.5, 0.0, -0.5, -1.0, -1.0]
-    for masking, wanted in (("easy-first", 1.0), ("hard-first", -1.0)):
-        model = build(masking=masking)
+    for order, wanted in (("easy-first", 1.0), ("hard-first", -1.0)):
+        model = build(order=order)
         assert [model(batch)[1]["direction"].item() for _ in range(2)] == [wanted, wanted]
 
 
@@ -210,7 +202,7 @@ def test_a_run_that_stops_resumes_its_curriculum(tmp_path, monkeypatch):
     """Steps 0..7 of 20, then a fresh process's model: the same curve as the run that did not stop."""
 
     def model():
-        return build(shaken=False, masking="curriculum", curriculum_steps=40, knows_gap=False)
+        return build(shaken=False, order="curriculum", curriculum_steps=40, knows_gap=False)
 
     whole = train(model(), make_loader(OPTIONS), OPTIONS, tmp_path / "whole")
 
@@ -240,18 +232,18 @@ def test_checkpoints_round_trip(tmp_path):
     model = build(shaken=False, temperature=math.inf, knows_gap=False)
     train(model, make_loader(OPTIONS), OPTIONS, tmp_path)
     state = load_checkpoint(tmp_path / "last.pt")
-    again = load_weights(SmartSiamMAE(**state["architecture"]), tmp_path / "last.pt")
+    again = load_weights(GuidedSiamMAE(**{**state["architecture"], "masking": model.masking}), tmp_path / "last.pt")
     assert again.architecture == model.architecture and again.calls == 40
     assert {"direction", "nll", "mse"} <= read_losses(tmp_path)[0].keys()
-    with pytest.raises(UserError, match="masking hard-first instead of easy-first"):
-        load_weights(build(masking="easy-first", temperature=math.inf, knows_gap=False), tmp_path / "last.pt")
+    with pytest.raises(UserError, match="order hard-first instead of easy-first"):
+        load_weights(build(order="easy-first", temperature=math.inf, knows_gap=False), tmp_path / "last.pt")
 
 
 def test_impossible_settings_are_refused():
     for arguments, words in [
-        ({"masking": "hard-frist"}, "did you mean 'hard-first'"),
+        ({"order": "hard-frist"}, "did you mean 'hard-first'"),
         ({"score": "variances"}, "did you mean 'variance'"),
-        ({"masking": "curriculum"}, "only a curriculum has steps"),
+        ({"order": "curriculum"}, "only a curriculum has steps"),
         ({"curriculum_steps": 5}, "only a curriculum has steps"),
         ({"temperature": -1.0}, "temperature -1.0"),
         ({"epsilon": 1.5}, "epsilon 1.5"),

@@ -21,9 +21,11 @@ from torch import nn
 
 from lib.checkpoints import RunFiles
 from lib.errors import UserError
+from lib.models.adaptive_sampler import AdaptiveMasking
 from lib.models.mae import MAE
 from lib.models.pretrained import TimmEncoder, load_encoder
 from lib.models.siammae import SiamMAE
+from lib.models.variance_heads import GaussianSiamMAE
 from lib.models.vit import ViTEncoder
 from lib.training import TrainOptions
 
@@ -217,11 +219,11 @@ def test_earlier_blocks_are_timms(state, tmp_path, block):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", [MAE, SiamMAE, partial(SiamMAE, masking="ours")])
+@pytest.mark.parametrize("kind", [MAE, SiamMAE, GaussianSiamMAE, partial(SiamMAE, masking=AdaptiveMasking(0.75))])
 def test_this_projects_checkpoints(kind, tmp_path):
     torch.manual_seed(0)
-    model = kind(32, P, 96, 2, 3, 4.0, decoder_embed_dim=E, decoder_depth=1, decoder_num_heads=2, mask_ratio=0.75)
-    shake(model)
+    shape = {"image_size": 32, "patch_size": P, "embed_dim": 96, "depth": 2, "num_heads": 3, "mask_ratio": 0.75}
+    model = shake(kind(**shape, decoder_embed_dim=E, decoder_depth=1, decoder_num_heads=2))
     files = RunFiles(tmp_path, model.architecture, TrainOptions(steps=1, batch_size=1), is_main=True)
     files.save(model, torch.optim.AdamW(model.parameters()), 1)
     encoder = load_encoder(tmp_path / "last.pt")  # three heads of 32 channels: the file tells

@@ -1,19 +1,19 @@
 """Tables: settings as they are, measured values with the digits that their spread allows; also in the notebooks."""
 
 import html
-import json
 import re
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import make
+from lib.evaluation.intervals import trend
 from lib.evaluation.protocols import PROTOCOLS
 from lib.plots import tables
-from lib.presets.frame_pairs import compare_presets
-from lib.presets.video import compare_video_presets
+from lib.presets import ADAMAE, SIAMMAE, compare
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,13 @@ def test_values_with_their_spread():
     assert tables.with_interval(0.5, float("nan"), float("nan")) == "0.500"
 
 
+def test_a_difference_and_its_ends_become_one_column():
+    rows = pd.DataFrame({"case": ["a"], "mean": [14.4], "low": [-4.7], "high": [33.5], "p_value": [0.2]})
+    assert tables.with_intervals(rows).to_dict("records") == [
+        {"case": "a", "difference": "14 [-5, 34]", "p_value": 0.2}
+    ]
+
+
 def test_spreads_over_seeds():
     """The largest spread of x is 0.0141, of y 0."""
     rows = pd.DataFrame(
@@ -80,6 +87,13 @@ def test_spreads_over_seeds():
     assert found["case"] == ["a", "b", "c", "d"] and found["seeds"] == [2, 1, 1, 2]
     assert found["x"] == ["0.530 ± 0.014", "0.551", "–", "0.6001 ± 0.0001"]
     assert found["y"] == ["1", "2", "3", "4"]
+
+
+def test_rows_of_trends():
+    rising = trend(torch.arange(4.0).repeat(5, 1) + torch.rand(5, 1, generator=torch.Generator().manual_seed(0)))
+    (row,) = tables.trend_rows({"sigma": rising})
+    assert row["quantity"] == "sigma" and row["steps up, as estimated"] == "3 of 3"
+    assert not row["a step down is shown"] and row["Kendall's tau"].startswith("1")
 
 
 # --- what readers see ---------------------------------------------------------------------------------------
@@ -99,41 +113,14 @@ def column(number: str, heading: str, name: str) -> dict[str, str]:
     return {row[0]: row[rows[0].index(name)] for row in rows[1:]}
 
 
-@pytest.mark.parametrize(("number", "presets"), [("03", compare_presets), ("04", compare_video_presets)])
+@pytest.mark.parametrize(("number", "presets"), [("03", SIAMMAE), ("04", ADAMAE)])
 @pytest.mark.parametrize("preset", ["toy", "paper"])
 def test_notebooks_show_every_setting_as_the_preset_holds_it(number, presets, preset):
     shown = column(number, "setting", preset)
-    assert {row["setting"]: tables.as_is(row[preset]) for row in presets(preset)} == shown
+    assert {row["setting"]: tables.as_is(row[preset]) for row in compare(presets, preset)} == shown
 
 
-def test_notebooks_show_the_settings_that_were_once_rounded_away():
-    toy, paper = (column("03", "setting", preset) for preset in ("toy", "paper"))
-    video = column("04", "setting", "paper")
-    assert (toy["mask_ratio"], toy["mae_mask_ratio"], toy["weight_decay"]) == ("0.95", "0.75", "0.05")
-    assert (toy["base_lr"], paper["base_lr"]) == ("4e-3", "1.5e-4")
-    assert (video["mask_ratio"], video["sampling_weight"], video["base_lr"]) == ("0.95", "1e-4", "1.5e-4")
-    assert column("02", "", "paper")["mask ratio"] == "0.75"
-
-
-def test_the_evaluation_shows_temperatures_as_they_are_and_marks_what_is_assumed():
+def test_the_evaluation_shows_temperatures_as_they_are():
     shown = {name: column("06", "choice", name) for name in PROTOCOLS}
     assert shown["crw"]["temperature"] == "0.05" and shown["dino"]["temperature"] == "0.1"
     assert shown["siammae-4b"]["temperature"] == "0.7*" and shown["siammae-4b"]["top_k"] == "7"
-    studied = [row for rows in tables_of("06") if rows[0][0] == "factor" for row in rows if row[0] == "temperature"]
-    assert len(studied) == 2 and all(row[1] == "0.05" for row in studied)
-    for kind in ("toy", "real"):  # the values are those of the rows, 0.01 among them where it is an extreme
-        rows = pd.read_csv(make.ROOT / "figures" / f"06_sensitivity_{kind}.csv", dtype=str).query(
-            "factor == 'temperature'"
-        )
-        rows["JF_mean"] = rows["JF_mean"].astype(float)
-        ends = [rows.loc[getattr(rows["JF_mean"], which)(), "value"] for which in ("idxmin", "idxmax")]
-        assert any([float(row[2]), float(row[4])] == list(map(float, ends)) for row in studied)
-    assert tables.as_is(0.01) == "0.01"
-
-
-def test_every_score_of_the_evaluation_says_what_it_is_of():
-    (path,) = (make.ROOT / "notebooks").glob("06_*.ipynb")
-    text = json.dumps(nbformat.read(path, as_version=4), ensure_ascii=False)
-    real = "DAVIS-2016 (one object), 10 sequences, first 30 frames, 1 object"
-    for words in (real, "JHMDB, 1 clip", "toy world, layout of DAVIS-2017, 12 sequences"):
-        assert words in text

@@ -25,7 +25,7 @@ from lib.data.jhmdb import JhmdbDataset
 from lib.data.sequences import MaskSequence
 from lib.data.vip import VipDataset
 from lib.errors import UserError
-from lib.evaluation.features import rgb_patch_features
+from lib.evaluation.features import FRAMES_AT_ONCE, rgb_patch_features
 from lib.evaluation.keypoints import copy_first_joints, propagate_joints
 from lib.evaluation.masks import copy_first_mask, propagate_masks
 from lib.evaluation.protocols import get_protocol
@@ -151,18 +151,17 @@ JOINT_PROTOCOL = get_protocol("cropmae", "jhmdb", input_size=(48, 64))
 joint_tracker = partial(propagate_joints, feature_fn=rgb_patch_features(4), patch_size=4, protocol=JOINT_PROTOCOL)
 
 
-@pytest.mark.parametrize("grid", [20, 40])
-def test_joints_are_those_of_the_direct_propagation_and_scored(tmp_path, grid):
+def test_joints_are_those_of_the_direct_propagation_and_scored(tmp_path):
     dataset = jhmdb(tmp_path / "jhmdb")
-    folder = track_joints(dataset, joint_tracker, tmp_path / "out", {}, grid)
+    folder = track_joints(dataset, joint_tracker, tmp_path / "out", {})
     assert sorted(path.name for path in folder.iterdir()) == ["0.dat", "1.dat", "2.dat", "settings.json"]
     for index, clip in enumerate(dataset):
         direct = np.stack(list(joint_tracker(clip.frames(), clip.joints()[0])))
-        written = read_joints(folder / f"{index}.dat", (48, 64), grid)
+        written = read_joints(folder / f"{index}.dat", (48, 64))
         np.testing.assert_allclose(written, direct, atol=1e-4)
         assert (direct[:, 0] == -1).all() and not np.allclose(direct[0], direct[-1])
-    copied = track_joints(dataset, copy_first_joints, tmp_path / "copied", {}, grid)
-    found, baseline = (score_jhmdb(tmp_path / "jhmdb", path, None, grid=grid) for path in (folder, copied))
+    copied = track_joints(dataset, copy_first_joints, tmp_path / "copied", {})
+    found, baseline = (score_jhmdb(tmp_path / "jhmdb", path, None) for path in (folder, copied))
     assert found["PCK@0.2"] > baseline["PCK@0.2"] + 0.1
     assert found["lost_joints"]["count"] == 9  # 3 clips, 3 scored frames
 
@@ -181,7 +180,7 @@ def test_max_frames_is_part_of_the_settings(dataset, tmp_path):
         with pytest.raises(UserError, match="max_frames .* give 1 or more"):
             track_masks(dataset, tracker, folder, SETTINGS, max_frames=wrong)
     assert contents(folder) == before
-    joints = track_joints(jhmdb(tmp_path / "jhmdb"), joint_tracker, tmp_path / "joints", {}, 20, max_frames=2)
+    joints = track_joints(jhmdb(tmp_path / "jhmdb"), joint_tracker, tmp_path / "joints", {}, max_frames=2)
     assert read_joints(joints / "2.dat", (48, 64)).shape == (2, 15, 2)
 
 
@@ -210,7 +209,7 @@ def test_a_long_video_is_never_in_memory_as_a_whole(tmp_path, frames):
         return note("features", rgb_patch_features(4)(images).clone())
 
     def track(frames, first_mask):
-        masks = propagate_masks(frames, first_mask, feature_fn, 4, PROTOCOL, batch_size=3)
+        masks = propagate_masks(frames, first_mask, feature_fn, 4, PROTOCOL)
         return (note("masks", mask.view(Watched)) for mask in masks)
 
     write_png(tmp_path / "first.png", moving_squares(2, 1)[0])
@@ -219,7 +218,7 @@ def test_a_long_video_is_never_in_memory_as_a_whole(tmp_path, frames):
     sequence = Long("long", paths, (tmp_path / "first.png",) * frames, read_mask)
     folder = track_masks([sequence], track, tmp_path / "out", {})
     assert len(list((folder / "long").iterdir())) == frames
-    assert most["frames"] <= 2 * 3 + 1  # a batch, the next one being read, and the first for its size
+    assert most["frames"] <= 2 * FRAMES_AT_ONCE + 1  # a batch, the next one being read, and the first for its size
     assert most["features"] <= 2 and most["masks"] <= 2
 
 
@@ -367,16 +366,12 @@ def test_a_clear_that_was_killed_leaves_what_its_record_says(dataset, tmp_path, 
 
 def test_other_clips_start_anew_because_files_have_numbers_only(tmp_path):
     dataset, folder = jhmdb(tmp_path / "jhmdb"), tmp_path / "out"
-    track_joints(dataset, joint_tracker, folder, {}, 20)
+    track_joints(dataset, joint_tracker, folder, {})
     before = contents(folder)
-    dataset.clips.reverse()
-    track_joints(dataset, joint_tracker, folder, {}, 20)
+    dataset.sequences.reverse()
+    track_joints(dataset, joint_tracker, folder, {})
     after = contents(folder)
     assert after["0.dat"] == before["2.dat"] != before["0.dat"] and after["1.dat"] == before["1.dat"]
-    track_joints(dataset, joint_tracker, folder, {}, 40)
-    assert contents(folder)["0.dat"] != after["0.dat"]
-    with pytest.raises(UserError, match="grid 0: give"):
-        track_joints(dataset, joint_tracker, folder, {}, 0)
 
 
 # --- Folders that are not a run's ---
@@ -538,10 +533,10 @@ def test_a_missing_annotation_is_told_before_anything_is_tracked(dataset):
 )
 def test_a_damaged_joint_file_leaves_the_first_clip(tmp_path, message, content):
     dataset, folder = jhmdb(tmp_path / "jhmdb"), tmp_path / "out"
-    savemat(dataset.clips[1].joints_path, content)
+    savemat(dataset.sequences[1].joints_path, content)
     with pytest.raises(UserError, match=message) as error:
-        track_joints(dataset, joint_tracker, folder, {}, 20)
-    assert one_line(error).startswith(str(dataset.clips[1].joints_path))
+        track_joints(dataset, joint_tracker, folder, {})
+    assert one_line(error).startswith(str(dataset.sequences[1].joints_path))
     assert sorted(path.name for path in folder.iterdir()) == ["0.dat", "settings.json"]
 
 

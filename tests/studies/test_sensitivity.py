@@ -27,6 +27,7 @@ from lib.studies.sensitivity import (
     one_at_a_time,
     study,
 )
+from lib.studies.table import wide
 
 KEYS = ["J_mean", "F_mean", "JF_mean"]
 
@@ -197,3 +198,14 @@ def test_what_does_not_fit_is_refused(message, changes):
 def test_a_study_needs_a_video():
     with pytest.raises(UserError, match="no video to propagate"):
         next(study([], get_protocol("crw")))
+
+
+# --- The grid ---
+
+
+def test_variants_of_the_protocol_are_rows(tiny_preset, tiny_world, tmp_path):
+    factors = [row for row in sensitivity.ROWS if row.name in ("top_k", "shape")]
+    found = wide(sensitivity.run(tiny_world, tmp_path, factors, 1, None, None)).set_index("row")["JF_mean"]
+    values = [f"top_k {value}" for value in FACTORS["top_k"] if value != get_protocol("crw").top_k]
+    assert list(found.index) == ["base", *values, "shape square"]
+    assert found.between(0, 100).all() and found.nunique() > 2

@@ -1,25 +1,25 @@
-"""The study at the size of a thumb: asked under one mask, rows kept and resumed, tables, the command line."""
+"""The study at the size of a thumb: estimators under one mask, held-out clips, every row trained and measured."""
 
-import json
 import shutil
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
+import make
+from lib import presets
 from lib.data.futures import Futures
 from lib.errors import UserError
 from lib.evaluation.uncertainty_baselines import distance_to_visible
-from lib.models.guided_masking import SmartSiamMAE
 from lib.models.siammae import SiamMAE
 from lib.models.uncertainty import DeepEnsemble, MCDropout, SingleModel, VisibleSubsets
 from lib.models.variance_heads import GaussianSiamMAE
-from lib.presets.frame_pairs import get_preset
 from lib.studies import uncertainty as study
 from lib.studies import uncertainty_measures as measures
 from lib.studies import uncertainty_runs as runs
+from lib.studies.grid import Row, choose, run_folder
+from lib.studies.table import chosen, read_table, wide
 from lib.tokens.patches import normalize_images, normalize_patches, patchify
 from lib.toyworld import ToyWorldOptions, ensure_toy_world
 from tests.make_videos import write_numbered
@@ -28,13 +28,14 @@ WORLD = ToyWorldOptions(
     datasets=("kinetics400", "davis2017"), kinetics_train=3, kinetics_val=1, kinetics_frames=60, height=96, width=128,
     davis_train=0, davis_val=1, davis_frames=30,
 )  # fmt: skip
-PRESET = replace(
-    get_preset("toy"), image_size=32, patch_size=8, decoder_embed_dim=16, decoder_depth=1, decoder_num_heads=2,
+PRESET = presets.get(
+    presets.SIAMMAE, "toy", image_size=32, patch_size=8, decoder_embed_dim=16, decoder_depth=1, decoder_num_heads=2,
     mask_ratio=0.75, batch_size=4, epochs=2, warmup_epochs=0, frame_size=96, eval_size=(32, 64), blocks=(-1,),
     gap=(4, 8),
 )  # fmt: skip
 GAPS = (4, 8, 12)
 SMALL = {"embed_dim": 16, "depth": 1, "num_heads": 2}
+MEASURED = make.ROOT / "figures" / "measured" / "uncertainty.csv"
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +57,16 @@ def small(world, rendered, tmp_path, monkeypatch) -> runs.Study:
 
 
 def models() -> tuple[GaussianSiamMAE, ...]:
-    arguments = PRESET.model_arguments(SMALL) | {"mask_ratio": 0.75}
     found = []
     for seed in range(2):
         torch.manual_seed(seed)
-        found.append(GaussianSiamMAE(**arguments, dropout=0.3).eval())
+        found.append(GaussianSiamMAE(**PRESET.model_arguments(SMALL), dropout=0.3).eval())
     return tuple(found)
+
+
+def plain() -> SiamMAE:
+    torch.manual_seed(0)
+    return SiamMAE(**PRESET.model_arguments(SMALL)).eval()
 
 
 # --- measures -----------------------------------------------------------------------------------------------
@@ -72,7 +77,7 @@ def test_splits_are_kept_apart_and_the_same_again(small, world):
     for one, two in ((small.test, again.test), (small.calibration, again.calibration)):
         assert torch.equal(one.futures.past, two.futures.past) and torch.equal(one.mask.hidden, two.mask.hidden)
     other = runs.prepare(world, replace(PRESET, patch_size=4), small.out, test=6, gaps=GAPS)
-    assert other.test.futures.occluded.shape == (6, 3, 64), "kept clips of other sizes are not mistaken for these"
+    assert other.test.futures.occluded.shape == (6, 3, 64), "cached clips of other sizes are not mistaken for these"
     assert small.test.futures.clips == 6 and small.calibration.futures.clips == 3
     assert not torch.equal(small.test.futures.past[:3], small.calibration.futures.past)
     assert small.gaps == [0, 1] and small.test.upto(48) == [0, 1, 2]
@@ -81,7 +86,7 @@ def test_splits_are_kept_apart_and_the_same_again(small, world):
 
 def test_estimates_are_the_hidden_patches_of_each_pair_in_order(small):
     model = models()[0]
-    found = measures.estimate(SingleModel(model), small.test, [0, 2], 8)
+    found = measures.estimate(SingleModel(model), small.test, [0, 2])
     assert found.target.shape == found.mean.shape == found.variance.shape == (12, 12, 192)
     for past in range(6):
         mask = small.test.only(past).mask
@@ -99,9 +104,7 @@ def test_estimates_are_the_hidden_patches_of_each_pair_in_order(small):
 
 
 def test_a_model_without_variance_gets_a_constant(small):
-    torch.manual_seed(0)
-    plain = SiamMAE(**PRESET.model_arguments(SMALL), mask_ratio=0.75).eval()
-    found = measures.estimate(SingleModel(plain), small.test, [0], 8)
+    found = measures.estimate(SingleModel(plain()), small.test, [0])
     assert (found.variance == 1).all() and found.mean.std() > 0
 
 
@@ -109,26 +112,24 @@ def test_a_model_without_variance_gets_a_constant(small):
 def test_estimators_that_draw_repeat_themselves_and_leave_the_generator_alone(small, build):
     estimator = build(models()[0])
     state = torch.get_rng_state()
-    one, two = (measures.ask(estimator, small.test, 1) for _ in range(2))
+    one, two = (measures.predict(estimator, small.test, 1) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True)) and one.epistemic.max() > 0
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_the_epistemic_share_is_that_of_the_two_parts(small):
+def test_the_epistemic_part_is_that_of_the_two_parts(small):
     one, two = models()
-    found = measures.ask(DeepEnsemble([one, two]), small.test, 0)
+    found = measures.predict(DeepEnsemble([one, two]), small.test, 0)
     hidden = small.test.mask.hidden
     expected = found.epistemic[hidden].mean() / (found.epistemic[hidden] + found.aleatoric[hidden]).mean()
-    assert measures.epistemic_share(DeepEnsemble([one, two]), small.test, [0]) == pytest.approx(float(expected))
-    assert measures.epistemic_share(SingleModel(one), small.test, [0]) == 0
-    torch.manual_seed(0)
-    plain = SiamMAE(**PRESET.model_arguments(SMALL), mask_ratio=0.75).eval()
-    assert measures.epistemic_share(SingleModel(plain), small.test, [0]) == 0
+    assert measures.epistemic_part(DeepEnsemble([one, two]), small.test, [0]) == pytest.approx(float(expected))
+    assert measures.epistemic_part(SingleModel(one), small.test, [0]) == 0
+    assert measures.epistemic_part(SingleModel(plain()), small.test, [0]) == 0
 
 
 def test_baselines_keep_the_mean_and_know_the_mask(small):
-    base = measures.estimate(SingleModel(models()[0]), small.test, small.gaps, 8)
-    found = {name: measures.with_baseline(base, small.test, small.gaps, 8, name) for name in measures.BASELINES}
+    base = measures.estimate(SingleModel(models()[0]), small.test, small.gaps)
+    found = {name: measures.with_baseline(base, small.test, small.gaps, name) for name in measures.BASELINES}
     for estimate in found.values():
         assert torch.equal(estimate.mean, base.mean) and estimate.variance.shape == base.variance.shape
         assert estimate.variance.std(dim=2).max() == 0
@@ -160,12 +161,12 @@ def test_what_was_revealed_is_that_of_the_hidden_patches(small):
 
 def test_growth_and_maps_tell_of_the_same_numbers(small):
     model = models()[0]
-    growth = measures.by_gap(SingleModel(model), small.test, model)
+    growth = measures.by_gap(SingleModel(model), small.test)
     assert all(part.shape == (6, 3) for part in growth.values())
-    single = measures.estimate(SingleModel(model), small.test, [1], 8)
+    single = measures.estimate(SingleModel(model), small.test, [1])
     error = (single.target - single.mean).double().square().flatten(1).mean(1)
     torch.testing.assert_close(growth["squared_error"][:, 1], error)
-    maps = measures.heat_maps(SingleModel(model), small.test, 2, model)
+    maps = measures.heat_maps(SingleModel(model), small.test, 2)
     assert maps["sigma"].shape == maps["error"].shape == (3, 4, 4)
     assert np.array_equal(np.isnan(maps["error"][0]), ~small.test.mask.hidden[2].view(4, 4).numpy())
     assert np.nanmean(maps["error"][1] ** 2) == pytest.approx(float(error[2]), rel=1e-4)
@@ -189,84 +190,82 @@ def test_real_videos_are_shared_out_without_overlap(tmp_path):
         runs.held_out_videos(tmp_path)
 
 
-@pytest.mark.parametrize("setting", runs.SETTINGS, ids=lambda setting: setting.case)
-def test_every_setting_trains_and_is_judged(small, setting):
-    model, losses = runs.train_model(small, setting, 0, runs.run_folder(small, setting, 0))
-    assert len(losses) == setting.times * small.steps == setting.times * 4 and not model.training
-    assert isinstance(model, setting.model)
-    if setting.arguments.get("masking") == "curriculum":
-        assert isinstance(model, SmartSiamMAE) and model.direction() == -1, "it has come to its end"
-    row = measures.judged_model(SingleModel(model), small.test, small.calibration, small.gaps, model).row
-    assert all(np.isfinite(value) for name, value in row.items() if not name.startswith("auroc"))
-    again, _ = runs.train_model(small, setting, 0, runs.run_folder(small, setting, 0))
-    for one, two in zip(model.parameters(), again.parameters(), strict=True):
-        assert torch.equal(one, two)
+@pytest.mark.parametrize("row", runs.ROWS, ids=lambda row: row.name)
+def test_every_row_trains_and_is_measured(small, row):
+    folder = run_folder(small.out, row.name, 0)
+    model, losses = runs.train_model(small, row, 0, folder)
+    assert len(losses) == row.length * small.steps == row.length * 4 and not model.training
+    assert isinstance(model, row.model or GaussianSiamMAE)
+    if row.changes.get("order") == "curriculum":
+        assert model.direction() == -1, "it has come to its end"
+    found = measures.evaluate_estimator(SingleModel(model), small.test, small.calibration, small.gaps).row
+    assert all(np.isfinite(value) for name, value in found.items() if not name.startswith("auroc"))
+    again, _ = runs.train_model(small, row, 0, folder)
+    for model_again in (again, runs.trained(small, row, 0)):
+        for one, two in zip(model.parameters(), model_again.parameters(), strict=True):
+            assert torch.equal(one, two)
 
 
 def test_the_detached_head_leaves_the_mean_as_plain_training_has_it(small):
     """The same seed, data and masks: what plain SiamMAE learns is learned to the last bit, up to rounding."""
-    detached = next(setting for setting in runs.SETTINGS if setting.arguments.get("detach_input"))
-    plain, _ = runs.train_model(small, runs.PLAIN, 0, small.out / "a")
+    (detached,) = choose(runs.ROWS, ["beta 1, head detached"])
+    without, _ = runs.train_model(small, runs.PLAIN, 0, small.out / "a")
     headed, _ = runs.train_model(small, detached, 0, small.out / "b")
-    for name, value in plain.encoder.state_dict().items():
+    for name, value in without.encoder.state_dict().items():
         torch.testing.assert_close(headed.encoder.state_dict()[name], value, atol=1e-5, rtol=1e-4)
 
 
-# --- rows and tables ----------------------------------------------------------------------------------------
+# --- the study ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def few(monkeypatch, small, world):
-    """Two settings instead of all, two members, and the command line at this size."""
-    default = replace(runs.DEFAULT, seeds=2)
-    for module in (runs, study):
-        for name, value in (("MEMBERS", 2), ("DEFAULT", default), ("SETTINGS", (default, runs.PLAIN, runs.DROPOUT))):
-            if hasattr(module, name):
-                monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(study, "get_preset", lambda name, **changes: PRESET)
-    monkeypatch.setattr(study, "prepare", lambda data, preset, out: runs.prepare(data, preset, out, 6, GAPS))
-    return ["--data", str(world), "--out", str(small.out), "--tables", str(small.out / "tables"), "--seeds", "2"]
-
-
-def test_the_command_makes_every_row_once(few, small, capsys, monkeypatch):
-    assert study.main(few) == 0
-    said = capsys.readouterr().out
-    tables = {name: pd.read_csv(small.out / "tables" / f"05_{name}_toy.csv") for name in ("runs", "estimators")}
-    assert sorted(zip(tables["runs"]["case"], tables["runs"]["seed"], strict=True)) == [
-        ("beta 0.5", 0), ("beta 0.5", 1), ("dropout 0.1", 0), ("plain SiamMAE", 0), ("plain SiamMAE", 1),
+def test_names_are_those_of_rows():
+    names = {row.name for row in study.ROWS}
+    wanted = {*study.HEADS, *study.MASKINGS, *study.ESTIMATORS, *study.WEIGHTINGS, *measures.BASELINES}
+    assert names == wanted and len({run_folder(make.ROOT, name, 0) for name in names}) == len(study.ROWS)
+    assert [row.name for row in study.ROWS if row.stage] == [
+        *study.ESTIMATORS, *measures.BASELINES, *study.WEIGHTINGS,
     ]  # fmt: skip
-    assert {"JF_block-1", "spearman", "auroc_occluded", "seconds", "gap_steps_up"} <= set(tables["runs"].columns)
-    assert (tables["runs"]["gap_kendall"].abs() <= 1).all() and tables["runs"]["gap_steps_up"].between(0, 2).all()
-    plain = tables["runs"].query("case == 'plain SiamMAE'")
-    assert (plain["gap_kendall"] == 0).all() and (plain["sigma_first_gap"] == 1).all(), "what states none is constant"
-    cases = {*measures.BASELINES, "ensemble of 2", "MC dropout", "visible subsets", "fresh masks"}
-    assert set(tables["estimators"]["case"]) == cases
-    ensemble = tables["estimators"].set_index("case").loc["ensemble of 2"]
-    members = tables["runs"].query("case == 'beta 0.5'")["nll_raw"]
-    assert ensemble["nll_against_best"] == pytest.approx(ensemble["nll_raw"] - members.min(), abs=1e-3)
-    weighted = pd.read_csv(small.out / "tables" / "05_propagation_toy.csv")
-    assert len(weighted) == 2 * len(study.WEIGHTINGS) and weighted["JF_block-1"].between(0, 100).all()
-
-    def never(*_, **__):
-        raise AssertionError("a finished row is not made again")
-
-    for name in ("train_model", "tracked"):
-        monkeypatch.setattr(study, name, never)
-    monkeypatch.setattr(measures, "judged", never)
-    assert study.main(few) == 0
-    assert capsys.readouterr().out == said
 
 
-def test_parts_share_the_runs_out_and_write_no_table(few, small, monkeypatch):
-    done = []
-    monkeypatch.setattr(study, "run_row", lambda study, setting, seed: done.append((setting.case, seed)) or {"row": {}})
-    for part in ("0/2", "1/2"):
-        assert study.main([*few, "--part", part]) == 0
-    assert sorted(done) == sorted((setting.case, seed) for setting, seed in study.planned(2)) and len(set(done)) == 5
-    assert not (small.out / "tables").exists()
-    done.clear()
-    assert study.main([*few, "--part", "0/2", "--cases", "plain SiamMAE"]) == 0
-    assert done == [("plain SiamMAE", 0)]
+def test_the_committed_rows_are_those_of_the_study():
+    lines = wide(read_table(MEASURED))
+    assert set(lines["row"]) == {row.name for row in study.ROWS} and len(lines) == 32 + 7 + 9
+    for row in study.ROWS:
+        seeds = {runs.DEFAULT.name: 5}.get(row.name, 3 if row.seeds is None else 1)
+        assert lines.loc[lines["row"] == row.name, "seed"].tolist() == list(range(seeds))
+    heads = chosen(lines, study.HEADS)
+    assert list(dict.fromkeys(heads["case"])) == list(study.HEADS) and heads["spearman"].notna().all()
+    assert set(chosen(lines, study.MASKINGS, seeds=3).groupby("case").size()) == {3}
+
+
+def test_the_study_makes_its_rows_in_stages(small, world, monkeypatch):
+    wanted = [
+        "beta 0.5", "plain SiamMAE", "dropout 0.1", *study.ESTIMATORS, *measures.BASELINES, "shuffled, s = 4",
+    ]  # fmt: skip
+    monkeypatch.setitem(presets.SIAMMAE, "toy", PRESET)
+    prepare = runs.prepare
+    monkeypatch.setattr(runs, "prepare", lambda data, preset, out: prepare(data, preset, out, 6, GAPS))
+    table = study.run(world, small.out, choose(study.ROWS, wanted), 2, 1.0, None)
+    lines = wide(table)
+    assert lines.groupby("row", sort=False).size().to_dict() == dict.fromkeys(wanted, 1) | {
+        "beta 0.5": 5, "plain SiamMAE": 2, "shuffled, s = 4": 2,
+    }  # fmt: skip
+    assert lines.loc[lines["row"] == "beta 0.5", "steps"].tolist() == [2] * 5
+    without = lines[lines["row"] == "plain SiamMAE"]
+    assert (without["gap_kendall"] == 0).all() and (without["sigma_first_gap"] == 1).all(), (
+        "what states none is constant"
+    )
+    ensemble, members = (lines[lines["row"] == name] for name in (study.ENSEMBLE, "beta 0.5"))
+    expected = ensemble["nll_raw"].item() - members["nll_raw"].min()
+    assert ensemble["nll_against_best"].item() == pytest.approx(expected, abs=1e-3)
+    assert lines.set_index("row").loc[["beta 0.5", "shuffled, s = 4"], "JF_block-1"].between(0, 100).all()
+    guesses = lines[lines["row"].isin(measures.BASELINES)]
+    assert guesses["nll"].notna().all() and guesses["epistemic_share"].isna().all() and guesses["steps"].isna().all()
+
+
+def test_an_estimator_needs_its_models(small, world):
+    with pytest.raises(UserError, match=r"dropout_0.1-seed0.*does not exist"):
+        study.measure_row(small, Row("MC dropout"), 0, small.out / "x")
 
 
 def test_shuffled_confidences_are_the_same_numbers_elsewhere():
@@ -274,24 +273,6 @@ def test_shuffled_confidences_are_the_same_numbers_elsewhere():
     found = list(study.shuffled(lambda frames: (cells for _ in frames), range(3)))
     assert all(torch.equal(moved.flatten().sort().values, cells.flatten()) for moved in found)
     assert any(not torch.equal(moved, cells) for moved in found)
-
-
-def test_a_row_is_whole_or_not_there(tmp_path):
-    def broken() -> dict:
-        raise UserError("no")
-
-    with pytest.raises(UserError):
-        study.kept(tmp_path / "a" / "row.json", broken)
-    assert not (tmp_path / "a").exists()
-    assert study.kept(tmp_path / "a" / "row.json", lambda: {"row": {"x": 1.5}}) == {"row": {"x": 1.5}}
-    assert json.loads((tmp_path / "a" / "row.json").read_text()) == {"row": {"x": 1.5}}
-    assert study.kept(tmp_path / "a" / "row.json", broken)["row"]["x"] == 1.5
-
-
-@pytest.mark.parametrize("part", ["2/2", "a/b", "1", "-1/2", "/"])
-def test_a_part_that_is_none_is_refused(part, capsys, tmp_path):
-    assert study.main(["--data", "x", "--out", str(tmp_path), "--tables", str(tmp_path), f"--part={part}"]) == 2
-    assert repr(part) in capsys.readouterr().err
 
 
 def test_futures_survive_the_disk(tmp_path, small):

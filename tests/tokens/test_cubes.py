@@ -19,6 +19,7 @@ from lib.tokens.cubes import (
     paint_hidden,
     position_table,
     separable_positions,
+    target_cubes,
     uncubify,
 )
 from lib.tokens.patches import normalize_images
@@ -95,7 +96,8 @@ def test_painting_shows_the_truth_where_visible_and_the_prediction_where_hidden(
     videos = torch.rand(2, 3, 4, 16, 8)
     cubes = cubify(videos, 2, 8)
     hidden = torch.tensor([[True, False, False, True], [False, True, True, True]])
-    for norm_pix, perfect in ((False, cubes), (True, normalize_cubes(cubes))):
+    for norm_pix in (False, True):
+        perfect = target_cubes(videos, 2, 8, norm_pix)
         torch.testing.assert_close(paint_cubes(videos, perfect, hidden, 2, 8, norm_pix), videos)
         wrong = paint_cubes(videos, perfect + 0.5, hidden, 2, 8, norm_pix)
         assert torch.equal((cubify(wrong, 2, 8) != cubes).any(dim=-1), hidden)

@@ -1,0 +1,45 @@
+"""Folders and lists that a data set must have: where one is missing, the error names it and what it should be."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from lib.errors import UserError, unknown
+
+
+def read_names(folder: Path, split: str, ending: str = ".txt") -> list[str]:
+    """The videos of a split: the words of the list `{split}{ending}` in `folder`."""
+    listing = folder / f"{split}{ending}"
+    if not listing.is_file():
+        splits = [path.name.removesuffix(ending) for path in folder.glob(f"*{ending}")]
+        raise unknown(f"split in {folder}", split, splits or ["(no list there)"])
+    names = listing.read_text().split()
+    if not names:
+        raise UserError(f"{listing}: lists no video; write one name a line")
+    return names
+
+
+def check_root(root: Path, name: str, *folders: str) -> Path:
+    """`root`, which must hold these folders to be the data set called `name`."""
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; give the {name} root, the folder that holds {folders[0]}/")
+    if not all((root / folder).is_dir() for folder in folders):
+        present = ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "nothing"
+        raise UserError(f"{root}: not a {name} root: expected {', '.join(folders)}; found {present}")
+    return root
+
+
+def files_in(folder: Path, pattern: str, what: str) -> list[Path]:
+    """The files of a video's folder by name, at least one."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder, but the video is listed; unpack the data set again")
+    paths = sorted(folder.glob(pattern))
+    if not paths:
+        raise UserError(f"{folder}: holds no {pattern.removeprefix('*')} {what}; unpack the data set again")
+    return paths
+
+
+def check_files(paths: Iterable[Path], what: str) -> None:
+    """Every file must be there."""
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise UserError(f"{missing[0]}: missing {what} ({len(missing)} missing)")

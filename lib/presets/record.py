@@ -1,0 +1,121 @@
+"""What every run's settings share: the words of the schedule, one way to get a preset, one check, one comparison.
+
+A preset is a frozen record. Its defaults are the paper's; the other presets replace what a smaller machine needs.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import get_args, get_origin, get_type_hints
+
+from lib.errors import UserError, unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how fast to train. An epoch takes `repeated_sampling` samples from each clip.
+
+    base_lr: per 256 samples. accumulation: micro-batches a step. save_every: steps between checkpoints.
+    workers: of the loader.
+    """
+
+    epochs: float
+    warmup_epochs: float
+    batch_size: int
+    base_lr: float
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    repeated_sampling: int = 1
+    accumulation: int = 1
+    save_every: int = 500
+    workers: int = 8
+
+    free = ("save_every", "workers")  # what changes no weights
+
+    def steps(self, num_clips: int) -> int:
+        """Optimizer steps of the whole run (at least one); the last batch of an epoch may reach into the next."""
+        return max(1, round(self.epochs * num_clips * self.repeated_sampling / self.batch_size))
+
+    def warmup_steps(self, num_clips: int) -> int:
+        """Optimizer steps of the warm-up."""
+        part = self.warmup_epochs / self.epochs
+        return math.ceil(round(part * self.steps(num_clips), 6))  # 12.000000001 is 12
+
+    def check(self) -> None:
+        """UserError for settings that cannot work together; called by `get` on whatever it returns."""
+        for name in ("epochs", "batch_size", "base_lr", "repeated_sampling", "accumulation", "save_every"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be above 0")
+        if self.warmup_epochs < 0:
+            raise UserError(f"warmup_epochs is {self.warmup_epochs}: it must be 0 or more")
+        samples = self.repeated_sampling * self.accumulation
+        if self.batch_size % samples:
+            words = f"batch_size {self.batch_size} is no multiple of repeated_sampling x accumulation = {samples}"
+            raise UserError(f"{words}: change one")
+
+
+def get(presets: Mapping[str, Schedule], name: str, **overrides) -> Schedule:
+    """The preset `name` with some settings replaced; an override that is None leaves the preset's value.
+
+    Lists count as tuples, because a notebook's parameters may come from JSON. A run that is made shorter by `epochs`
+    has its warm-up shortened alike. UserError, with near misses, for an unknown name, and for impossible values.
+    """
+    if name not in presets:
+        raise unknown("preset", name, presets)
+    preset, given = presets[name], {}
+    types = get_type_hints(type(preset))
+    for setting, value in overrides.items():
+        if setting not in types:
+            raise unknown("setting", setting, types)
+        if value is not None:
+            given[setting] = tuple(value) if isinstance(value, list) else value
+            _check_type(setting, given[setting], types[setting])
+    if "warmup_epochs" not in given and 0 < given.get("epochs", math.inf) < preset.epochs:
+        given["warmup_epochs"] = preset.warmup_epochs * given["epochs"] / preset.epochs
+    preset = replace(preset, **given)
+    preset.check()
+    return preset
+
+
+def _check_type(setting: str, value: object, kind: object) -> None:
+    """UserError unless `value` is of the field's type; a whole number will do for a float."""
+    kinds = get_args(kind) if get_origin(kind) not in (None, tuple) else (kind,)  # `int | None` is either
+    for single in kinds:
+        if get_origin(single) is tuple:
+            parts = get_args(single)
+            parts = parts[:1] * len(value) if isinstance(value, tuple) and parts[-1] is ... else parts
+            if isinstance(value, tuple) and len(value) == len(parts):
+                for part, wanted in zip(value, parts, strict=True):
+                    _check_type(setting, part, wanted)
+                return
+        elif type(value) is single or (single is float and type(value) is int):
+            return
+    words = {int: "a whole number", float: "a number", bool: "True or False", str: "text", type(None): "None"}
+    names = [words.get(single, f"values as {str(single).removeprefix('tuple')}") for single in kinds]
+    raise UserError(f"{setting} is {value!r}: it must be {' or '.join(names)}")
+
+
+def compare(presets: Mapping[str, Schedule], *names: str) -> list[dict]:
+    """One row per setting with its value in each preset, for the notebooks' tables."""
+    columns = {name: asdict(get(presets, name)) for name in names}
+    settings = [field.name for field in fields(presets[names[0]])]
+    settings = [*settings[len(fields(Schedule)) :], *settings[: len(fields(Schedule))]]  # the schedule last
+    return [{"setting": setting, **{name: column[setting] for name, column in columns.items()}} for setting in settings]
+
+
+def run_name(system: str, presets: Mapping[str, Schedule], preset: str, settings: Schedule, seed: int) -> str:
+    """The folder of a run: the system, whatever of its settings is not the preset's, the seed.
+
+    So runs with other parameters never meet in one folder: `siammae-epochs2-gap4,8-seed0`. What changes no weights
+    (the record's `free` settings: evaluation, loading, checkpoints) is left out.
+    """
+    parts = [system]
+    base = get(presets, preset, epochs=settings.epochs)  # with the warm-up that belongs to so many epochs
+    base = replace(base, epochs=presets[preset].epochs)
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if value != getattr(base, field.name) and field.name not in settings.free:
+            values = value if isinstance(value, tuple) else (value,)
+            words = (f"{part:g}" if isinstance(part, float) else str(part) for part in values)
+            parts.append(field.name + ",".join(words))
+    return "-".join([*parts, f"seed{seed}"])

@@ -1,0 +1,41 @@
+"""What a number needs to be trusted later: on what it was computed, and with which code."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from lib.runtime import REPO_ROOT
+
+
+def hardware() -> str:
+    """The device's name in words, for tables: the GPU's name, or the CPU's with its core count."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text().splitlines()
+        names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+        name = names[0] if names else name
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def run_record(parameters: dict) -> dict:
+    """What a number needs to be trusted later: parameters, commit, package versions, hardware."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(command, cwd=REPO_ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # no git on this machine
+        commit = ""
+    packages = ["torch", "torchvision", "timm", "numpy", "accelerate"]
+    return {
+        "parameters": parameters,
+        "commit": commit or "no git checkout",
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "hardware": hardware(),
+    }

@@ -1,0 +1,50 @@
+"""`python -m lib.studies NAME --data FOLDER --out FOLDER`: make a study's grid, on the toy world, and write its table.
+
+The same command in several processes divides the work among them; started again it goes on with what is missing.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lib.errors import cli
+from lib.studies import masking, seeds, sensitivity, uncertainty
+from lib.studies.grid import choose
+from lib.studies.table import write_table
+
+STUDIES = {
+    "masking": (masking, "AdaMAE's Table 1 at small scale; data: the toy world's studio"),
+    "uncertainty": (uncertainty, "SiamMAE's uncertainty: heads, estimators, maskings, weighted tracking"),
+    "seeds": (seeds, "MAE and SiamMAE pre-trained with several seeds, scored on three tasks"),
+    "sensitivity": (sensitivity, "how much SiamMAE's J&F hangs on the protocol of label propagation"),
+}
+
+
+@cli
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; see `--help`. Exits with 1 where cells are missing and so no table is written."""
+    parser = argparse.ArgumentParser(prog="python -m lib.studies", description=__doc__)
+    subcommands = parser.add_subparsers(dest="study", required=True)
+    for name, (module, text) in STUDIES.items():
+        add = subcommands.add_parser(name, help=text, description=f"{text}.").add_argument
+        rows = "; ".join(row.name for row in module.ROWS)
+        add("--data", type=Path, required=True, help="the toy world")
+        add("--out", type=Path, required=True, help="folder for runs and cells; what is done there stays")
+        add("--csv", type=Path, help=f"the table, written when all cells are there (default: OUT/{name}.csv)")
+        add("--seeds", type=int, default=3, help="of the rows that are compared (default: 3)")
+        add("--rows", nargs="+", metavar="ROW", help=f"only these of: {rows}")
+        add("--epochs", type=float, help="instead of the toy preset's")
+        add("--minutes", type=float, help="begin no new cell after so many")
+    args = parser.parse_args(arguments)
+    module = STUDIES[args.study][0]
+    out, rows = args.out.absolute(), choose(module.ROWS, args.rows)
+    table = module.run(args.data.absolute(), out, rows, args.seeds, args.epochs, args.minutes)
+    if table is None:
+        raise SystemExit(1)
+    path = args.csv or out / f"{args.study}.csv"
+    write_table(path, table)
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""The rows of AdaMAE's tables and charts: the paper's beside those of the study and of the benchmark.
+
+The study's rows are lib.studies.masking.read_rows's: `table`, `case`, `ratio`, `seed` and measures.
+"""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from torch import nn
+
+from lib.studies.adamae_views import REGIONS
+
+# Parameters of the released code at the paper's size, and what ours has more.
+RELEASED = {"encoder": 86_227_200, "sampler": 8_290_561, "decoder side": 7_983_744}
+MORE = {"key biases, encoder": 12 * 768, "key biases, decoder": 4 * 384, "bias of the projection": 384}
+SAMPLERS = {
+    "adaptive (ours)": ("1a", "adaptive"),
+    "adaptive (paper)": ("variants", "paper"),
+    "adaptive (released code)": ("variants", "released_code"),
+    "REINFORCE": ("variants", "reinforce"),
+    "MLP": ("1f", "MLP"),
+    "random": ("1a", "random"),
+}
+TITLES = {
+    "1a": "(a) mask types",
+    "1b": "(b) masking ratio",
+    "1c": "(c) decoder depth",
+    "1d": "(d) loss and target",
+    "1e": "(e) length of training",
+    "1f": "(f) sampler",
+}
+DIGITS = {
+    "ours: motion probe": 1, "ours: mean probe": 1, "puppet, x chance": 2, "paper: memory ratio": 2,
+    "ours: memory ratio": 2, "ours: time ratio": 2,
+}  # fmt: skip
+PAPER_MEMORY = 14.4  # GB, of the paper's default
+
+
+def count(module: nn.Module) -> int:
+    """Trainable parameters."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def size_rows(model: nn.Module) -> list[dict]:
+    """The model's parameters, part by part, beside the released code's."""
+    ours = {"encoder": count(model.encoder), "sampler": count(model.masking), "decoder side": count(model.decoder)}
+    rows = [(part, RELEASED[part], number) for part, number in ours.items()]
+    rows.append(("all", sum(RELEASED.values()), count(model)))
+    heads = ("part", "released code", "this repository", "difference")
+    numbers = [(part, f"{theirs:,}", f"{mine:,}", f"{mine - theirs:,}") for part, theirs, mine in rows]
+    return [dict(zip(heads, row, strict=True)) for row in numbers]
+
+
+def region_rows(study: pd.DataFrame) -> pd.DataFrame:
+    """For `regions_figure`: what each of SAMPLERS meets at 95 %, a row for each seed and region.
+
+    Random masking has one seed alone: it is chance by construction, and other seeds are other draws of masks.
+    """
+    study = study[(study["ratio"] == 0.95) & ((study["case"] != "random") | (study["seed"] == 0))]
+    parts = [
+        study[(study["table"] == table) & (study["case"] == case)].assign(sampler=name)
+        for name, (table, case) in SAMPLERS.items()
+    ]
+    rows = pd.concat(parts).rename(columns=REGIONS)
+    return rows.melt("sampler", list(REGIONS.values()), var_name="region", value_name="times_chance")
+
+
+def motion_or_texture(regions: pd.DataFrame) -> str:
+    """In words whether the adaptive sampler of `region_rows` meets motion more often than texture, seed by seed."""
+    ours = regions[regions["sampler"] == "adaptive (ours)"].groupby("region")["times_chance"]
+    motion, texture = (ours.get_group(REGIONS[layer]).to_numpy() for layer in ("puppet", "poster"))
+    ahead = motion - texture  # in the same run
+    order = "motion before texture" if ahead.min() > 0 else "texture before motion"
+    if ahead.min() <= 0 <= ahead.max():
+        order = "seeds disagree"
+    means = f"motion {motion.mean():.1f}, texture {texture.mean():.1f} times chance"
+    return f"Adaptive (ours): {order} in {len(ahead)} seeds, {means}"
+
+
+def recognition_rows(study: pd.DataFrame) -> pd.DataFrame:
+    """The adaptive masking at 95 % and its rivals, seed by seed: `case`, `seed`, and both probes in percent."""
+    words = {"adaptive": "adaptive 95 %", "random": "random 95 %", "tube": "tube 94.4 %", "untrained": "untrained"}
+    rows = study[study["ratio"].between(0.94, 0.96) & study["table"].isin(["1a", "reference"])]
+    rows = rows.sort_values(["case", "seed"], key=lambda values: values.map({c: k for k, c in enumerate(words)}.get))
+    probes = rows[["motion_probe", "probe"]] * 100
+    return rows[["case", "seed"]].replace(words).join(probes).reset_index(drop=True)
+
+
+def table1(paper: pd.DataFrame, study: pd.DataFrame, cost: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Table 1, a part for each panel of the paper's: its rows, ours (means over seeds), and what they cost.
+
+    paper: figures/paper/adamae.csv. cost: the benchmark's rows.
+    """
+    keys = ["table", "case", "ratio"]
+    grouped = study.groupby(keys, sort=False)
+    ours = grouped.mean(numeric_only=True).assign(seeds=grouped.size().astype(str)).reset_index()
+    cost = cost.assign(table="1" + cost["table"])[[*keys, "memory_ratio", "time_ratio"]]
+    rows = paper.merge(ours, on=keys, how="outer", sort=False).merge(cost, on=keys, how="left")
+    rows = rows.sort_values(["table", "ratio", "case"], kind="stable")
+    parts = {}
+    for name, title in TITLES.items():
+        part = rows[rows["table"] == name]
+        columns = {
+            title: part["case"],
+            "ratio": part["ratio"],
+            "paper: top-1": part["top1"],
+            "seeds": part["seeds"],
+            "ours: motion probe": 100 * part["motion_probe"],
+            "ours: mean probe": 100 * part["probe"],
+            "puppet, x chance": part["puppet"],
+            "paper: memory (GB)": part["memory_gb"],
+            "paper: memory ratio": part["memory_gb"] / PAPER_MEMORY,
+            "ours: memory ratio": part["memory_ratio"],
+            "ours: time ratio": part["time_ratio"],
+        }
+        parts[title] = pd.DataFrame(columns)
+    return parts
+
+
+def cost_rows(benchmark: Mapping) -> list[dict]:
+    """For `cost_figure`: memory and time over the masking ratio and the number of decoder blocks, ours and the paper's.
+
+    benchmark: figures/measured/benchmark_masking.json.
+    """
+    measures = {("ours", "memory"): "memory_mb", ("ours", "time"): "seconds", ("paper", "memory"): "paper_gb"}
+    rows = []
+    for row in benchmark["rows"]:
+        if row["table"] == "b":
+            place = {"factor": "masking ratio", "value": row["ratio"]}
+        elif row["table"] == "c":
+            place = {"factor": "decoder blocks", "value": float(row["case"].split()[0])}
+        else:
+            continue
+        for (source, measure), column in measures.items():
+            rows.append({**place, "source": source, "measure": measure, "amount": row[column]})
+    return rows

@@ -1,0 +1,151 @@
+"""A trained AdaMAE on single clips: what it sees and paints, and how its sampler came to look there.
+
+Shapes: `T` frames, `H W` pixels, grid (s, h, w) of `N` cubes, `R` regions.
+"""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from lib.checkpoints import load_checkpoint
+from lib.data.action_clips import ClipReader
+from lib.data.actions import ActionList, list_kinetics_actions, unlabelled
+from lib.data.kinetics import split_videos
+from lib.evaluation.focus import times_chance
+from lib.models.adamae import AdaMAE
+from lib.models.adaptive_sampler import gumbel_top_k
+from lib.presets.video import Video
+from lib.runtime import atomic_path, dataset_root, resolve
+from lib.tokens.cubes import normalize_videos, paint_cubes
+from lib.tokens.masking import Mask, num_visible
+from lib.tokens.maskings import get_masking
+from lib.toyworld.layers import LAYERS, list_studio
+
+REGIONS = {"puppet": "moving objects", "poster": "static distractors", "wall": "plain backdrop"}
+EVERY = 15  # steps between two snapshots of the sampler
+
+
+class ActionData(NamedTuple):
+    """Videos to train on and held-out ones, and how clips are read from them; skipped: those that give none."""
+
+    train: ActionList
+    test: ActionList
+    reader: ClipReader
+    skipped: int
+
+
+def action_data(data_root: str | Path, settings: Video, frames: Path, studio: bool) -> ActionData:
+    """The toy world's studio, or else Kinetics-400: with labels where its annotations and a `val` split are there.
+
+    frames: folder for decoded videos, used if the settings want that.
+    """
+    if studio:
+        train, test = (list_studio(resolve(data_root) / "studio", split) for split in ("train", "val"))
+    else:
+        kinetics = dataset_root(data_root, ["kinetics400"])
+        if (kinetics / "annotations" / "val.csv").is_file() and (kinetics / "val").is_dir():
+            train, test = (list_kinetics_actions(kinetics, split, missing_ok=True) for split in ("train", "val"))
+        else:
+            train, test = map(unlabelled, split_videos(kinetics))
+    cache = frames if settings.cache_frames else None
+    reader = ClipReader(settings.num_frames, settings.stride, settings.frame_size, cache)
+    (train, skipped), (test, _) = (reader.usable(part, max_bad_fraction=0.2) for part in (train, test))
+    return ActionData(train, test, reader, len(skipped))
+
+
+# --- a trained model ----------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def view(model: AdaMAE, video: Tensor, mask_ratio: float | None = None) -> dict[str, Tensor]:
+    """What the model makes of one clip, uint8 (3, T, H, W), at its own masking ratio or another.
+
+    The fields of lib.plots.clips.ClipSample, on the CPU: `video`, `prediction` float (3, T, H, W), `probabilities`,
+    `hidden`, and `errors`, NaN where visible, (s, h, w) each. The mask is drawn.
+    """
+    videos = video[None].to(next(model.parameters()).device)
+    probabilities = model.probabilities(normalize_videos(videos))  # (1, s, h, w)
+    mask = sampled_mask(probabilities, mask_ratio or model.mask_ratio)
+    prediction, _ = model.predict(normalize_videos(videos), mask)
+    errors, _ = model.errors(videos, mask)
+    size = model.tubelet_size, model.patch_size
+    found = {
+        "video": video,
+        "probabilities": probabilities[0],
+        "hidden": mask.hidden.view(model.grid),
+        "prediction": paint_cubes(videos / 255, prediction.float(), mask.hidden, *size, model.norm_pix)[0],
+        "errors": errors.float().masked_fill(~mask.hidden, torch.nan).view(model.grid),
+    }
+    return {name: values.cpu() for name, values in found.items()}
+
+
+def sampled_mask(probabilities: Tensor, mask_ratio: float) -> Mask:
+    """A mask drawn from (B, s, h, w), at any ratio."""
+    log_probs = probabilities.flatten(1).log()
+    return gumbel_top_k(log_probs, num_visible(log_probs.shape[1], mask_ratio))
+
+
+@torch.inference_mode()
+def four_masks(model: AdaMAE, video: Tensor, mask_ratio: float) -> dict[str, Tensor]:
+    """Hidden cubes of one clip, bool (s, h, w), under random, tube, frame and the model's own masking."""
+    device = next(model.parameters()).device
+    probabilities = model.probabilities(normalize_videos(video[None].to(device))).cpu()
+    tokens = torch.empty(1, model.num_cubes, 0)
+    masks = {name: get_masking(name, mask_ratio)(tokens, model.grid) for name in ("random", "tube", "frame")}
+    masks["adaptive"] = sampled_mask(probabilities, mask_ratio)
+    return {name: mask.hidden.view(model.grid) for name, mask in masks.items()}
+
+
+# --- the sampler while it trains ----------------------------------------------------------------------------
+
+
+def watch(model: AdaMAE, video: Tensor, run_dir: str | Path, every: int = EVERY) -> RemovableHandle:
+    """From now on keep the probabilities of one clip, uint8 (3, T, H, W), in `watched.npz`, of every so many steps.
+
+    A run that is resumed goes on with its file. The training does not depend on it: a step's random numbers are drawn
+    before. Remove the handle when the training is over.
+    """
+    last, path = Path(run_dir) / "last.pt", Path(run_dir) / "watched.npz"
+    first = load_checkpoint(last)["step"] if last.is_file() else 0
+    kept = {step: maps for step, maps in read_watched(path).items() if step < first}
+    calls = itertools.count(first)
+
+    def keep(model: AdaMAE, *_) -> None:
+        step = next(calls)
+        if model.training and step % every == 0:
+            videos = normalize_videos(video[None].to(next(model.parameters()).device))
+            kept[step] = model.probabilities(videos)[0].cpu().numpy()
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, steps=list(kept), probabilities=np.stack(list(kept.values())))
+
+    return model.register_forward_hook(keep)
+
+
+def read_watched(path: str | Path) -> dict[int, np.ndarray]:
+    """What `watch` wrote to the file: step -> probabilities (s, h, w); nothing where there is no file."""
+    if not Path(path).is_file():
+        return {}
+    with np.load(path) as file:
+        return dict(zip(file["steps"].tolist(), file["probabilities"], strict=True))
+
+
+def meetings(watched: Mapping[int, np.ndarray], cover: Tensor) -> list[dict]:
+    """How often cubes drawn by the watched probabilities meet each region, on average: rows for `sampling_curves`.
+
+    cover: (N, R), by lib.studies.masking.region_cover, the regions being LAYERS.
+    """
+    rows = []
+    for step, probabilities in watched.items():
+        met = times_chance(torch.from_numpy(probabilities).reshape(1, -1), cover[None])[0]
+        rows += [
+            {"step": step, "region": REGIONS[layer], "times_chance": value}
+            for layer, value in zip(LAYERS, met.tolist(), strict=True)
+            if value == value  # NaN where a region hardly shows in the clip
+        ]
+    return rows

@@ -1,0 +1,69 @@
+"""Fine-tuning with labels and testing on several views of each video (AdaMAE, appendix A.6)."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lib.data.action_clips import TestingViews, TrainingClips
+from lib.errors import UserError
+from lib.evaluation.recognition import average_views, topk_accuracy
+from lib.models.action_classifier import ActionClassifier
+from lib.models.video_mae import VideoMAE
+from lib.presets.finetuning import FineTuning
+from lib.runtime import progress
+from lib.studies.shipped import load_or_fit
+from lib.tokens.cubes import normalize_videos
+
+VIEWS_AT_ONCE = 12
+FROM_SETTINGS = ("layer_decay", "label_smoothing", "mixup", "cutmix", "drop_path", "erasing")
+
+
+def finetune(
+    model: VideoMAE,
+    settings: FineTuning,
+    clips: TrainingClips,
+    views: TestingViews,
+    out_dir: str | Path,
+    shipped: Path | None = None,
+) -> dict[str, float]:
+    """Fine-tune the encoder, or go on, or load, and test it on all views; `model` is changed. shipped: see `load_or_fit`.
+
+    Returns `top1` and `top5`, 0 to 1, and `low` and `high`, top-1's 95 % interval over videos (Wilson 1927).
+    """
+    regularisation = {name: getattr(settings, name) for name in FROM_SETTINGS}
+    width, classes = model.architecture["embed_dim"], len(clips.actions.classes)
+    classifier = ActionClassifier(model, width, classes, **regularisation)
+    load_or_fit(shipped, classifier, clips, settings, Path(out_dir), clips.seed)
+    device = next(classifier.parameters()).device
+    scores, truth = class_probabilities(classifier, DataLoader(views, VIEWS_AT_ONCE), device)
+    scores, truth = average_views(scores, views.views), truth[:: views.views]
+    accuracy = topk_accuracy(scores, truth, ks=(1, 5))
+    low, high = binomtest(round(accuracy[1] * len(truth)), len(truth)).proportion_ci(method="wilson")
+    return {"top1": accuracy[1], "top5": accuracy[5], "low": low, "high": high}
+
+
+@torch.no_grad()
+def class_probabilities(
+    model: ActionClassifier, batches: Iterable[dict[str, Tensor]], device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Probabilities float32 (M, C) and labels int64 (M,) of all samples of a loader, in its order, on the CPU.
+
+    In evaluation mode, which is undone afterwards. For several views a video see `recognition.average_views`.
+    """
+    was_training = model.training
+    model.eval().to(device)
+    probabilities, labels = [], []
+    try:
+        for batch in progress(batches, "classify"):
+            videos = normalize_videos(batch["video"].to(device))
+            probabilities.append(model.logits(videos).float().softmax(dim=-1).cpu())
+            labels.append(batch["label"])
+    finally:
+        model.train(was_training)
+    if not labels:
+        raise UserError("the loader gave no batch: there is nothing to classify")
+    return torch.cat(probabilities), torch.cat(labels)

@@ -1,0 +1,156 @@
+"""A grid of runs: named rows times seeds, each cell made once, one tidy table out.
+
+Any number of processes may work on one grid, on one machine or on several with a common disk: a cell is locked while
+it is made, and its file appears whole or not at all. The operating system frees the locks of a process that dies; then
+another one takes its cell over, and what `lib.training.fit` trains there goes on where it stopped.
+"""
+
+import math
+import re
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from lib import presets
+from lib.errors import UserError, unknown
+from lib.provenance import hardware
+from lib.runtime import atomic_path
+from lib.studies.table import COLUMNS, read_table
+
+PAUSE = 1.0  # seconds between two looks at cells that others hold
+
+
+@dataclass(frozen=True)
+class Row:
+    """What differs from a base preset.
+
+    changes: fields of the preset, and arguments of the model. model: its class, where rows differ in it. length: times
+    the preset's epochs; 0: untrained. seeds: so many whatever is asked for. stage: made when all lower ones are.
+    """
+
+    name: str
+    changes: Mapping = field(default_factory=dict)
+    model: type | None = None
+    length: float = 1.0
+    seeds: int | None = None
+    stage: int = 0
+
+    def settings(self, base: presets.Schedule) -> tuple[presets.Schedule, dict]:
+        """The preset with its fields changed, and the other changes: the model's arguments."""
+        own = {setting.name for setting in fields(base)} & set(self.changes)
+        given = {"epochs": base.epochs * self.length or None} | {name: self.changes[name] for name in own}
+        arguments = {name: value for name, value in self.changes.items() if name not in own}
+        return presets.get({"base": base}, "base", **given), arguments
+
+
+class Cell(NamedTuple):
+    """A row with a seed, the folder of its run, and its part of the table."""
+
+    row: Row
+    seed: int
+    folder: Path
+    file: Path
+
+    def __str__(self) -> str:
+        return f"{self.row.name}, seed {self.seed}"
+
+
+def run_folder(out: Path, name: str, seed: int) -> Path:
+    """Where the row of this name trains with this seed."""
+    return out / f"{re.sub(r'[^A-Za-z0-9.]+', '_', name)}-seed{seed}"
+
+
+def choose(rows: Sequence[Row], names: Sequence[str] | None) -> list[Row]:
+    """The rows of these names; all where none are given."""
+    known = {row.name: row for row in rows}
+    for name in names or ():
+        if name not in known:
+            raise unknown("row", name, known)
+    return [known[name] for name in names or known]
+
+
+def run_grid(
+    rows: Sequence[Row],
+    seeds: int,
+    measure: Callable[[Row, int, Path], list[dict]],
+    out: str | Path,
+    minutes: float | None = None,
+    about: str = "",
+) -> pd.DataFrame | None:
+    """Make all cells that are not there, wait for those that other processes hold, and return the whole table.
+
+    None where cells are missing in the end: some failed, or `minutes` were over before they began. Both is printed.
+
+    measure: of (row, seed, folder of the run) -> records with `metric`, `value` and, if known, other columns.
+    about: the settings that all cells share; a folder with cells of others is refused.
+    """
+    if seeds < 1:
+        raise UserError(f"{seeds} seeds: give 1 or more")
+    cells = []
+    for row in rows:
+        for seed in range(seeds if row.seeds is None else row.seeds):
+            folder = run_folder(Path(out), row.name, seed)
+            cells.append(Cell(row, seed, folder, Path(out) / "cells" / f"{folder.name}.csv"))
+    _check_folder(cells, Path(out) / "cells" / "about.txt", about)
+    until, failed = time.monotonic() + 60 * (math.inf if minutes is None else minutes), set()
+    for stage in sorted({row.stage for row in rows}):
+        of_stage = sorted((cell for cell in cells if cell.row.stage == stage), key=lambda cell: cell.seed)
+        while todo := [cell for cell in of_stage if not cell.file.is_file() and str(cell) not in failed]:
+            free = [_attempt(cell, measure, failed) for cell in todo if time.monotonic() < until]
+            if time.monotonic() >= until:
+                break
+            if not any(free):
+                time.sleep(PAUSE)
+    if missing := [str(cell) for cell in cells if not cell.file.is_file()]:
+        broken = [name for name in missing if name in failed]
+        words = f", {len(broken)} of them failed ({'; '.join(broken)})" if broken else ""
+        print(f"{len(missing)} of {len(cells)} cells are still to do{words}: the same command goes on", flush=True)
+        return None
+    return pd.concat([read_table(cell.file) for cell in cells], ignore_index=True)
+
+
+def _check_folder(cells: list[Cell], stamp: Path, about: str) -> None:
+    """Names must give different files, and the cells of a folder must be of one grid."""
+    files = [cell.file for cell in cells]
+    if twice := [file for file in files if files.count(file) > 1]:
+        raise UserError(f"{twice[0]}: two rows would write it; give them names that differ in letters or digits")
+    if not stamp.is_file():
+        with atomic_path(stamp) as temporary:
+            temporary.write_text(about)
+    if stamp.read_text() != about:
+        raise UserError(f"{stamp.parent} holds cells of other settings or data: choose another folder, or delete it")
+
+
+def _attempt(cell: Cell, measure: Callable, failed: set[str]) -> bool:
+    """Make the cell, unless another process holds it; whether it was free."""
+    try:
+        with FileLock(cell.file.with_suffix(".lock"), timeout=0):
+            if not cell.file.is_file():  # as it may be by now
+                _make(cell, measure)
+    except Timeout:
+        return False
+    except Exception as error:
+        failed.add(str(cell))
+        if not isinstance(error, UserError):  # a fault of the program: whoever repairs it needs more than a line
+            traceback.print_exc()
+        print(f"{cell}: failed: {error}", file=sys.stderr, flush=True)
+    return True
+
+
+def _make(cell: Cell, measure: Callable) -> None:
+    """Measure, and write the cell's file whole or not at all."""
+    start = time.perf_counter()
+    found = measure(cell.row, cell.seed, cell.folder)
+    seconds = time.perf_counter() - start
+    common = {"row": cell.row.name, "seed": cell.seed, "step": None, "seconds": seconds, "hardware": hardware()}
+    table = pd.DataFrame([common | record for record in found])
+    with atomic_path(cell.file) as temporary:
+        table[[*COLUMNS, *table.columns.difference(COLUMNS)]].to_csv(temporary, index=False)
+    print(f"{cell}: {seconds:.0f} s", flush=True)

@@ -1,0 +1,78 @@
+"""How far scores vary with the seed of pre-training: MAE and SiamMAE as notebooks 02 and 03 train and 06 scores them.
+
+`python -m lib.studies seeds --data data/toy --out runs/seeds`
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from lib import presets
+from lib.data.kinetics import Clip, scan_videos, split_videos
+from lib.models.mae import MAE
+from lib.models.siammae import SiamMAE
+from lib.presets.frame_pairs import FramePairs
+from lib.runtime import dataset_root
+from lib.studies import three_tasks
+from lib.studies.frame_pairs import pretrain
+from lib.studies.grid import Row, run_grid
+from lib.studies.table import read_table, records, wide
+
+# Each gives rows of its own to the table: the methods of three_tasks, "SiamMAE, block 2" and the like.
+ROWS = (
+    Row("untrained"),  # and what needs no network, which is the same for all seeds
+    Row("MAE", {"mask_ratio": presets.MAE["toy"].mask_ratio}, MAE),
+    Row("SiamMAE", model=SiamMAE),
+)
+
+
+def read_rows(path: str | Path) -> pd.DataFrame:
+    """The study's table at `path` in wide form: `method`, `seed`, and scores in percent."""
+    return wide(read_table(path)).rename(columns={"row": "method"})
+
+
+def run(
+    data: Path, out: Path, rows: Sequence[Row], seeds: int, epochs: float | None, minutes: float | None
+) -> pd.DataFrame | None:
+    """The study on the toy world at `data`; see `lib.studies.grid.run_grid`."""
+    base = presets.get(presets.SIAMMAE, "toy", epochs=epochs)
+    clips = scan_videos(split_videos(dataset_root(data, ["kinetics400"]))[0]).clips
+    measure = partial(measure_row, base, clips, three_tasks.open_tasks(data), out / "frames")
+    return run_grid(rows, seeds, measure, out, minutes, f"{data.name} {base}")
+
+
+def measure_row(
+    base: FramePairs, clips: list[Clip], tasks: dict, frames: Path, row: Row, seed: int, folder: Path
+) -> list[dict]:
+    """Train if there is something to train, and score on the tasks; decoded clips are stored in `frames`."""
+    settings, losses = row.settings(base)[0], []
+    if row.model:
+        _, losses = pretrain(row.model, settings, clips, seed, folder, frames)
+    encoders = three_tasks.load_encoders({row.name: folder} if row.model else {}, settings, seed)
+    wanted = (row.name,) if row.model else ("", three_tasks.UNTRAINED)
+    methods = three_tasks.methods_of(encoders, settings)
+    methods = {name: method for name, method in methods.items() if method.encoder in wanted}
+    protocols = three_tasks.protocols_of(settings)
+    tasks = {task: dataset for task, dataset in tasks.items() if task in protocols}
+    scores = three_tasks.score_methods(tasks, methods, protocols, folder / "predictions", settings.eval_frames)
+    words = _conditions(three_tasks.conditions(tasks, protocols, settings))
+    common = {"step": len(losses), "seconds": sum(record["seconds"] for record in losses)} if losses else {}
+    found = []
+    for scored in three_tasks.score_table(scores).to_dict("records"):
+        for record in records(scored, row=scored.pop("method"), **common):
+            found.append(record | {"conditions": words[record["metric"]]})
+    return found
+
+
+def _conditions(found: dict[str, str]) -> dict[str, str]:
+    """Of each measure: protocol, temperature and input size, without which no score may be read."""
+    inputs = {"davis": "input", "vip": "vip input", "jhmdb": "jhmdb input"}
+    measures = {**three_tasks.MEASURES, "jhmdb": (*three_tasks.MEASURES["jhmdb"], "lost joints, %")}
+    return {
+        measure: f"protocol {found['protocol']}, temperature {found['temperature']}, input {found[inputs[task]]}"
+        for task, names in measures.items()
+        if inputs[task] in found
+        for measure in names
+    }

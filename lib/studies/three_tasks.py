@@ -1,0 +1,276 @@
+"""SiamMAE's Table 1, from data and encoders to scores: objects (DAVIS), body parts (VIP) and joints (JHMDB).
+
+The annotation of a video's first frame is carried through the video by frozen features (Gupta et al. 2023, arXiv
+2305.14344, section 4.1), written in the files that the official scorers read, and scored from there. `load_encoders`,
+`methods_of`, `score_methods` and `score_table`, one after the other, are the whole evaluation of one seed.
+
+Tasks go by the names "davis", "vip" and "jhmdb". Shapes: `B` images, `H W` pixels, `D` feature width, `h w` feature
+grid (cells).
+"""
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from torch import Tensor, nn
+
+from lib import presets
+from lib.data.davis import DavisDataset
+from lib.data.jhmdb import JhmdbDataset
+from lib.data.sequences import SequenceDataset
+from lib.data.vip import VipDataset
+from lib.errors import UserError
+from lib.evaluation.features import rgb_patch_features
+from lib.evaluation.keypoints import copy_first_joints, propagate_joints
+from lib.evaluation.masks import copy_first_mask, propagate_masks
+from lib.evaluation.protocols import PROTOCOLS, TASKS, Protocol, assumed, get_protocol, input_size
+from lib.models.pretrained import load_encoder
+from lib.models.siammae import SiamMAE
+from lib.models.vit import vit_size
+from lib.presets.frame_pairs import FramePairs
+from lib.runtime import dataset_root, resolve, seed_everything
+from lib.score.davis import score_masks
+from lib.score.jhmdb import score_jhmdb
+from lib.score.tracking import fingerprint, track_joints, track_masks, track_parts
+from lib.score.vip import score_vip
+
+MEASURES = {
+    "davis": ("JF_mean", "J_mean", "J_recall", "J_decay", "F_mean", "F_recall", "F_decay"),
+    "vip": ("mIoU",),
+    "jhmdb": ("PCK@0.1", "PCK@0.2"),
+}
+COPIED, RGB, UNTRAINED = "first annotation, copied", "RGB patches", "untrained ViT"
+OWN = (UNTRAINED, "MAE", "SiamMAE")
+
+Scores = dict[str, dict[str, dict]]
+"""Task -> name of the method -> what its scorer returned."""
+
+
+# --- Data and protocols ---
+
+
+def open_tasks(
+    data_root: str | Path, split: str = "val", wanted: Collection[str] = TASKS
+) -> dict[str, SequenceDataset]:
+    """The data sets of the wanted tasks that lie below `data_root`; "davis" must, be it of 2017 or of 2016."""
+    tasks = {"davis": DavisDataset(dataset_root(data_root, ["davis2017", "davis2016"]), split)}
+    vip, jhmdb = resolve(data_root) / "vip", resolve(data_root) / "jhmdb"
+    if "vip" in wanted and vip.is_dir():
+        tasks["vip"] = VipDataset(vip, split)
+    if "jhmdb" in wanted and jhmdb.is_dir():
+        tasks["jhmdb"] = JhmdbDataset(jhmdb, _joint_split(jhmdb))
+    return tasks
+
+
+def _joint_split(root: Path) -> int | None:
+    """JHMDB's first split; without lists every clip that is there."""
+    return 1 if any((root / name).is_dir() for name in ("splits", "sub_splits")) else None
+
+
+def protocols_of(settings: FramePairs) -> dict[str, Protocol]:
+    """The protocol that the settings name, for each task that it defines, at the settings' input sizes."""
+    sizes = {"davis": settings.eval_size, "vip": settings.part_size, "jhmdb": settings.part_size}
+    defined = PROTOCOLS.get(settings.protocol, {"davis": None})  # an unknown name is get_protocol's to refuse
+    return {
+        task: get_protocol(settings.protocol, task, **({"input_size": sizes[task]} if sizes[task] else {}))
+        for task in TASKS
+        if task in defined
+    }
+
+
+def describe_davis(davis: DavisDataset, world: str, max_frames: int | None = None, first: int | None = None) -> str:
+    """What stands beside J&F: data set, sequences (perhaps the first so many alone), frames, objects.
+
+    `world`: the toy world's name; "" for real data.
+    """
+    sequences = davis.sequences[:first]
+    longest = min(max(len(sequence) for sequence in sequences), max_frames or 10**9)
+    least, most = (bound(sequence.num_objects for sequence in sequences) for bound in (min, max))
+    objects = f"{most} object{'s' * (most > 1)}" if least == most else f"{least} to {most} objects"
+    number = f"{'the first ' * (first is not None)}{len(sequences)} sequence{'s' * (len(sequences) > 1)}"
+    frames = f"{'first' if max_frames else 'up to'} {longest} frames"
+    return f"{_layout(world)}{davis.title}, {number}, {frames}, {objects}"
+
+
+def describe(tasks: Mapping[str, SequenceDataset], settings: FramePairs, world: str, seed: int) -> dict[str, object]:
+    """What the scores of these tasks are of, as columns: `data`, `seed` and, where they are, `parts` and `joints`."""
+    columns = {"data": describe_davis(tasks["davis"], world, settings.eval_frames), "seed": seed}
+    for task, column, title, unit in (("vip", "parts", "VIP", "video"), ("jhmdb", "joints", "JHMDB", "clip")):
+        if task in tasks:
+            number = len(tasks[task])
+            columns[column] = f"{_layout(world)}{title}, {number} {unit}{'s' * (number != 1)}"
+    return columns
+
+
+def _layout(world: str) -> str:
+    return f"{world}, layout of " if world else ""
+
+
+def conditions(
+    tasks: Mapping[str, SequenceDataset], protocols: Mapping[str, Protocol], settings: FramePairs
+) -> dict[str, str]:
+    """What each number must carry, as columns: protocol, temperature (* where its source states none), input sizes."""
+    star = "*" * assumed(settings.protocol, "temperature")
+    columns = {"protocol": settings.protocol, "temperature": f"{protocols['davis'].temperature:g}{star}"}
+    for task, dataset in tasks.items():
+        size = input_size(next(iter(dataset)).frame(0).shape[:2], settings.patch_size, protocols[task])
+        columns["input" if task == "davis" else f"{task} input"] = "x".join(map(str, size))
+    return columns
+
+
+# --- Encoders and methods ---
+
+
+@dataclass(frozen=True)
+class Method:
+    """What carries annotations through a video.
+
+    `features`: float (B, 3, H, W) -> (B, D, h, w), patches of `patch_size` pixels; None copies the first annotation.
+    `encoder`, `block`: where they are from, "" and None where there is no network. `weights`: their fingerprint.
+    """
+
+    name: str
+    features: Callable[[Tensor], Tensor] | None
+    patch_size: int
+    encoder: str = ""
+    block: int | None = None
+    weights: str = "none"
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder that holds its predictions."""
+        return self.name.replace(" ", "_").replace(",", "").replace("/", "_")
+
+
+def run_folders(out: Path, preset: str, settings: FramePairs, seed: int) -> dict[str, Path]:
+    """Where training leaves MAE and SiamMAE below `out`, given SiamMAE's settings; MAE's mask ratio is its preset's."""
+    single = replace(settings, mask_ratio=presets.MAE[preset].mask_ratio)
+    return {
+        "MAE": out / presets.run_name("mae", presets.MAE, preset, single, seed),
+        "SiamMAE": out / presets.run_name("siammae", presets.SIAMMAE, preset, settings, seed),
+    }
+
+
+def load_encoders(
+    runs: Mapping[str, Path], settings: FramePairs, seed: int, weights: str = "", device: str = "cpu"
+) -> dict[str, nn.Module]:
+    """An untrained encoder, those of the trained `runs`, and other people's, in evaluation mode.
+
+    The untrained one is SiamMAE's network with fresh weights drawn from `seed`. A run of MAE may be missing, SiamMAE's
+    must be there. `weights`: files or names of timm models, separated by commas. A file's stem is its encoder's name;
+    of a run's `last.pt` it is the folder.
+    """
+    seed_everything(seed)
+    encoders = {UNTRAINED: SiamMAE(**settings.model_arguments(vit_size(settings.encoder))).encoder.eval()}
+    for name, folder in runs.items():
+        if (folder / "last.pt").is_file():
+            encoders[name] = load_encoder(folder / "last.pt")
+        elif name == "SiamMAE":
+            raise UserError(f"{folder / 'last.pt'} does not exist: run notebook 3 first, with the same parameters")
+    for item in filter(None, map(str.strip, weights.split(","))):
+        path = resolve(item)
+        name = item if not path.is_file() else path.parent.name if path.stem == "last" else path.stem
+        if name in encoders:
+            raise UserError(f"weights {item}: there is an encoder called {name} already; rename the file")
+        encoders[name] = load_encoder(path if path.is_file() else item)
+    return {name: encoder.to(device) for name, encoder in encoders.items()}
+
+
+def methods_of(encoders: Mapping[str, nn.Module], settings: FramePairs) -> dict[str, Method]:
+    """Copied annotation, raw colour and each encoder: our own at the settings' blocks, others at their last one."""
+    side = settings.patch_size
+    methods = [Method(COPIED, None, side), Method(RGB, rgb_patch_features(side), side)]
+    for name, encoder in encoders.items():
+        depth = len(encoder.blocks)
+        blocks = {depth if block == -1 else block for block in settings.blocks} if name in OWN else {depth}
+        weights = fingerprint(encoder)
+        for block in sorted(blocks):
+            features = partial(encoder.features, block=block)
+            methods.append(Method(f"{name}, block {block}", features, encoder.patch_size, name, block, weights))
+    return {method.name: method for method in methods}
+
+
+# --- Scores ---
+
+
+def evaluate(
+    method: Method,
+    task: str,
+    dataset: SequenceDataset,
+    protocol: Protocol,
+    folder: Path,
+    max_frames: int | None = None,
+    device: str = "cpu",
+) -> dict:
+    """Write a method's predictions in its own folder inside `folder`, those that are not there yet, and score them.
+
+    `max_frames`: of each DAVIS sequence; VIP and JHMDB are taken whole. `dataset` of task "davis" may be any other one
+    of objects. Returns what the task's scorer does.
+    """
+    tracker, to = _tracker(method, task, protocol, device), folder / method.folder
+    record = {"method": method.name, "weights": method.weights, "protocol": asdict(protocol)}
+    record["data"] = str(Path(dataset.root).resolve())
+    workers = 1 if device == "cuda" else os.cpu_count()
+    if task == "jhmdb":
+        track_joints(dataset, tracker, to, record, workers=workers)
+        return score_jhmdb(dataset.root, to, _joint_split(dataset.root))
+    if task == "vip":
+        track_parts(dataset, tracker, to, record, workers=workers)
+        return score_vip(dataset.root, to, dataset.split)
+    track_masks(dataset, tracker, to, record, max_frames, workers)
+    return score_masks(dataset, to, max_frames)
+
+
+def _tracker(method: Method, task: str, protocol: Protocol, device: str) -> Callable:
+    """What turns a video's frames and first annotation into one prediction a frame."""
+    if method.features is None:
+        return copy_first_joints if task == "jhmdb" else copy_first_mask
+    given = {"feature_fn": method.features, "patch_size": method.patch_size, "protocol": protocol, "device": device}
+    if task == "jhmdb":
+        return partial(propagate_joints, **given)
+    return partial(propagate_masks, **given, keep_first=task != "vip")  # VIP scores frame 0 as the cells hold it
+
+
+def score_methods(
+    tasks: Mapping[str, SequenceDataset],
+    methods: Mapping[str, Method],
+    protocols: Mapping[str, Protocol],
+    folder: Path,
+    max_frames: int | None = None,
+    device: str = "cpu",
+) -> Scores:
+    """Every method on every task; predictions lie in `folder`/{task}. `max_frames` as in `evaluate`."""
+    scores: Scores = {task: {} for task in tasks}
+    for name, method in methods.items():
+        for task, dataset in tasks.items():
+            scores[task][name] = evaluate(method, task, dataset, protocols[task], folder / task, max_frames, device)
+    return scores
+
+
+def score_table(scores: Scores) -> pd.DataFrame:
+    """A row for each method: the tasks' MEASURES in percent, and the share of joints that were lost."""
+    rows = []
+    for name in scores["davis"]:
+        row = {key: 100 * scores[task][name][key] for task in scores for key in MEASURES[task]}
+        if "jhmdb" in scores:
+            row["lost joints, %"] = 100 * scores["jhmdb"][name]["lost_joints"]["share"]
+        rows.append({"method": name, **row})
+    return pd.DataFrame(rows)
+
+
+def jf_by_sequence(score: dict) -> dict[str, float]:
+    """J&F of each sequence in percent, mean over its objects, of what `evaluate` returned."""
+    return {
+        name: 50 * float(np.mean([values["J_mean"] + values["F_mean"] for values in objects.values()]))
+        for name, objects in score["sequences"].items()
+    }
+
+
+def best_of(scores: Scores, methods: Mapping[str, Method], encoder: str = "SiamMAE") -> Method:
+    """The method of this encoder whose block scores best on objects."""
+    own = [method for method in methods.values() if method.encoder == encoder]
+    return max(own, key=lambda method: scores["davis"][method.name]["JF_mean"])

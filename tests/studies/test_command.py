@@ -1,0 +1,59 @@
+"""The command line of the studies, with a study whose cells take no time."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from lib.studies import __main__ as command
+from lib.studies.grid import Row, run_grid
+from lib.studies.table import read_table, records
+
+
+@pytest.fixture
+def study(monkeypatch):
+    """A study of two rows whose cells take no time."""
+    rows = (Row("a b"), Row("once", seeds=1))
+
+    def run(data, out, rows, number, epochs, minutes):
+        study.asked = data, epochs
+        return run_grid(rows, number, lambda row, seed, folder: records({"x": seed / 3}), out, minutes)
+
+    study = SimpleNamespace(ROWS=rows, run=run)
+    monkeypatch.setattr(command, "STUDIES", {"tiny": (study, "a tiny study")})
+    return study
+
+
+def test_the_command_writes_the_table(study, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = ["tiny", "--data", "d", "--out", "runs/tiny", "--epochs", "0.5"]
+    assert command.main([*given, "--seeds", "2"]) == 0
+    assert study.asked == (tmp_path / "d", 0.5)
+    table = read_table(tmp_path / "runs" / "tiny" / "tiny.csv")
+    assert list(table.columns) == ["row", "seed", "step", "metric", "value", "seconds", "hardware"]
+    assert table[["row", "seed"]].to_numpy().tolist() == [["a b", 0], ["a b", 1], ["once", 0]]
+    assert capsys.readouterr().out.splitlines()[-1] == f"wrote {tmp_path / 'runs/tiny/tiny.csv'}"
+    assert command.main([*given, "--rows", "once", "--csv", "some.csv"]) == 0
+    assert read_table(tmp_path / "some.csv")["row"].tolist() == ["once"]
+
+
+def test_without_all_cells_there_is_no_table_and_the_status_is_1(study, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        command.main(["tiny", "--data", "d", "--out", str(tmp_path), "--minutes", "0"])
+    assert caught.value.code == 1 and "4 of 4 cells are still to do" in capsys.readouterr().out
+    assert not (tmp_path / "tiny.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(["--rows", "twice"], "unknown row 'twice'"), (["--seeds", "0"], "0 seeds: give 1 or more")]
+)
+def test_wrong_values_are_told_in_one_line(study, words, said, tmp_path, capsys):
+    assert command.main(["tiny", "--data", "d", "--out", str(tmp_path), *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_the_studies_there_are():
+    assert list(command.STUDIES) == ["masking", "uncertainty", "seeds", "sensitivity"]
+    with pytest.raises(SystemExit) as caught:
+        command.main(["masking", "--help"])
+    assert caught.value.code == 0

@@ -1,0 +1,175 @@
+"""Masks and the strategies that draw them, against counts, hand calculations and slow loops."""
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib.errors import UserError
+from lib.tokens.masking import (
+    Masking,
+    RandomMasking,
+    mask_from_noise,
+    masked_mean,
+    num_visible,
+    random_mask,
+    restore_order,
+    take,
+)
+from lib.tokens.maskings import MASKINGS, get_masking
+
+# --- masks --------------------------------------------------------------------------------------------------
+
+
+COUNTS = [(196, 0.75, 49), (196, 0.95, 9), (64, 0.75, 16), (64, 0.95, 3)]
+
+
+@pytest.mark.parametrize(("patches", "ratio", "visible"), COUNTS)
+def test_visible_counts(patches, ratio, visible):
+    assert num_visible(patches, ratio) == visible
+    mask = random_mask(2, patches, ratio)
+    assert mask.keep.shape == (2, visible) and (~mask.hidden).sum(dim=1).tolist() == [visible] * 2
+
+
+@given(patches=st.integers(1, 2000), hundredths=st.integers(1, 99))
+def test_visible_counts_are_exact_whatever_floats_do(patches, hundredths):
+    visible = patches * (100 - hundredths) // 100
+    if visible:
+        assert num_visible(patches, hundredths / 100) == visible
+    else:
+        with pytest.raises(UserError):
+            num_visible(patches, hundredths / 100)
+
+
+@pytest.mark.parametrize("ratio", [0, 1, -0.5, 1.5, float("nan")])
+def test_impossible_ratios_are_refused_in_one_line(ratio):
+    with pytest.raises(UserError, match=rf"^mask_ratio {ratio} is outside \(0, 1\): [^\n]+$"):
+        random_mask(1, 196, ratio)
+
+
+def test_a_ratio_that_leaves_nothing_is_refused_in_one_line():
+    with pytest.raises(UserError, match="^mask_ratio 0.985 hides all 64 patches: [^\n]+$"):
+        random_mask(1, 64, 0.985)
+
+
+@given(batch=st.integers(1, 4), patches=st.integers(2, 40), data=st.data())
+def test_keep_restore_and_hidden_tell_the_same_story(batch, patches, data):
+    visible = data.draw(st.integers(1, patches - 1))
+    noise = torch.rand(batch, patches)
+    mask = mask_from_noise(noise, visible)
+    tokens = torch.arange(1.0, patches + 1).repeat(batch, 1).unsqueeze(-1)  # patch i carries the number i + 1
+    restored = restore_order(take(tokens, mask.keep), torch.zeros(1, 1, 1), mask.restore)
+    assert torch.equal(restored, tokens.masked_fill(mask.hidden.unsqueeze(-1), 0))
+    for sample in range(batch):
+        assert set(mask.keep[sample].tolist()) == set((~mask.hidden[sample]).nonzero().flatten().tolist())
+        assert sorted(mask.restore[sample].tolist()) == list(range(patches))
+        assert noise[sample][~mask.hidden[sample]].max() <= noise[sample][mask.hidden[sample]].min()
+
+
+def test_masks_differ_between_samples_and_between_calls():
+    torch.manual_seed(0)
+    first, second = random_mask(8, 64, 0.75).hidden, random_mask(8, 64, 0.75).hidden
+    patterns = {tuple(row) for row in torch.cat([first, second]).tolist()}
+    assert len(patterns) == 16
+    torch.manual_seed(0)
+    assert torch.equal(random_mask(8, 64, 0.75).hidden, first)
+
+
+def test_every_patch_is_kept_equally_often():
+    torch.manual_seed(0)
+    kept = (~random_mask(4000, 20, 0.75).hidden).float().mean(dim=0)
+    assert (kept - 0.25).abs().max() < 0.03  # more than four standard deviations of sqrt(0.25 * 0.75 / 4000)
+
+
+def test_masked_mean_by_hand_over_the_whole_batch():
+    values = torch.tensor([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]])
+    hidden = torch.tensor([[True, False, True], [False, True, False]])
+    assert masked_mean(values, hidden).item() == (1 + 3 + 20) / 3
+
+
+# --- strategies ---------------------------------------------------------------------------------------------
+
+
+def tokens_on(grid: tuple[int, int, int], batch: int = 3) -> torch.Tensor:
+    return torch.zeros(batch, math.prod(grid), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "ratio", "visible"),
+    [("random", 0.95, 78), ("random", 0.9, 156), ("tube", 0.95, 72), ("tube", 0.9, 152), ("frame", 0.875, 196)],
+)
+def test_visible_counts_of_the_papers_clip(name, ratio, visible):
+    grid = (8, 14, 14)
+    mask = get_masking(name, ratio)(tokens_on(grid), grid)
+    assert mask.keep.shape == (3, visible) and (~mask.hidden).sum(dim=1).tolist() == [visible] * 3
+
+
+@given(s=st.integers(1, 6), h=st.integers(1, 5), w=st.integers(1, 5), hundredths=st.integers(1, 99))
+def test_tubes_and_frames_are_whole_and_as_many_as_the_ratio_leaves(s, h, w, hundredths):
+    grid, ratio = (s, h, w), hundredths / 100
+    for name, units, size in (("tube", h * w, s), ("frame", s, h * w)):
+        wanted = units * (100 - hundredths) // 100
+        if not wanted:
+            with pytest.raises(UserError, match=f"hides all {units} "):
+                get_masking(name, ratio)(tokens_on(grid), grid)
+            continue
+        mask = get_masking(name, ratio)(tokens_on(grid), grid)
+        visible = (~mask.hidden).view(3, s, h * w)
+        whole = visible.all(dim=1) if name == "tube" else visible.all(dim=2)
+        assert torch.equal(visible.any(dim=1 if name == "tube" else 2), whole)
+        assert whole.sum(dim=1).tolist() == [wanted] * 3 and mask.keep.shape[1] == wanted * size
+        for sample in range(3):
+            assert sorted(mask.keep[sample].tolist()) == (~mask.hidden[sample]).nonzero().flatten().tolist()
+
+
+@pytest.mark.parametrize("name", MASKINGS)
+def test_strategies_draw_for_each_sample_apart_and_keep_every_place_equally_often(name):
+    torch.manual_seed(0)
+    grid = (8, 2, 4)
+    hidden = get_masking(name, 0.75)(tokens_on(grid, 4000), grid).hidden
+    assert len({tuple(row) for row in hidden[:50].tolist()}) > 10
+    assert ((~hidden).float().mean(dim=0) - 0.25).abs().max() < 0.03  # over four standard deviations
+
+
+def test_tubes_stay_whole_where_random_numbers_are_equal(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda *size, device: torch.zeros(size, device=device))
+    grid = (3, 2, 2)
+    for name in ("tube", "frame"):
+        visible = (~get_masking(name, 0.5)(tokens_on(grid), grid).hidden).view(3, 3, 4)
+        assert torch.equal(*(f(visible, dim=1 if name == "tube" else 2) for f in (torch.any, torch.all)))
+
+
+def test_a_fixed_strategy_adds_nothing_to_the_loss():
+    masking, loss = RandomMasking(0.75), torch.ones((), requires_grad=True)
+    total, logs = masking.objective(loss, torch.rand(2, 8), random_mask(2, 8, 0.75))
+    assert total is loss and logs == {"loss": loss} and not logs["loss"].requires_grad
+
+
+def test_strategies_are_told_apart_by_plain_values():
+    @dataclass(frozen=True)
+    class GroupedMasking(Masking):
+        group: int = 2
+
+    values = [get_masking(name, 0.75).architecture for name in MASKINGS]
+    values += [RandomMasking(0.5).architecture, GroupedMasking(0.75).architecture]
+    assert all(values.count(each) == 1 for each in values)
+    assert values[-1] == {"name": "GroupedMasking", "mask_ratio": 0.75, "group": 2}
+
+
+def test_a_strategy_that_cannot_work_fails_before_training():
+    with pytest.raises(UserError, match="hides all 8 times"):
+        get_masking("frame", 0.95).prepare(torch.zeros(32, 6), (8, 2, 2))
+    masking = get_masking("frame", 0.75)
+    assert masking.prepare(torch.zeros(32, 6), (8, 2, 2)) is masking
+
+
+def test_unknown_strategies_and_frames_that_all_hide_are_refused_in_one_line():
+    with pytest.raises(UserError, match="^unknown masking 'tubes': did you mean 'tube'. choose one of frame, random"):
+        get_masking("tubes", 0.9)
+    with pytest.raises(UserError, match="^mask_ratio 0.95 hides all 8 times: lower it or use longer clips$"):
+        get_masking("frame", 0.95)(tokens_on((8, 2, 2)), (8, 2, 2))
+    with pytest.raises(UserError, match="^mask_ratio 0.9 hides all 4 places: lower it or use smaller patches$"):
+        get_masking("tube", 0.9)(tokens_on((8, 2, 2)), (8, 2, 2))
