@@ -1,4 +1,4 @@
-"""`python -m lib.benchmark NAME --json FILE`: print the ratios of one run, and write them with --json; names: BENCHMARKS."""
+"""`python -m lib.benchmark NAME --json FILE`: print the ratios of one run, and write them; names: BENCHMARKS."""
 
 import argparse
 import sys

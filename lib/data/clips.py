@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
-from lib.data.kinetics import PAPER_FPS, Clip, scan_videos, split_videos
+from lib.data.kinetics import PAPER_FPS, Clip
 from lib.data.video import read_frames
 from lib.errors import UserError
 from lib.runtime import atomic_path, digest
@@ -141,21 +141,6 @@ class FramePairs(Dataset):
             return [(whole[i], whole[j]) for i, j in pairs]
         flat = read_frames(clip.path, [i for pair in pairs for i in pair], self.frame_size)
         return list(zip(flat[0::2], flat[1::2], strict=True))
-
-
-def split_pairs(
-    root: str | Path, arguments: dict, seed: int = 0, frame_cache: str | Path | None = None
-) -> tuple[FramePairs, FramePairs, str]:
-    """Pairs to train on, and pairs of up to 64 clips that no training sees, one of each; what was found, in words.
-
-    arguments: of FramePairs, save seed and cache.
-    """
-    train, held_out = split_videos(root)
-    scan, held = scan_videos(train), scan_videos(held_out[:64]).clips
-    pairs = FramePairs(scan.clips, **arguments, seed=seed, frame_cache=frame_cache)
-    unseen = FramePairs(held, **arguments | {"repeated_sampling": 1}, seed=seed + 1000)
-    report = f"to train on: {scan.report()}; held out: {len(held_out)} videos, of which {len(held)} are looked at below"
-    return pairs, unseen, report
 
 
 def resize_views(crops: np.ndarray, side: int, flip: bool) -> torch.Tensor:

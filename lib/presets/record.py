@@ -1,11 +1,11 @@
-"""What every run's settings share: the words of the schedule, one way to get a preset, one check, one comparison.
+"""What every run's settings share: the words of the schedule, one way to get a preset, one check.
 
 A preset is a frozen record. Its defaults are the paper's; the other presets replace what a smaller machine needs.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import get_args, get_origin, get_type_hints
 
 from lib.errors import UserError, unknown
@@ -93,29 +93,3 @@ def _check_type(setting: str, value: object, kind: object) -> None:
     words = {int: "a whole number", float: "a number", bool: "True or False", str: "text", type(None): "None"}
     names = [words.get(single, f"values as {str(single).removeprefix('tuple')}") for single in kinds]
     raise UserError(f"{setting} is {value!r}: it must be {' or '.join(names)}")
-
-
-def compare(presets: Mapping[str, Schedule], *names: str) -> list[dict]:
-    """One row per setting with its value in each preset, for the notebooks' tables."""
-    columns = {name: asdict(get(presets, name)) for name in names}
-    settings = [field.name for field in fields(presets[names[0]])]
-    settings = [*settings[len(fields(Schedule)) :], *settings[: len(fields(Schedule))]]  # the schedule last
-    return [{"setting": setting, **{name: column[setting] for name, column in columns.items()}} for setting in settings]
-
-
-def run_name(system: str, presets: Mapping[str, Schedule], preset: str, settings: Schedule, seed: int) -> str:
-    """The folder of a run: the system, whatever of its settings is not the preset's, the seed.
-
-    So runs with other parameters never meet in one folder: `siammae-epochs2-gap4,8-seed0`. What changes no weights
-    (the record's `free` settings: evaluation, loading, checkpoints) is left out.
-    """
-    parts = [system]
-    base = get(presets, preset, epochs=settings.epochs)  # with the warm-up that belongs to so many epochs
-    base = replace(base, epochs=presets[preset].epochs)
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if value != getattr(base, field.name) and field.name not in settings.free:
-            values = value if isinstance(value, tuple) else (value,)
-            words = (f"{part:g}" if isinstance(part, float) else str(part) for part in values)
-            parts.append(field.name + ",".join(words))
-    return "-".join([*parts, f"seed{seed}"])

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from lib import presets
 from lib.data.kinetics import Clip, scan_videos, split_videos
@@ -50,13 +51,14 @@ def measure_row(
     settings, losses = row.settings(base)[0], []
     if row.model:
         _, losses = pretrain(row.model, settings, clips, seed, folder, frames)
-    encoders = three_tasks.load_encoders({row.name: folder} if row.model else {}, settings, seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encoders = three_tasks.load_encoders({row.name: folder} if row.model else {}, settings, seed, device=device)
     wanted = (row.name,) if row.model else ("", three_tasks.UNTRAINED)
     methods = three_tasks.methods_of(encoders, settings)
     methods = {name: method for name, method in methods.items() if method.encoder in wanted}
     protocols = three_tasks.protocols_of(settings)
     tasks = {task: dataset for task, dataset in tasks.items() if task in protocols}
-    scores = three_tasks.score_methods(tasks, methods, protocols, folder / "predictions", settings.eval_frames)
+    scores = three_tasks.score_methods(tasks, methods, protocols, folder / "predictions", settings.eval_frames, device)
     words = _conditions(three_tasks.conditions(tasks, protocols, settings))
     common = {"step": len(losses), "seconds": sum(record["seconds"] for record in losses)} if losses else {}
     found = []

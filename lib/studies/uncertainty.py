@@ -108,7 +108,7 @@ def tracked(study: Study, model: SiamMAE, folder: Path, confidence_fn: Callable 
         features = partial(model.features, block=block)
         tracker = partial(
             propagate_masks, feature_fn=features, patch_size=model.patch_size, protocol=protocol,
-            confidence_fn=confidence_fn,
+            device=next(model.parameters()).device, confidence_fn=confidence_fn,
         )  # fmt: skip
         settings, to = {"weights": fingerprint(model), "block": block}, folder / f"davis-block{block}"
         predictions = track_masks(davis, tracker, to, settings, workers=torch.get_num_threads())
