@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     module = STUDIES[args.study][0]
     out, rows = args.out.absolute(), choose(module.ROWS, args.rows)
-    table = module.run(args.data.absolute(), out, rows, args.seeds, args.epochs, args.minutes)
+    table = module.run(args.data.absolute(), out, args.epochs, rows=rows, seeds=args.seeds, minutes=args.minutes)
     if table is None:
         raise SystemExit(1)
     path = args.csv or out / f"{args.study}.csv"

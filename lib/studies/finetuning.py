@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lib.data.action_clips import TestingViews, TrainingClips
-from lib.errors import UserError
 from lib.evaluation.recognition import average_views, topk_accuracy
 from lib.models.action_classifier import ActionClassifier
 from lib.models.video_mae import VideoMAE
@@ -30,7 +29,7 @@ def finetune(
     out_dir: str | Path,
     shipped: Path | None = None,
 ) -> dict[str, float]:
-    """Fine-tune the encoder, or go on, or load, and test it on all views; `model` is changed. shipped: see `load_or_fit`.
+    """Fine-tune the encoder, or go on, or load (see `load_or_fit`), and test it on all views; `model` is changed.
 
     Returns `top1` and `top5`, 0 to 1, and `low` and `high`, top-1's 95 % interval over videos (Wilson 1927).
     """
@@ -38,32 +37,23 @@ def finetune(
     width, classes = model.architecture["embed_dim"], len(clips.actions.classes)
     classifier = ActionClassifier(model, width, classes, **regularisation)
     load_or_fit(shipped, classifier, clips, settings, Path(out_dir), clips.seed)
-    device = next(classifier.parameters()).device
-    scores, truth = class_probabilities(classifier, DataLoader(views, VIEWS_AT_ONCE), device)
+    scores, truth = class_probabilities(classifier, DataLoader(views, VIEWS_AT_ONCE))
     scores, truth = average_views(scores, views.views), truth[:: views.views]
     accuracy = topk_accuracy(scores, truth, ks=(1, 5))
     low, high = binomtest(round(accuracy[1] * len(truth)), len(truth)).proportion_ci(method="wilson")
     return {"top1": accuracy[1], "top5": accuracy[5], "low": low, "high": high}
 
 
-@torch.no_grad()
-def class_probabilities(
-    model: ActionClassifier, batches: Iterable[dict[str, Tensor]], device: torch.device | str = "cpu"
-) -> tuple[Tensor, Tensor]:
+@torch.inference_mode()
+def class_probabilities(model: ActionClassifier, batches: Iterable[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
     """Probabilities float32 (M, C) and labels int64 (M,) of all samples of a loader, in its order, on the CPU.
 
-    In evaluation mode, which is undone afterwards. For several views a video see `recognition.average_views`.
+    The model is left in evaluation mode. For several views a video see `recognition.average_views`.
     """
-    was_training = model.training
-    model.eval().to(device)
+    device = next(model.eval().parameters()).device
     probabilities, labels = [], []
-    try:
-        for batch in progress(batches, "classify"):
-            videos = normalize_videos(batch["video"].to(device))
-            probabilities.append(model.logits(videos).float().softmax(dim=-1).cpu())
-            labels.append(batch["label"])
-    finally:
-        model.train(was_training)
-    if not labels:
-        raise UserError("the loader gave no batch: there is nothing to classify")
+    for batch in progress(batches, "classify"):
+        videos = normalize_videos(batch["video"].to(device))
+        probabilities.append(model.logits(videos).float().softmax(dim=-1).cpu())
+        labels.append(batch["label"])
     return torch.cat(probabilities), torch.cat(labels)

@@ -32,7 +32,7 @@ class Row:
     """What differs from a base preset.
 
     changes: fields of the preset, and arguments of the model. model: its class, where rows differ in it. length: times
-    the preset's epochs; 0: untrained. seeds: so many whatever is asked for. stage: made when all lower ones are.
+    the preset's epochs; 0: untrained. seeds: a number of its own. stage: it is made when all lower ones are.
     """
 
     name: str
@@ -147,10 +147,10 @@ def _attempt(cell: Cell, measure: Callable, failed: set[str]) -> bool:
 def _make(cell: Cell, measure: Callable) -> None:
     """Measure, and write the cell's file whole or not at all."""
     start = time.perf_counter()
-    found = measure(cell.row, cell.seed, cell.folder)
+    measured = measure(cell.row, cell.seed, cell.folder)
     seconds = time.perf_counter() - start
     common = {"row": cell.row.name, "seed": cell.seed, "step": None, "seconds": seconds, "hardware": hardware()}
-    table = pd.DataFrame([common | record for record in found])
+    table = pd.DataFrame([common | record for record in measured])
     with atomic_path(cell.file) as temporary:
         table[[*COLUMNS, *table.columns.difference(COLUMNS)]].to_csv(temporary, index=False)
     print(f"{cell}: {seconds:.0f} s", flush=True)

@@ -8,7 +8,6 @@ how much the token of a place varies over time, averaged over places. The second
 Shapes: `B` clips, `N` cubes on the grid (s, h, w), `D` encoder width, `R` regions.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -103,14 +102,12 @@ def read_rows(path: str | Path) -> pd.DataFrame:
     return pd.concat([names, lines.drop(columns="row")], axis=1)
 
 
-def run(
-    data: Path, out: Path, rows: Sequence[Row], seeds: int, epochs: float | None, minutes: float | None
-) -> pd.DataFrame | None:
-    """The study on the toy world's studio at `data`; see `lib.studies.grid.run_grid`."""
+def run(data: Path, out: Path, epochs: float | None, **grid) -> pd.DataFrame | None:
+    """The study on the toy world's studio at `data`; `grid`: rows, seeds and minutes of run_grid."""
     base = presets.get(presets.ADAMAE, "toy", epochs=epochs)
     sets = list_studio(data, "train"), list_studio(data, "val")
     measure = partial(measure_row, base, sets, out / "frames")
-    return run_grid(rows, seeds, measure, out, minutes, f"{data.name} {base}")
+    return run_grid(measure=measure, out=out, about=f"{data.name} {base}", **grid)
 
 
 def measure_row(
@@ -123,10 +120,10 @@ def measure_row(
     model = build_model(settings, seed, **arguments)
     losses = fit(model, clips, settings, folder, seed) if row.length else []
     model.eval()
-    found = recognition(model, train_set, test_set, reader)
-    found |= focus(model, LayerViews(test_set, reader, settings.image_size))
-    found["entropy_share"] = losses[-1].get("entropy_share", 1.0) if losses else 1.0  # random masks, and at the start
-    return records(found, step=len(losses), seconds=sum(record["seconds"] for record in losses))
+    metrics = recognition(model, train_set, test_set, reader)
+    metrics |= focus(model, LayerViews(test_set, reader, settings.image_size))
+    metrics["entropy_share"] = losses[-1].get("entropy_share", 1.0) if losses else 1.0  # random masks, and at the start
+    return records(metrics, step=len(losses), seconds=sum(record["seconds"] for record in losses))
 
 
 def build_model(settings: Video, seed: int, masking: str = "adaptive", **arguments) -> VideoMAE:

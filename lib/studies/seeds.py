@@ -3,7 +3,6 @@
 `python -m lib.studies seeds --data data/toy --out runs/seeds`
 """
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -34,14 +33,12 @@ def read_rows(path: str | Path) -> pd.DataFrame:
     return wide(read_table(path)).rename(columns={"row": "method"})
 
 
-def run(
-    data: Path, out: Path, rows: Sequence[Row], seeds: int, epochs: float | None, minutes: float | None
-) -> pd.DataFrame | None:
-    """The study on the toy world at `data`; see `lib.studies.grid.run_grid`."""
+def run(data: Path, out: Path, epochs: float | None, **grid) -> pd.DataFrame | None:
+    """The study on the toy world at `data`; `grid`: rows, seeds and minutes of run_grid."""
     base = presets.get(presets.SIAMMAE, "toy", epochs=epochs)
     clips = scan_videos(split_videos(dataset_root(data, ["kinetics400"]))[0]).clips
     measure = partial(measure_row, base, clips, three_tasks.open_tasks(data), out / "frames")
-    return run_grid(rows, seeds, measure, out, minutes, f"{data.name} {base}")
+    return run_grid(measure=measure, out=out, about=f"{data.name} {base}", **grid)
 
 
 def measure_row(
@@ -59,22 +56,14 @@ def measure_row(
     protocols = three_tasks.protocols_of(settings)
     tasks = {task: dataset for task, dataset in tasks.items() if task in protocols}
     scores = three_tasks.score_methods(tasks, methods, protocols, folder / "predictions", settings.eval_frames, device)
-    words = _conditions(three_tasks.conditions(tasks, protocols, settings))
+    shown = three_tasks.conditions(tasks, protocols, settings)
     common = {"step": len(losses), "seconds": sum(record["seconds"] for record in losses)} if losses else {}
-    found = []
-    for scored in three_tasks.score_table(scores).to_dict("records"):
-        for record in records(scored, row=scored.pop("method"), **common):
-            found.append(record | {"conditions": words[record["metric"]]})
-    return found
-
-
-def _conditions(found: dict[str, str]) -> dict[str, str]:
-    """Of each measure: protocol, temperature and input size, without which no score may be read."""
-    inputs = {"davis": "input", "vip": "vip input", "jhmdb": "jhmdb input"}
-    measures = {**three_tasks.MEASURES, "jhmdb": (*three_tasks.MEASURES["jhmdb"], "lost joints, %")}
-    return {
-        measure: f"protocol {found['protocol']}, temperature {found['temperature']}, input {found[inputs[task]]}"
-        for task, names in measures.items()
-        if inputs[task] in found
-        for measure in names
-    }
+    table = []
+    for line in three_tasks.score_table(scores).to_dict("records"):
+        method = line.pop("method")
+        for record in records(line, row=method, **common):
+            task = next((task for task in tasks if record["metric"] in three_tasks.MEASURES[task]), "jhmdb")
+            size = shown["input" if task == "davis" else f"{task} input"]  # without these no score may be read
+            words = f"protocol {shown['protocol']}, temperature {shown['temperature']}, input {size}"
+            table.append(record | {"conditions": words})
+    return table

@@ -138,8 +138,8 @@ def study(
     scores = iter(each(partial(jf_of_protocol, videos), protocols))
     at_base = next(scores)
     for variant in variants:
-        found = at_base if variant.is_base else next(scores)
-        yield {"factor": variant.factor, "value": variant.value, "is_base": variant.is_base, **found}
+        own = at_base if variant.is_base else next(scores)
+        yield {"factor": variant.factor, "value": variant.value, "is_base": variant.is_base, **own}
 
 
 def jf_of_protocol(videos: Sequence[CachedVideo], protocol: Protocol) -> dict[str, float]:
@@ -158,15 +158,13 @@ def jf_of_protocol(videos: Sequence[CachedVideo], protocol: Protocol) -> dict[st
     return {name: result[name] for name in ("J_mean", "F_mean", "JF_mean")}
 
 
-def run(
-    data: Path, out: Path, rows: Sequence[Row], seeds: int, epochs: float | None, minutes: float | None
-) -> pd.DataFrame | None:
-    """The study on the toy world at `data`, of SiamMAE's last block; see `lib.studies.grid.run_grid`."""
+def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid) -> pd.DataFrame | None:
+    """The study on the toy world at `data`, of SiamMAE's last block; `grid`: seeds and minutes of run_grid."""
     settings, rows = presets.get(presets.SIAMMAE, "toy", epochs=epochs), [BASE, *(row for row in rows if row != BASE)]
     clips = scan_videos(split_videos(dataset_root(data, ["kinetics400"]))[0]).clips
     davis = DavisDataset(dataset_root(data, ["davis2017"]))
     measure = partial(measure_row, settings, clips, davis, out)
-    return run_grid(rows, seeds, measure, out, minutes, f"{data.name} {settings}")
+    return run_grid(rows, measure=measure, out=out, about=f"{data.name} {settings}", **grid)
 
 
 def measure_row(
@@ -183,5 +181,7 @@ def measure_row(
     ]
     variants = one_at_a_time(base, {row.name: FACTORS[row.name]}) if row != BASE else []
     protocols = {f"{v.factor} {v.value}": v.protocol for v in variants if not v.is_base} or {BASE.name: base}
-    scores = ((name, jf_of_protocol(videos, protocol)) for name, protocol in protocols.items())
-    return [r for name, found in scores for r in records({k: 100 * v for k, v in found.items()}, row=name)]
+    table = []
+    for name, protocol in protocols.items():
+        table += records({metric: 100 * value for metric, value in jf_of_protocol(videos, protocol).items()}, row=name)
+    return table

@@ -42,6 +42,6 @@ def chosen(lines: pd.DataFrame, names: Sequence[str] | Mapping[str, str], seeds:
     names: of rows, or of rows with the words that shall stand for them. seeds: only so many, from 0.
     """
     words = names if isinstance(names, Mapping) else {name: name for name in names}
-    found = pd.concat([lines[lines["row"] == name].assign(row=word) for name, word in words.items()])
-    found = found if seeds is None else found[found["seed"] < seeds]
-    return found.rename(columns={"row": "case"})
+    named = pd.concat([lines[lines["row"] == name].assign(row=word) for name, word in words.items()])
+    named = named if seeds is None else named[named["seed"] < seeds]
+    return named.rename(columns={"row": "case"})

@@ -65,13 +65,11 @@ MASKINGS = {
 }
 
 
-def run(
-    data: Path, out: Path, rows: Sequence[Row], seeds: int, epochs: float | None, minutes: float | None
-) -> pd.DataFrame | None:
-    """The study on the toy world at `data`; see `lib.studies.grid.run_grid`."""
+def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], seeds: int, **grid) -> pd.DataFrame | None:
+    """The study on the toy world at `data`; `grid`: minutes of run_grid."""
     study = runs.prepare(data, presets.get(presets.SIAMMAE, "toy", epochs=epochs), out)
     rows = [replace(row, seeds=max(seeds, MEMBERS)) if row == DEFAULT else row for row in rows]
-    return run_grid(rows, seeds, partial(measure_row, study), out, minutes, f"{data.name} {study.preset}")
+    return run_grid(rows, seeds, partial(measure_row, study), out, about=f"{data.name} {study.preset}", **grid)
 
 
 def measure_row(study: Study, row: Row, seed: int, folder: Path) -> list[dict]:
@@ -85,16 +83,16 @@ def measure_row(study: Study, row: Row, seed: int, folder: Path) -> list[dict]:
     model, losses = runs.train_model(study, row, seed, folder)
     report = measures.evaluate_estimator(SingleModel(model), study.test, study.calibration, study.gaps)
     write_json(folder / "per_clip.json", report.per_clip)
-    found = tracked(study, model, folder) | report.row | growth(study, model)
-    return records(found, step=len(losses), seconds=sum(record["seconds"] for record in losses))
+    metrics = tracked(study, model, folder) | report.row | growth(study, model)
+    return records(metrics, step=len(losses), seconds=sum(record["seconds"] for record in losses))
 
 
 def growth(study: Study, model: SiamMAE) -> dict[str, float]:
     """Does sigma rise with the gap? Kendall's tau with its interval, sigma at the first and last gap, upward steps."""
-    found = trend(measures.by_gap(SingleModel(model), study.test)["sigma"])
-    row = {"gap_kendall": found.kendall.value, "gap_low": found.kendall.low, "gap_high": found.kendall.high}
-    row |= {"sigma_first_gap": found.mean.value[0], "sigma_last_gap": found.mean.value[-1]}
-    return {name: float(value) for name, value in row.items()} | {"gap_steps_up": int((found.steps.value > 0).sum())}
+    rise = trend(measures.by_gap(SingleModel(model), study.test)["sigma"])
+    row = {"gap_kendall": rise.kendall.value, "gap_low": rise.kendall.low, "gap_high": rise.kendall.high}
+    row |= {"sigma_first_gap": rise.mean.value[0], "sigma_last_gap": rise.mean.value[-1]}
+    return {name: float(value) for name, value in row.items()} | {"gap_steps_up": int((rise.steps.value > 0).sum())}
 
 
 def tracked(study: Study, model: SiamMAE, folder: Path, confidence_fn: Callable | None = None) -> dict[str, float]:
@@ -102,7 +100,7 @@ def tracked(study: Study, model: SiamMAE, folder: Path, confidence_fn: Callable 
     davis_root = study.root.parent / "davis2017"
     if not davis_root.is_dir():
         return {}
-    davis, found = DavisDataset(davis_root), {}
+    davis, scores = DavisDataset(davis_root), {}
     protocol = get_protocol(study.preset.protocol, "davis", input_size=study.preset.eval_size)
     for block in study.preset.blocks:
         features = partial(model.features, block=block)
@@ -112,8 +110,8 @@ def tracked(study: Study, model: SiamMAE, folder: Path, confidence_fn: Callable 
         )  # fmt: skip
         settings, to = {"weights": fingerprint(model), "block": block}, folder / f"davis-block{block}"
         predictions = track_masks(davis, tracker, to, settings, workers=torch.get_num_threads())
-        found[f"JF_block{block}"] = 100 * score_masks(davis, predictions)["JF_mean"]
-    return found
+        scores[f"JF_block{block}"] = 100 * score_masks(davis, predictions)["JF_mean"]
+    return scores
 
 
 def estimator(study: Study, name: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""From an estimator and held-out clips to numbers: every estimator is asked for the same pairs under the same masks.
+"""From an estimator and held-out clips to numbers: every estimator predicts the same pairs under the same masks.
 
 What stands between lib.models.uncertainty, which predicts, and lib.evaluation.
 
@@ -6,7 +6,6 @@ Shapes: `C` clips, `I` pasts, `G` gaps, `S` side in pixels, `P` patch side, `N` 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +18,6 @@ from lib.evaluation.ranking import of_hidden
 from lib.evaluation.uncertainty_report import REVEALED, Estimate, Report, evaluate
 from lib.models.siammae import SiamMAE
 from lib.models.variance_heads import Prediction
-from lib.runtime import atomic_path
 from lib.tokens.masking import Mask, random_mask
 from lib.tokens.patches import normalize_images, patchify, target_patches
 
@@ -53,17 +51,6 @@ def masked(futures: Futures, patch_size: int, mask_ratio: float, seed: int) -> S
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Split(futures, random_mask(len(futures.past), num_patches, mask_ratio))
-
-
-def save_futures(path: str | Path, futures: Futures) -> None:
-    """Write held-out clips to disk, whole or not at all."""
-    with atomic_path(path) as temporary:
-        torch.save(futures._asdict(), temporary)
-
-
-def load_futures(path: str | Path) -> Futures:
-    """What `save_futures` wrote."""
-    return Futures(**torch.load(path, weights_only=True))
 
 
 # --- predictions --------------------------------------------------------------------------------------------
@@ -181,9 +168,9 @@ def by_gap(estimator, split: Split) -> dict[str, Tensor]:
     """Of each clip at each gap, means over hidden values (C, G) float64: `variance`, `squared_error`, `sigma`."""
     columns = []
     for gap in range(len(split.futures.gaps)):
-        found = estimate(estimator, split, [gap])
-        error = (found.target - found.mean).double().square()
-        values = (found.variance.double(), error, found.variance.double().mean(dim=2, keepdim=True).sqrt())
+        target, mean, variance = estimate(estimator, split, [gap])
+        error = (target - mean).double().square()
+        values = (variance.double(), error, variance.double().mean(dim=2, keepdim=True).sqrt())
         columns.append([value.flatten(1).mean(1).reshape(split.futures.clips, -1).mean(1) for value in values])
     names = ("variance", "squared_error", "sigma")
     return {name: torch.stack(parts, dim=1) for name, parts in zip(names, zip(*columns, strict=True), strict=True)}
@@ -202,7 +189,7 @@ def heat_maps(estimator, split: Split, past: int) -> dict[str, np.ndarray]:
         for name, values in (("sigma", prediction.total), ("error", (target - prediction.mean).square())):
             root = values[0].mean(dim=1).sqrt().view(grid)
             maps[name].append(root.masked_fill(~hidden, torch.nan).numpy())
-    return {name: np.stack(found) for name, found in maps.items()}
+    return {name: np.stack(grids) for name, grids in maps.items()}
 
 
 def predicted_frames(estimator, split: Split, past: int) -> Tensor:

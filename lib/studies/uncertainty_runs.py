@@ -12,7 +12,7 @@ import torch
 
 from lib.checkpoints import Record, load_weights
 from lib.data.clips import collate_pairs
-from lib.data.futures import futures_of_videos
+from lib.data.futures import Futures, futures_of_videos
 from lib.data.kinetics import Clip, list_kinetics, scan_videos, split_videos
 from lib.errors import UserError
 from lib.models.adaptive_sampler import AdaptiveMasking
@@ -22,7 +22,7 @@ from lib.models.siammae import SiamMAE
 from lib.models.variance_heads import GaussianSiamMAE
 from lib.models.vit import vit_size
 from lib.presets.frame_pairs import FramePairs
-from lib.runtime import dataset_root, digest
+from lib.runtime import atomic_path, dataset_root, digest
 from lib.studies import uncertainty_measures as measures
 from lib.studies.frame_pairs import training_pairs
 from lib.studies.grid import Row, run_folder
@@ -115,8 +115,10 @@ def prepare(
     for name, maker in zip(("test", "calibration"), makers, strict=True):
         cached = out / f"{name}-{key}.pt"
         if not cached.is_file():
-            measures.save_futures(cached, maker())
-        splits.append(measures.masked(measures.load_futures(cached), preset.patch_size, preset.mask_ratio, seed=0))
+            with atomic_path(cached) as temporary:
+                torch.save(maker()._asdict(), temporary)
+        futures = Futures(**torch.load(cached, weights_only=True))
+        splits.append(measures.masked(futures, preset.patch_size, preset.mask_ratio, seed=0))
     return Study(preset, root, out, clips, *splits, Path(frames or out / "frames"))
 
 

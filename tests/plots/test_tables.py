@@ -120,7 +120,7 @@ def test_notebooks_show_every_setting_as_the_preset_holds_it(number, presets, pr
     assert {row["setting"]: tables.as_is(row[preset]) for row in compare(presets, preset)} == shown
 
 
-def test_the_evaluation_shows_temperatures_as_they_are():
-    shown = {name: column("06", "choice", name) for name in PROTOCOLS}
+def test_the_protocols_are_shown_as_they_are():
+    shown = {name: column("11", "choice", name) for name in PROTOCOLS}
     assert shown["crw"]["temperature"] == "0.05" and shown["dino"]["temperature"] == "0.1"
     assert shown["siammae-4b"]["temperature"] == "0.7*" and shown["siammae-4b"]["top_k"] == "7"

@@ -14,9 +14,9 @@ def study(monkeypatch):
     """A study of two rows whose cells take no time."""
     rows = (Row("a b"), Row("once", seeds=1))
 
-    def run(data, out, rows, number, epochs, minutes):
-        study.asked = data, epochs
-        return run_grid(rows, number, lambda row, seed, folder: records({"x": seed / 3}), out, minutes)
+    def run(data, out, epochs, **grid):
+        study.given = data, epochs
+        return run_grid(measure=lambda row, seed, folder: records({"x": seed / 3}), out=out, **grid)
 
     study = SimpleNamespace(ROWS=rows, run=run)
     monkeypatch.setattr(command, "STUDIES", {"tiny": (study, "a tiny study")})
@@ -27,7 +27,7 @@ def test_the_command_writes_the_table(study, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     given = ["tiny", "--data", "d", "--out", "runs/tiny", "--epochs", "0.5"]
     assert command.main([*given, "--seeds", "2"]) == 0
-    assert study.asked == (tmp_path / "d", 0.5)
+    assert study.given == (tmp_path / "d", 0.5)
     table = read_table(tmp_path / "runs" / "tiny" / "tiny.csv")
     assert list(table.columns) == ["row", "seed", "step", "metric", "value", "seconds", "hardware"]
     assert table[["row", "seed"]].to_numpy().tolist() == [["a b", 0], ["a b", 1], ["once", 0]]

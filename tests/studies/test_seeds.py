@@ -17,7 +17,7 @@ from lib.studies.table import wide
 
 
 def test_seeds_are_trained_and_scored_on_all_tasks(tiny_preset, tiny_world, tmp_path):
-    table = seeds.run(tiny_world, tmp_path, seeds.ROWS, 1, None, None)
+    table = seeds.run(tiny_world, tmp_path, None, rows=seeds.ROWS, seeds=1)
     found = wide(table)
     blocks = [f"{name}, block {block}" for name in ("untrained ViT", "MAE", "SiamMAE") for block in (2, 4)]
     assert found["row"].tolist() == ["first annotation, copied", "RGB patches", *blocks]

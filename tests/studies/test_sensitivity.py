@@ -205,7 +205,7 @@ def test_a_study_needs_a_video():
 
 def test_variants_of_the_protocol_are_rows(tiny_preset, tiny_world, tmp_path):
     factors = [row for row in sensitivity.ROWS if row.name in ("top_k", "shape")]
-    found = wide(sensitivity.run(tiny_world, tmp_path, factors, 1, None, None)).set_index("row")["JF_mean"]
+    found = wide(sensitivity.run(tiny_world, tmp_path, None, factors, seeds=1)).set_index("row")["JF_mean"]
     values = [f"top_k {value}" for value in FACTORS["top_k"] if value != get_protocol("crw").top_k]
     assert list(found.index) == ["base", *values, "shape square"]
     assert found.between(0, 100).all() and found.nunique() > 2

@@ -9,7 +9,6 @@ import torch
 
 import make
 from lib import presets
-from lib.data.futures import Futures
 from lib.errors import UserError
 from lib.evaluation.uncertainty_baselines import distance_to_visible
 from lib.models.siammae import SiamMAE
@@ -245,7 +244,7 @@ def test_the_study_makes_its_rows_in_stages(small, world, monkeypatch):
     monkeypatch.setitem(presets.SIAMMAE, "toy", PRESET)
     prepare = runs.prepare
     monkeypatch.setattr(runs, "prepare", lambda data, preset, out: prepare(data, preset, out, 6, GAPS))
-    table = study.run(world, small.out, choose(study.ROWS, wanted), 2, 1.0, None)
+    table = study.run(world, small.out, 1.0, rows=choose(study.ROWS, wanted), seeds=2)
     lines = wide(table)
     assert lines.groupby("row", sort=False).size().to_dict() == dict.fromkeys(wanted, 1) | {
         "beta 0.5": 5, "plain SiamMAE": 2, "shuffled, s = 4": 2,
@@ -273,9 +272,3 @@ def test_shuffled_confidences_are_the_same_numbers_elsewhere():
     found = list(study.shuffled(lambda frames: (cells for _ in frames), range(3)))
     assert all(torch.equal(moved.flatten().sort().values, cells.flatten()) for moved in found)
     assert any(not torch.equal(moved, cells) for moved in found)
-
-
-def test_futures_survive_the_disk(tmp_path, small):
-    measures.save_futures(tmp_path / "a.pt", small.test.futures)
-    found = measures.load_futures(tmp_path / "a.pt")
-    assert isinstance(found, Futures) and found.gaps == GAPS and torch.equal(found.future, small.test.futures.future)
