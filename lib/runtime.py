@@ -1,12 +1,13 @@
-"""What every part needs and no method owns: the repository's root, seeds, progress, safe writes."""
+"""What every part needs and no method owns: the repository's root, seeds, progress, threads, safe writes."""
 
 import errno
 import hashlib
 import json
 import os
 import random
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,25 +23,20 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 REPO_ROOT = Path(__file__).resolve().parent.parent
 
 
-def home() -> Path:
-    """Where relative data, result and figure paths start: the repository, or the folder SIAMMAE_HOME names."""
-    return Path(os.environ.get("SIAMMAE_HOME") or REPO_ROOT)
-
-
 def resolve(path: str | Path) -> Path:
-    """An absolute path as it is; a relative one from `home()`, wherever the notebook or command was started."""
-    return home() / Path(path).expanduser()
+    """An absolute path as it is; a relative one from the repository, or from the folder SIAMMAE_HOME names."""
+    return Path(os.environ.get("SIAMMAE_HOME") or REPO_ROOT) / Path(path).expanduser()
 
 
-def dataset_root(data_root: str | Path, names: Iterable[str]) -> Path:
+def dataset_root(data_root: str | Path, names: Sequence[str]) -> Path:
     """The data set's folder: the first of `names` inside `data_root`, or `data_root` itself when it is the set's."""
-    root, names = resolve(data_root), list(names)
+    root, wanted = resolve(data_root), " or ".join(names)
     if root.is_file():  # whoever reads it knows whether it is a list of videos
         return root
     if not root.is_dir():
-        raise UserError(f"data_root {data_root} is no folder: give the folder that holds {' or '.join(names)}")
+        raise UserError(f"data_root {data_root} is no folder: give the folder that holds {wanted}")
     if not any(root.iterdir()):
-        raise UserError(f"data_root {data_root} is empty: put {' or '.join(names)} there, or make the toy world")
+        raise UserError(f"data_root {data_root} is empty: put {wanted} there, or make the toy world")
     return next((root / name for name in names if (root / name).is_dir()), root)
 
 
@@ -77,8 +73,8 @@ def cpu_cores() -> int:
 def progress(iterable: Iterable, desc: str, total: int | None = None, initial: int = 0) -> tqdm:
     """A progress bar on a terminal, nothing elsewhere: notebooks and logs stay free of its residue.
 
-    The environment variable SIAMMAE_PROGRESS set to 1 (always) or 0 (never) overrules the terminal check.
-    SIAMMAE_TERMINAL names the terminal to draw on when stderr leads elsewhere, as it does in a notebook's kernel.
+    Environment: SIAMMAE_PROGRESS, 1 (always) or 0 (never), overrules the terminal check; SIAMMAE_TERMINAL names the
+    terminal to draw on when stderr leads elsewhere, as it does in a notebook's kernel.
     """
     setting, terminal = os.environ.get("SIAMMAE_PROGRESS"), os.environ.get("SIAMMAE_TERMINAL")
     disable = not (terminal or sys.stderr.isatty()) if setting is None else setting == "0"
@@ -121,16 +117,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             raise
         raise UserError(f"{path}: no space left to write it; free some and start again") from None
     finally:
-        _remove(temporary)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():  # what a link points to is not ours
-        for child in path.iterdir():
-            _remove(child)
-        path.rmdir()
-    else:
-        path.unlink(missing_ok=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, content: dict) -> None:

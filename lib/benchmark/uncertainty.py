@@ -18,7 +18,6 @@ from lib.models.evidential import EvidentialSiamMAE
 from lib.models.guided_masking import GuidedSiamMAE
 from lib.models.siammae import SiamMAE
 from lib.models.variance_heads import GaussianSiamMAE
-from lib.models.vit import vit_size
 from lib.training import choose_precision
 
 PLAIN = "plain SiamMAE"
@@ -40,7 +39,7 @@ def training_step(name: str, args: argparse.Namespace) -> TrainingStep:
     kind, arguments = MODELS[name]
     masking = {"masking": AdaptiveMasking(settings.mask_ratio)} if name == SAMPLER else {}
     with torch.device(args.device):
-        model = kind(**settings.model_arguments(vit_size(settings.encoder)), **arguments, **masking)
+        model = kind(**settings.model_arguments(), **arguments, **masking)
     frames = (args.batch or settings.batch_size, 3, settings.image_size, settings.image_size)
     batch = {part: torch.randint(256, frames, dtype=torch.uint8).to(args.device) for part in ("past", "future")}
     batch["gap"] = torch.full(frames[:1], 16.0, device=args.device)

@@ -1,8 +1,7 @@
-"""The frame pairs that SiamMAE trains on.
+"""The frame pairs that SiamMAE trains on (Gupta et al. 2023, section 4 and appendix table 4a).
 
-SiamMAE (Gupta et al. 2023, section 4 and appendix table 4a): two frames of one clip, 4 to 48 frames apart at 30 frames
-a second; one random resized crop (area 0.5 to 1) and one flip shared by both; 2 pairs from each clip that is read
-("repeated sampling").
+Two frames of one clip, 4 to 48 frames apart at 30 frames a second; one random resized crop (area 0.5 to 1) and one flip
+shared by both; 2 pairs from each clip that is read ("repeated sampling").
 
 Shapes: `B` clips, `R` pairs drawn from one clip, `T` frames, `H W` pixels, `S` side of the square crop in pixels.
 """
@@ -23,6 +22,7 @@ from lib.errors import UserError
 from lib.runtime import atomic_path, digest
 
 CROP_RATIO = (3 / 4, 4 / 3)  # width / height
+Box = tuple[int, int, int, int]  # of a crop: top, left, height, width
 
 
 def draw_pair(num_frames: int, fps: float, rng: np.random.Generator, gap: tuple[int, int] = (4, 48)) -> tuple[int, int]:
@@ -37,10 +37,8 @@ def draw_pair(num_frames: int, fps: float, rng: np.random.Generator, gap: tuple[
     return first, first + distance
 
 
-def draw_crop(
-    height: int, width: int, rng: np.random.Generator, scale: tuple[float, float] = (0.5, 1.0)
-) -> tuple[int, int, int, int]:
-    """A crop box (top, left, height, width) with the law of torchvision's RandomResizedCrop.
+def draw_crop(height: int, width: int, rng: np.random.Generator, scale: tuple[float, float] = (0.5, 1.0)) -> Box:
+    """A crop with the law of torchvision's RandomResizedCrop.
 
     Its area is uniform in `scale` of the frame's, width / height log-uniform in CROP_RATIO; after ten boxes that do not
     fit, the largest central one whose ratio is allowed.
@@ -56,16 +54,21 @@ def draw_crop(
     return (height - h) // 2, (width - w) // 2, h, w
 
 
+def crop_frames(frames: Sequence[np.ndarray], box: Box, side: int, mode: str = "bicubic") -> torch.Tensor:
+    """n frames (H, W, 3) -> their crops at `side`, antialiased: (n, 3, S, S), both uint8."""
+    top, left, h, w = box
+    crops = np.stack([frame[top : top + h, left : left + w] for frame in frames])
+    views = torch.from_numpy(crops).permute(0, 3, 1, 2)  # channels stay last in memory: PyTorch's quick path
+    return F.interpolate(views, size=(side, side), mode=mode, antialias=True)
+
+
 class Cut(NamedTuple):
     """Where a pair was cut out of its clip."""
 
-    first: int
-    """The past's frame; `second` is the future's."""
-    second: int
-    box: tuple[int, int, int, int]
-    """Top, left, height and width in the frame as it was read."""
-    flip: bool
-    """Mirrored, left for right, after the crop."""
+    first: int  # the past's frame
+    second: int  # the future's
+    box: Box  # in the frame as it was read
+    flip: bool  # mirrored, left for right, after the crop
 
 
 class FramePairs(Dataset):
@@ -74,8 +77,8 @@ class FramePairs(Dataset):
     dataset[i] is {"past", "future": uint8 (R, 3, S, S), "gap": float32 (R,), the time between them in frames at 30
     fps}, drawn from clip i % len(dataset) by a generator that is seeded with (seed, i) alone. Any i >= 0 is valid: a
     sampler that goes on counting (lib.training.StepBatches) gets fresh pairs in each epoch, and the same ones after a
-    restart, whatever the number of workers; `for sample in dataset` would not stop. Each pair has its own crop box and
-    flip, shared by its two frames. Crops are resized bicubically with antialiasing, as in MAE.
+    restart, whatever the number of workers; `for sample in dataset` would not stop. Each pair has its own crop and
+    flip, shared by its two frames. Crops are resized bicubically, as in MAE.
 
     gap, crop_scale: see `draw_pair` and `draw_crop`.
     frame_size: frames are read with this short side (never enlarged), and cropped then; None: as they are.
@@ -84,16 +87,10 @@ class FramePairs(Dataset):
     """
 
     def __init__(
-        self,
-        clips: Sequence[Clip],
-        image_size: int = 224,
-        gap: tuple[int, int] = (4, 48),
-        crop_scale: tuple[float, float] = (0.5, 1.0),
-        repeated_sampling: int = 2,
-        seed: int = 0,
-        frame_size: int | None = None,
-        frame_cache: str | Path | None = None,
-    ) -> None:
+        self, clips: Sequence[Clip], image_size: int = 224, gap: tuple[int, int] = (4, 48),
+        crop_scale: tuple[float, float] = (0.5, 1.0), repeated_sampling: int = 2, seed: int = 0,
+        frame_size: int | None = None, frame_cache: str | Path | None = None,
+    ) -> None:  # fmt: skip
         if not clips:
             raise UserError("no clips to draw frame pairs from; scan_videos tells why videos were skipped")
         if not 1 <= gap[0] <= gap[1]:
@@ -126,10 +123,10 @@ class FramePairs(Dataset):
         pairs = [draw_pair(info.num_frames, info.fps, rng, self.gap) for _ in range(self.repeated_sampling)]
         pair_views, cuts = [], []
         for frames, (first, second) in zip(self._frames(clip, pairs), pairs, strict=True):
-            top, left, h, w = draw_crop(*frames[0].shape[:2], rng, self.crop_scale)
-            crops = np.stack([frame[top : top + h, left : left + w] for frame in frames])  # (2, h, w, 3)
-            cuts.append(Cut(first, second, (top, left, h, w), flip=rng.random() < 0.5))
-            pair_views.append(resize_views(crops, self.image_size, cuts[-1].flip))
+            box = draw_crop(*frames[0].shape[:2], rng, self.crop_scale)
+            cuts.append(Cut(first, second, box, flip=rng.random() < 0.5))
+            views = crop_frames(frames, box, self.image_size)  # (2, 3, S, S)
+            pair_views.append(views.flip(-1) if cuts[-1].flip else views)
         views = torch.stack(pair_views)  # (R, 2, 3, S, S)
         gap = torch.tensor([(second - first) * PAPER_FPS / info.fps for first, second in pairs])
         return {"past": views[:, 0].contiguous(), "future": views[:, 1].contiguous(), "gap": gap}, cuts
@@ -141,13 +138,6 @@ class FramePairs(Dataset):
             return [(whole[i], whole[j]) for i, j in pairs]
         flat = read_frames(clip.path, [i for pair in pairs for i in pair], self.frame_size)
         return list(zip(flat[0::2], flat[1::2], strict=True))
-
-
-def resize_views(crops: np.ndarray, side: int, flip: bool) -> torch.Tensor:
-    """(n, h, w, 3) -> (n, 3, S, S), both uint8. Channels stay last in memory: PyTorch's quick path."""
-    views = torch.from_numpy(crops).permute(0, 3, 1, 2)
-    views = F.interpolate(views, size=(side, side), mode="bicubic", antialias=True)
-    return views.flip(-1) if flip else views
 
 
 def cached_frames(clip: Clip, frame_size: int | None, folder: Path) -> np.ndarray:
@@ -171,14 +161,14 @@ def cached_frames(clip: Clip, frame_size: int | None, folder: Path) -> np.ndarra
         raise UserError(f"{path}: is no whole frame cache ({error}); delete it, it will be made again") from None
 
 
-def collate_images(samples: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The future frames of pairs as plain images, for MAE: {"image": uint8 (B * R, 3, S, S)}."""
-    return {"image": collate_pairs(samples)["future"]}
-
-
 def collate_pairs(samples: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """B samples of R pairs -> {"past", "future": uint8 (B * R, 3, S, S), "gap": (B * R,)}, one clip's pairs in a row.
 
     Whatever else every sample brings for its pairs, (R, ...), is joined alike.
     """
     return {name: torch.cat([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def collate_images(samples: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The future frames of pairs as plain images, for MAE: {"image": uint8 (B * R, 3, S, S)}."""
+    return {"image": collate_pairs(samples)["future"]}

@@ -1,11 +1,9 @@
 """Exact frame reading: frame i of a file is the i-th picture that a decoder shows, whatever holds it.
 
-Two decoders. decord jumps to the keyframe before a frame, which is quick, but it shows wrong pictures for AVI with
-B-frames (dmlc/decord issues 252 and 365) and for MP4 with open groups of pictures, and counts the hidden frames of an
-MP4's edit list. PyAV decodes from the start in order, which is exact by counting. So decord reads plain MP4, PyAV
-everything else, and all where decord is not installed (it has no wheel for macOS arm64). Both give the same pixels.
-
-Shapes: `T` frames, `H W` pixels. Frames are uint8 RGB, (T, H, W, 3).
+decord jumps to the keyframe before a frame, which is quick, but shows wrong pictures for AVI with B-frames
+(dmlc/decord issues 252 and 365) and for MP4 with open groups of pictures or an edit list. PyAV decodes from the start,
+which is exact by counting. So decord reads plain MP4; PyAV all else, and everything where decord is not installed (it
+has no wheel for macOS arm64). Both give the same pixels. Shapes: `T` frames, `H W` pixels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,15 +26,14 @@ try:
 except ImportError:
     decord = None
 
-# A file with fewer packets than this part of what its header promises was cut off on its way.
-WHOLE_FRACTION = 0.95
+WHOLE_FRACTION = 0.95  # with a smaller part of the packets that its header promises, a file was cut off on its way
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a file holds: `num_frames` that decode, their mean rate `fps`, the upright picture's pixels."""
+    """What a file holds; height and width are the upright picture's."""
 
-    num_frames: int
+    num_frames: int  # that decode
     fps: float
     height: int
     width: int
@@ -48,27 +45,23 @@ class VideoInfo:
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Count the frames that can be read, and read the first.
-
-    A file that was cut off is an error, except a WebM: its header promises nothing, so it counts as a short one.
-    """
+    """Count the frames that can be read. A cut-off WebM counts as a short one: its header promises nothing."""
     return _inspect(Path(path))[0]
 
 
 def read_frames(path: str | Path, indices: Sequence[int], short_side: int | None = None) -> np.ndarray:
-    """Read frames by number -> uint8 (T, H, W, 3) RGB, in the order of `indices`, which may repeat.
+    """Frames by number, in the order of `indices`, which may repeat: uint8 (T, H, W, 3) RGB.
 
-    short_side: scale the picture (bilinear, the filter widened by the scale, so without aliasing) until its short side
-        has this many pixels; the long side is rounded. A smaller picture is not enlarged.
+    short_side: pixels that the picture's short side is scaled down to (bilinear, without aliasing), the long side
+        rounded; a smaller picture is not enlarged.
     """
     path, indices = Path(path), np.asarray(indices, dtype=np.int64)
     if indices.size == 0 or indices.min() < 0:
         raise UserError(f"{path}: cannot read frames {indices.tolist()}; ask for at least one, counted from 0")
     wanted, places = np.unique(indices, return_inverse=True)
     info, decord_is_exact = _inspect(path, count=False)
-    frames = None
-    if decord_is_exact:
-        frames = _read_with_decord(path, wanted, _scaled(info.height, info.width, short_side))
+    size = _scaled(info.height, info.width, short_side)
+    frames = _read_with_decord(path, wanted, size) if decord_is_exact else None
     if frames is None:
         frames = _read_with_pyav(path, wanted, short_side)
     return frames[places]
@@ -131,15 +124,8 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             stream.codec_context.thread_count = 1  # loaders run one process a core
             yield container, stream
     except av.FFmpegError as error:
-        raise _damaged(path, error.strerror) from None
-
-
-def _damaged(path: Path, why: str) -> UserError:
-    return UserError(f"{path}: cannot be decoded ({why}): damaged or no video; fetch it again or leave it out")
-
-
-def _out_of_range(path: Path, index: int, num_frames: int) -> UserError:
-    return UserError(f"{path}: has no frame {index}: it holds {num_frames} frames, numbered from 0")
+        message = f"cannot be decoded ({error.strerror}): damaged or no video; fetch it again or leave it out"
+        raise UserError(f"{path}: {message}") from None
 
 
 def _scaled(height: int, width: int, short_side: int | None) -> tuple[int, int]:
@@ -148,17 +134,13 @@ def _scaled(height: int, width: int, short_side: int | None) -> tuple[int, int]:
 
 
 def _read_with_decord(path: Path, wanted: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
-    """Frames `wanted` (sorted, distinct) of a plain MP4 at `size` (height, width); None if decord cannot scale so."""
+    """Frames `wanted` (sorted, distinct) at `size` (height, width); None where decord fails: PyAV may, or says why."""
     try:
         # A new reader each time: one that is kept goes on decoding and holds it all (decord issue 208).
         reader = decord.VideoReader(str(path), height=size[0], width=size[1], num_threads=1)
-        if wanted[-1] >= len(reader):
-            raise _out_of_range(path, wanted[-1], len(reader))
-        return reader.get_batch(wanted).asnumpy()
-    except (decord.DECORDError, RuntimeError) as error:
-        if "size must exactly match" in str(error):  # it pads the lines of some widths and trips over that
-            return None
-        raise _damaged(path, "decord stopped within it") from None
+        return reader.get_batch(wanted).asnumpy() if wanted[-1] < len(reader) else None
+    except (decord.DECORDError, RuntimeError):  # damage, or a width whose padded lines it trips over
+        return None
 
 
 def _read_with_pyav(path: Path, wanted: np.ndarray, short_side: int | None) -> np.ndarray:
@@ -171,7 +153,7 @@ def _read_with_pyav(path: Path, wanted: np.ndarray, short_side: int | None) -> n
             count += 1
             if count > wanted[-1]:
                 return np.stack(frames)
-    raise _out_of_range(path, wanted[-1], count)
+    raise UserError(f"{path}: has no frame {wanted[-1]}: it holds {count} frames, numbered from 0")
 
 
 def _to_array(frame: av.VideoFrame, short_side: int | None) -> np.ndarray:

@@ -1,7 +1,4 @@
-"""AdaMAE: a video MAE that learns which cubes to see (Bandara et al. 2023, arXiv 2211.09120).
-
-The video MAE is lib.models.video_mae's; what draws the visible cubes, and learns to, is lib.models.adaptive_sampler's.
-"""
+"""AdaMAE: a video MAE that learns which cubes to see (Bandara et al. 2023, arXiv 2211.09120)."""
 
 import torch
 from torch import Tensor
@@ -11,24 +8,15 @@ from lib.models.video_mae import VideoMAE
 
 
 class AdaMAE(VideoMAE):
-    """A video MAE whose visible cubes an AdaptiveSampler draws.
+    """A video MAE whose visible cubes an AdaptiveSampler draws; see AdaptiveMasking and VideoMAE for the arguments.
 
-    Args:
-        variant, sampler_depth, sampler_dim, sampling_weight, sampler_mlp, mask_ratio: see AdaptiveMasking.
-        video_mae: VideoMAE's other arguments. With variant "released_code" and positions "flattened" the parts are the
-            released code's.
+    With variant "released_code" and positions "flattened" the parts are the released code's.
     """
 
     def __init__(
-        self,
-        variant: str = "ours",
-        sampler_depth: int = 1,
-        sampler_dim: int | None = None,
-        sampling_weight: float = 1e-4,
-        mask_ratio: float = 0.95,
-        sampler_mlp: bool = True,
-        **video_mae,
-    ):
+        self, variant: str = "ours", sampler_depth: int = 1, sampler_dim: int | None = None,
+        sampling_weight: float = 1e-4, mask_ratio: float = 0.95, sampler_mlp: bool = True, **video_mae,
+    ):  # fmt: skip
         masking = AdaptiveMasking(mask_ratio, variant, sampler_depth, sampler_dim, sampling_weight, sampler_mlp)
         super().__init__(masking=masking, **video_mae)
 

@@ -13,11 +13,8 @@ from lib.tokens.masking import restore_order
 class Decoder(nn.Module):
     """Predict the pixels of every place from the visible ones.
 
-    Args:
-        positions: fixed table (N, E).
-        encoder_dim, values: D, and the values of a place.
-        depth, num_heads, mlp_ratio: its blocks.
-        cls_tokens: how many tokens without a place stand before the visible ones; MAE's encoder has one.
+    `positions`: fixed table (N, E); `encoder_dim`, `values`: D, and the values of a place; `cls_tokens`: how many
+    tokens without a place stand before the visible ones, one in MAE.
     """
 
     def __init__(

@@ -1,10 +1,8 @@
 """Masked Autoencoder and its objective (He et al. 2022, arXiv 2111.06377).
 
 Encode the visible patches of one image, fill the hidden places with a mask token, decode all, and compare the hidden
-patches' pixels, each patch normalised by its own mean and deviation.
-
-Shapes: `B` batch, `H W` pixels, `P` patch side, `h w` patch grid, `N` = h*w patches, `K` visible patches, `D` encoder
-width.
+patches' pixels. Shapes: `B` batch, `H W` pixels, `P` patch side, `h w` patch grid, `N` = h*w patches, `K` visible ones,
+`D` encoder width.
 """
 
 from torch import Tensor, nn
@@ -21,26 +19,17 @@ class MAE(nn.Module):
     Args:
         image_size, patch_size, embed_dim, depth, num_heads, mlp_ratio: the encoder (see ViTEncoder).
         decoder_embed_dim, decoder_depth, decoder_num_heads: the decoder; the paper's is 512, 8, 16.
-        mask_ratio: fraction of hidden patches under random masking; 0.75 in the paper.
+        mask_ratio: fraction of hidden patches; 0.75 in the paper.
         norm_pix: per-patch normalised target; the paper's best setting.
-        masking: another strategy, with its own ratio.
+        masking: another strategy than random, with its own ratio.
     """
 
     def __init__(
-        self,
-        image_size: int = 224,
-        patch_size: int = 16,
-        embed_dim: int = 768,
-        depth: int = 12,
-        num_heads: int = 12,
-        mlp_ratio: float = 4.0,
-        decoder_embed_dim: int = 512,
-        decoder_depth: int = 8,
-        decoder_num_heads: int = 16,
-        mask_ratio: float = 0.75,
-        norm_pix: bool = True,
-        masking: Masking | None = None,
-    ):
+        self, image_size: int = 224, patch_size: int = 16,
+        embed_dim: int = 768, depth: int = 12, num_heads: int = 12, mlp_ratio: float = 4.0,
+        decoder_embed_dim: int = 512, decoder_depth: int = 8, decoder_num_heads: int = 16,
+        mask_ratio: float = 0.75, norm_pix: bool = True, masking: Masking | None = None,
+    ):  # fmt: skip
         super().__init__()
         self.architecture = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
         masking = masking or RandomMasking(mask_ratio)

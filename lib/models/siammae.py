@@ -1,11 +1,8 @@
 """Siamese Masked Autoencoder and its objective (Gupta et al. 2023, arXiv 2305.14344).
 
-One encoder sees the whole past frame and, apart from it, the few visible patches of the future frame. The decoder
-fills the future frame's hidden places: each block first looks at the past (cross-attention), then at the future
-itself (self-attention). To predict what it cannot see, the model must find where things went.
-
-Shapes: `B` pairs, `H W` pixels, `P` patch side, `h w` patch grid, `N` = h*w patches, `K` visible patches of the future
-frame, `D` encoder width, `E` decoder width.
+One encoder sees the whole past frame and, apart from it, the few visible patches of the future frame. The decoder fills
+the future's hidden places: to predict what it cannot see, the model must find where things went. Shapes: `B` pairs,
+`H W` pixels, `P` patch side, `h w` patch grid, `N` = h*w patches, `K` visible ones, `D` encoder, `E` decoder width.
 """
 
 import torch
@@ -27,31 +24,19 @@ class SiamMAE(nn.Module):
         image_size, patch_size, embed_dim, depth, num_heads, mlp_ratio: the shared encoder (see ViTEncoder).
         decoder_embed_dim, decoder_depth, decoder_num_heads: the decoder. The material at hand does not state the
             paper's; 256, 4, 8 are CropMAE's for its SiamMAE.
-        mask_ratio: fraction of the future frame's patches that random masking hides; 0.95 in the paper. The past frame
-            is never masked.
-        norm_pix: per-patch normalised target, as in the paper.
+        mask_ratio: fraction of the future frame's patches that are hidden; the past frame is never masked.
+        norm_pix: per-patch normalised target.
         memory_positions: give the past's tokens the decoder's positions, too. The paper does not say; CropMAE does
             not. With them the decoder can fetch by place; without, only by what the encoder made of the content.
-        masking: another strategy for the future frame, with its own ratio, such as AdaMAE's
-            (lib.models.adaptive_sampler.AdaptiveMasking).
+        masking: another strategy than random, with its own ratio, such as lib.models.adaptive_sampler.AdaptiveMasking.
     """
 
     def __init__(
-        self,
-        image_size: int = 224,
-        patch_size: int = 16,
-        embed_dim: int = 384,
-        depth: int = 12,
-        num_heads: int = 6,
-        mlp_ratio: float = 4.0,
-        decoder_embed_dim: int = 256,
-        decoder_depth: int = 4,
-        decoder_num_heads: int = 8,
-        mask_ratio: float = 0.95,
-        norm_pix: bool = True,
-        memory_positions: bool = False,
-        masking: Masking | None = None,
-    ):
+        self, image_size: int = 224, patch_size: int = 16,
+        embed_dim: int = 384, depth: int = 12, num_heads: int = 6, mlp_ratio: float = 4.0,
+        decoder_embed_dim: int = 256, decoder_depth: int = 4, decoder_num_heads: int = 8,
+        mask_ratio: float = 0.95, norm_pix: bool = True, memory_positions: bool = False, masking: Masking | None = None,
+    ):  # fmt: skip
         super().__init__()
         self.architecture = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
         masking = masking or RandomMasking(mask_ratio)
@@ -93,13 +78,8 @@ class SiamMAE(nn.Module):
 class CrossSelfDecoder(nn.Module):
     """Predict the future frame's patches from its visible ones and the past frame (paper section 3, "cross-self").
 
-    Both streams share one projection to the decoder's width.
-
-    Args:
-        positions: fixed table (N, E).
-        encoder_dim, values: D, and the values of a patch.
-        depth, num_heads, mlp_ratio: its blocks.
-        memory_positions: whether the past's tokens get the positions, too.
+    Each block looks at the past first, then at the future itself. Both streams share one projection to the decoder's
+    width. `positions`: fixed table (N, E); `encoder_dim`, `values`: D, and the values of a patch.
     """
 
     def __init__(
@@ -118,11 +98,11 @@ class CrossSelfDecoder(nn.Module):
         initialize(self)
 
     def forward(self, latent: Tensor, restore: Tensor, memory: Tensor) -> Tensor:
-        """Future latent (B, 1 + K, D), restore int64 (B, N), past memory (B, 1 + N, D) -> pixels (B, N, P*P*3)."""
+        """Future latent (B, 1 + K, D), restore int64 (B, N), past memory (B, 1 + N, D) -> pixels (B, N, values)."""
         return self.head(self.tokens(latent, restore, memory))
 
     def tokens(self, latent: Tensor, restore: Tensor, memory: Tensor) -> Tensor:
-        """What the head reads, (B, N, E): hidden places filled, positions added, past and future looked at in turn."""
+        """What the head reads, (B, N, E)."""
         latent, memory = self.embed(latent), self.embed(memory)
         places = restore_order(latent[:, 1:], self.mask_token, restore)  # (B, N, E)
         tokens = torch.cat([latent[:, :1], places], dim=1) + self.pos_embed  # (B, 1 + N, E)
@@ -140,10 +120,8 @@ class CrossSelfBlock(nn.Module):
         super().__init__()
         self.norm1, self.norm_memory = LayerNorm(dim), LayerNorm(dim)
         self.cross_attn = CrossAttention(dim, num_heads)
-        self.norm2 = LayerNorm(dim)
-        self.attn = Attention(dim, num_heads, qkv_bias=True)
-        self.norm3 = LayerNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.norm2, self.attn = LayerNorm(dim), Attention(dim, num_heads, qkv_bias=True)
+        self.norm3, self.mlp = LayerNorm(dim), Mlp(dim, int(dim * mlp_ratio))
 
     def forward(self, tokens: Tensor, memory: Tensor) -> Tensor:
         """tokens (B, Q, E) attend to memory (B, M, E) and then to themselves -> (B, Q, E)."""
@@ -153,17 +131,15 @@ class CrossSelfBlock(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention of queries (B, Q, E) over a memory (B, M, E) -> (B, Q, E). Scaled by sqrt(head width)."""
+    """Multi-head attention of queries over a memory."""
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
         self.num_heads = num_heads
-        self.q = nn.Linear(dim, dim)
-        self.kv = nn.Linear(dim, 2 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.q, self.kv, self.proj = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
 
     def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
-        """Attend over all of the memory."""
+        """Queries (B, Q, E), memory (B, M, E) -> (B, Q, E)."""
         q = rearrange(self.q(queries), "b q (n d) -> b n q d", n=self.num_heads)
         k, v = rearrange(self.kv(memory), "b m (two n d) -> two b n m d", two=2, n=self.num_heads)
         return self.proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b n q d -> b q (n d)"))

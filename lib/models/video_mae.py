@@ -1,14 +1,9 @@
 """Masked autoencoder for video and its objective (VideoMAE, Tong et al. 2022, arXiv 2203.12602).
 
-Cut a clip into space-time cubes, encode the visible ones, fill the hidden places with a mask token, decode all, and
-compare the hidden cubes' pixels, each cube normalised by its own mean and deviation. AdaMAE builds on it.
-
 Unlike the released VideoMAE and AdaMAE: attention has a bias on the keys (softmax cancels it), the projection to the
 decoder has a bias, all matrices start as MAE's, and visible tokens go back to their places before decoding, which a
-transformer cannot tell from the release's order.
-
-Shapes: `B` batch, `T` frames, `H W` pixels, `t` frames a cube, `P` patch side, grid (s, h, w) = (T/t, H/P, W/P),
-`N` = s*h*w cubes, `K` visible cubes, `D` encoder width.
+transformer cannot tell from the release's order. Shapes: `B` batch, `T` frames, `H W` pixels, `t` frames a cube, `P`
+patch side, grid (s, h, w) = (T/t, H/P, W/P), `N` = s*h*w cubes, `K` visible ones, `D` encoder width.
 """
 
 import math
@@ -30,34 +25,20 @@ class VideoMAE(nn.Module):
     Args:
         num_frames, image_size: T and the side in pixels of the clips it is built for; others are refused.
         tubelet_size, patch_size: t and P.
-        embed_dim, depth, num_heads, mlp_ratio: the encoder.
-        decoder_embed_dim, decoder_depth, decoder_num_heads: the decoder.
-        mask_ratio: fraction of hidden cubes under random masking.
         norm_pix: per-cube normalised target, as in both papers.
         loss: "mse" or "l1".
         positions: "separable" in time, row and column, or the releases' "flattened" (lib.tokens.cubes.POSITIONS).
-        masking: another strategy, with its own ratio; VideoMAE's is TubeMasking(0.9).
+        masking: another strategy than random, with its own ratio; VideoMAE's is TubeMasking(0.9).
+        Others: as in lib.models.mae.MAE.
     """
 
     def __init__(
-        self,
-        num_frames: int = 16,
-        image_size: int = 224,
-        tubelet_size: int = 2,
-        patch_size: int = 16,
-        embed_dim: int = 768,
-        depth: int = 12,
-        num_heads: int = 12,
-        mlp_ratio: float = 4.0,
-        decoder_embed_dim: int = 384,
-        decoder_depth: int = 4,
-        decoder_num_heads: int = 6,
-        mask_ratio: float = 0.9,
-        norm_pix: bool = True,
-        loss: str = "mse",
-        positions: str = "separable",
+        self, num_frames: int = 16, image_size: int = 224, tubelet_size: int = 2, patch_size: int = 16,
+        embed_dim: int = 768, depth: int = 12, num_heads: int = 12, mlp_ratio: float = 4.0,
+        decoder_embed_dim: int = 384, decoder_depth: int = 4, decoder_num_heads: int = 6,
+        mask_ratio: float = 0.9, norm_pix: bool = True, loss: str = "mse", positions: str = "separable",
         masking: Masking | None = None,
-    ):
+    ):  # fmt: skip
         super().__init__()
         self.architecture = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
         if loss not in LOSSES:
@@ -103,10 +84,7 @@ class VideoMAE(nn.Module):
         return self.decoder(latent, mask.restore), mask
 
     def features(self, videos: Tensor, block: int = -1) -> Tensor:
-        """Tokens of unmasked videos: normalised float (B, 3, T, H, W) -> (B, N, D), numbered as the cubes.
-
-        `block` counts from 1; -1 is the last. The final LayerNorm is applied.
-        """
+        """Tokens of unmasked videos: normalised float (B, 3, T, H, W) -> (B, N, D); `block` as in ViTEncoder."""
         return self.encoder(self.encoder.patch_embed(videos), block=block)
 
 

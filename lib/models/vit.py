@@ -1,9 +1,8 @@
 """The Vision Transformer that every system here encodes with (Dosovitskiy et al. 2021, arXiv 2010.11929).
 
 Built from timm's blocks and named as timm names things, so that published weights load. Positions are MAE's fixed
-two-dimensional sine-cosine table; they are added before patches are dropped, the class token is attached after.
-
-Shapes: `B` batch, `H W` pixels, `P` patch side, `h w` patch grid, `N` = h*w patches, `K` visible patches, `D` width.
+sine-cosine table, added before patches are dropped. Shapes: `B` batch, `H W` pixels, `P` patch side, `h w` patch grid,
+`N` = h*w patches, `K` visible patches, `D` width.
 """
 
 from collections.abc import Callable
@@ -15,27 +14,11 @@ from timm.layers import PatchEmbed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from lib.errors import UserError, unknown
+from lib.errors import UserError
 from lib.tokens.masking import take
 from lib.tokens.patches import grid_of, resize_positions, sincos_positions
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
-
-# Width, depth and heads. "micro" and "mini" train on a laptop's CPU; the others are the field's.
-VIT_SIZES = {
-    "micro": {"embed_dim": 128, "depth": 4, "num_heads": 4},
-    "mini": {"embed_dim": 192, "depth": 6, "num_heads": 3},
-    "tiny": {"embed_dim": 192, "depth": 12, "num_heads": 3},
-    "small": {"embed_dim": 384, "depth": 12, "num_heads": 6},
-    "base": {"embed_dim": 768, "depth": 12, "num_heads": 12},
-}
-
-
-def vit_size(name: str) -> dict[str, int]:
-    """Constructor arguments of a named size."""
-    if name not in VIT_SIZES:
-        raise unknown("encoder size", name, VIT_SIZES)
-    return dict(VIT_SIZES[name])
 
 
 class ViTEncoder(nn.Module):
@@ -43,23 +26,16 @@ class ViTEncoder(nn.Module):
 
     Args:
         image_size: side in pixels of the square frames it is trained on; others run with resized positions.
-        patch_size: P.
-        embed_dim, depth, num_heads, mlp_ratio: as in timm.
+        patch_size: P. embed_dim, depth, num_heads, mlp_ratio: as in timm.
         resize: how the position table is brought to another grid; other people's weights expect their own way.
     """
 
     has_cls = True  # for attention maps; other encoders may have none
 
     def __init__(
-        self,
-        image_size: int,
-        patch_size: int,
-        embed_dim: int,
-        depth: int,
-        num_heads: int,
-        mlp_ratio: float = 4.0,
+        self, image_size: int, patch_size: int, embed_dim: int, depth: int, num_heads: int, mlp_ratio: float = 4.0,
         resize: Callable[[Tensor, tuple[int, int], tuple[int, int]], Tensor] = resize_positions,
-    ):
+    ):  # fmt: skip
         super().__init__()
         self.patch_size, self.resize = patch_size, resize
         self.grid = grid_of(image_size, image_size, patch_size)
@@ -71,41 +47,26 @@ class ViTEncoder(nn.Module):
         self.norm = LayerNorm(embed_dim)
         initialize(self)
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Patch tokens with their positions: float (B, 3, H, W) -> (B, N, D)."""
-        grid = grid_of(*images.shape[-2:], self.patch_size)
-        positions = self.resize(self.pos_embed[0, 1:], self.grid, grid)
-        return self.patch_embed(images) + positions
-
-    def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, keep: Tensor | None = None, block: int = -1) -> Tensor:
         """Encode the patches in `keep` (int64 (B, K); all when None): float (B, 3, H, W) -> (B, 1 + K, D).
 
-        Token 0 is the class token. The final LayerNorm is applied.
+        Token 0 is the class token. `block` counts from 1, -1 is the last; the final LayerNorm follows whichever is
+        chosen, as protocols read the last one.
         """
-        tokens = self.embed(images)
+        grid = grid_of(*images.shape[-2:], self.patch_size)
+        tokens = self.patch_embed(images) + self.resize(self.pos_embed[0, 1:], self.grid, grid)  # (B, N, D)
         if keep is not None:
             tokens = take(tokens, keep)
-        tokens = self._attach_cls(tokens)
-        for block in self.blocks:
-            tokens = block(tokens)
+        cls = self.cls_token + self.pos_embed[:, :1]
+        tokens = torch.cat([cls.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+        for layer in self.blocks[: block_number(block, len(self.blocks))]:
+            tokens = layer(tokens)
         return self.norm(tokens)
 
     def features(self, images: Tensor, block: int = -1) -> Tensor:
-        """Feature grid of unmasked frames: float (B, 3, H, W) -> (B, D, h, w).
-
-        `block` counts from 1; -1 is the last. The final LayerNorm follows whichever block is chosen, as protocols read
-        the last one.
-        """
-        last = block_number(block, len(self.blocks))
-        grid = grid_of(*images.shape[-2:], self.patch_size)
-        tokens = self._attach_cls(self.embed(images))
-        for layer in self.blocks[:last]:
-            tokens = layer(tokens)
-        return rearrange(self.norm(tokens)[:, 1:], "b (h w) d -> b d h w", h=grid[0])
-
-    def _attach_cls(self, tokens: Tensor) -> Tensor:
-        cls = self.cls_token + self.pos_embed[:, :1]
-        return torch.cat([cls.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+        """Feature grid of unmasked frames: float (B, 3, H, W) -> (B, D, h, w); `block` as above."""
+        tokens = self(images, block=block)[:, 1:]
+        return rearrange(tokens, "b (h w) d -> b d h w", h=images.shape[-2] // self.patch_size)
 
 
 def plain_blocks(embed_dim: int, depth: int, num_heads: int, mlp_ratio: float = 4.0) -> nn.ModuleList:
@@ -131,13 +92,10 @@ def block_number(block: int, depth: int) -> int:
 
 
 def initialize(module: nn.Module) -> None:
-    """MAE's initialisation of everything in `module`: Xavier-uniform matrices, zero biases, small normal tokens.
-
-    The patch convolution is treated as the matrix that it is; tokens named cls_token or mask_token are N(0, 0.02).
-    """
+    """MAE's initialisation of everything in `module`: Xavier-uniform matrices, zero biases, tokens N(0, 0.02)."""
     for child in module.modules():
         if isinstance(child, nn.Linear | nn.Conv2d):
-            nn.init.xavier_uniform_(child.weight.data.flatten(1))
+            nn.init.xavier_uniform_(child.weight.data.flatten(1))  # the patch convolution is a matrix, too
             if child.bias is not None:
                 nn.init.zeros_(child.bias)
     for name, parameter in module.named_parameters():

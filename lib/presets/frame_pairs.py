@@ -7,14 +7,24 @@ Table 4 (arXiv 2305.14344) in full; what the table leaves open is marked below.
 
 from dataclasses import dataclass, replace
 
+from lib.errors import unknown
 from lib.presets.record import Schedule
+
+# Width, depth and heads. "micro" and "mini" train on a laptop's CPU; the others are the field's.
+VIT_SIZES = {
+    "micro": {"embed_dim": 128, "depth": 4, "num_heads": 4},
+    "mini": {"embed_dim": 192, "depth": 6, "num_heads": 3},
+    "tiny": {"embed_dim": 192, "depth": 12, "num_heads": 3},
+    "small": {"embed_dim": 384, "depth": 12, "num_heads": 6},
+    "base": {"embed_dim": 768, "depth": 12, "num_heads": 12},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class FramePairs(Schedule):
     """Settings of one scale. The defaults are the paper's.
 
-    Model: `encoder` names a size of lib.models.vit; the decoder's shape is not stated in the paper (CropMAE's).
+    Model: `encoder` is a name in VIT_SIZES; the decoder's shape is not stated in the paper (CropMAE's).
     Data: `gap` in frames at 30 fps; `crop_scale` as a part of the frame's area; `frame_size` is the short side in
     pixels at which frames are read (None: as they are); `cache_frames` keeps them decoded on disk.
     Training: `base_lr` is per 256 pairs (whether the paper's
@@ -57,10 +67,16 @@ class FramePairs(Schedule):
         names = ("image_size", "gap", "crop_scale", "repeated_sampling", "frame_size")
         return {name: getattr(self, name) for name in names}
 
-    def model_arguments(self, size: dict[str, int]) -> dict:
-        """Arguments common to MAE and SiamMAE, given the encoder's size (lib.models.vit.vit_size)."""
+    def model_arguments(self) -> dict:
+        """Arguments common to MAE and SiamMAE."""
         names = ("image_size", "patch_size", "decoder_embed_dim", "decoder_depth", "decoder_num_heads")
-        return {**size, **{name: getattr(self, name) for name in (*names, "mask_ratio", "norm_pix")}}
+        return {**VIT_SIZES[self.encoder], **{name: getattr(self, name) for name in (*names, "mask_ratio", "norm_pix")}}
+
+    def check(self) -> None:
+        """As every record, and the encoder's name."""
+        super().check()
+        if self.encoder not in VIT_SIZES:
+            raise unknown("encoder", self.encoder, VIT_SIZES)
 
 
 PAPER = FramePairs()

@@ -79,7 +79,7 @@ _SMALL = replace(
     workers=0, batch_size=16, base_lr=0.048, save_every=50,
 )  # fmt: skip
 ADAMAE = {
-    "toy": replace(_SMALL, stride=2, frame_size=48, image_size=48, epochs=45, warmup_epochs=2),
+    "toy": replace(_SMALL, stride=2, frame_size=48, image_size=48, epochs=45, warmup_epochs=1.9),
     "laptop": replace(_SMALL, frame_size=96, image_size=64, epochs=640, warmup_epochs=32),
     "colab": replace(
         PAPER,

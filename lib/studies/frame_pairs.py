@@ -10,7 +10,6 @@ from lib.checkpoints import Record
 from lib.data import clips as data
 from lib.data.kinetics import Clip
 from lib.models.mae import MAE
-from lib.models.vit import vit_size
 from lib.presets.frame_pairs import FramePairs
 from lib.training import fit, make_loader
 
@@ -31,5 +30,5 @@ def pretrain(
     collate = data.collate_images if kind is MAE else data.collate_pairs
     torch.manual_seed(seed)
     next(iter(make_loader(pairs, settings, seed, collate)))  # the notebooks look at a batch first: it draws a number
-    model = kind(**settings.model_arguments(vit_size(settings.encoder)))
+    model = kind(**settings.model_arguments())
     return model, fit(model, pairs, settings, folder, seed, collate)

@@ -30,7 +30,6 @@ from lib.evaluation.masks import copy_first_mask, propagate_masks
 from lib.evaluation.protocols import PROTOCOLS, TASKS, Protocol, assumed, get_protocol, input_size
 from lib.models.pretrained import load_encoder
 from lib.models.siammae import SiamMAE
-from lib.models.vit import vit_size
 from lib.presets.frame_pairs import FramePairs
 from lib.runtime import dataset_root, resolve, seed_everything
 from lib.score.davis import score_masks
@@ -165,7 +164,7 @@ def load_encoders(
     of a run's `last.pt` it is the folder.
     """
     seed_everything(seed)
-    encoders = {UNTRAINED: SiamMAE(**settings.model_arguments(vit_size(settings.encoder))).encoder.eval()}
+    encoders = {UNTRAINED: SiamMAE(**settings.model_arguments()).encoder.eval()}
     for name, folder in runs.items():
         if (folder / "last.pt").is_file():
             encoders[name] = load_encoder(folder / "last.pt")

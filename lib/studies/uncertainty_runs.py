@@ -20,7 +20,6 @@ from lib.models.evidential import EvidentialSiamMAE
 from lib.models.guided_masking import GuidedSiamMAE
 from lib.models.siammae import SiamMAE
 from lib.models.variance_heads import GaussianSiamMAE
-from lib.models.vit import vit_size
 from lib.presets.frame_pairs import FramePairs
 from lib.runtime import atomic_path, dataset_root, digest
 from lib.studies import uncertainty_measures as measures
@@ -147,7 +146,7 @@ def build_model(study: Study, row: Row, seed: int) -> SiamMAE:
         arguments["curriculum_steps"] = settings.steps(len(study.clips)) * settings.accumulation
     torch.manual_seed(seed)
     kind = row.model or GaussianSiamMAE
-    return kind(**settings.model_arguments(vit_size(settings.encoder)), **arguments)
+    return kind(**settings.model_arguments(), **arguments)
 
 
 def train_model(study: Study, row: Row, seed: int, folder: str | Path) -> tuple[SiamMAE, list[Record]]:

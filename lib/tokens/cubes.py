@@ -1,6 +1,4 @@
-"""Videos as sequences of space-time cubes, where each cube lies, and what a prediction of cubes is compared with.
-
-Follows VideoMAE (Tong et al. 2022, arXiv 2203.12602) and AdaMAE (Bandara et al. 2023, arXiv 2211.09120, section 3.1).
+"""Videos as sequences of space-time cubes: after VideoMAE (arXiv 2203.12602) and AdaMAE (arXiv 2211.09120, 3.1).
 
 Shapes: `B` batch, `C` channels, `T` frames, `H W` pixels, `t` frames a cube, `P` patch side, grid (s, h, w) =
 (T/t, H/P, W/P), `N` = s*h*w cubes, `D` token width. Cubes are numbered frame by frame, within one row by row; a cube's
@@ -19,9 +17,6 @@ from lib.tokens.patches import normalize_images
 def normalize_videos(videos: Tensor) -> Tensor:
     """`normalize_images` of every frame: RGB (B, 3, T, H, W), uint8 or float in 0..1 -> float32."""
     return normalize_images(videos.transpose(1, 2)).transpose(1, 2)
-
-
-# --- videos and cubes ---------------------------------------------------------------------------------------
 
 
 def cube_grid(frames: int, height: int, width: int, tubelet_size: int, patch_size: int) -> Grid:
@@ -51,9 +46,6 @@ def uncubify(cubes: Tensor, tubelet_size: int, patch_size: int, grid: Grid) -> T
     return rearrange(cubes, pattern, s=s, h=h, w=w, t=tubelet_size, p=patch_size, q=patch_size)
 
 
-# --- the target ---------------------------------------------------------------------------------------------
-
-
 def cube_statistics(cubes: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of each RGB cube and what to divide by, each channel apart: (B, N, t*P*P*3) -> two of the same shape.
 
@@ -64,19 +56,13 @@ def cube_statistics(cubes: Tensor) -> tuple[Tensor, Tensor]:
     return tuple(statistic.expand_as(values).flatten(2) for statistic in (mean, scale))
 
 
-def normalize_cubes(cubes: Tensor) -> Tensor:
-    """The per-cube normalised target, each channel apart: (B, N, t*P*P*3) -> same shape."""
-    mean, scale = cube_statistics(cubes)
-    return (cubes - mean) / scale
-
-
 def target_cubes(videos: Tensor, tubelet_size: int, patch_size: int, norm_pix: bool) -> Tensor:
     """What a prediction is compared with: RGB float in 0..1 (B, 3, T, H, W) -> (B, N, t*P*P*3)."""
     cubes = cubify(videos, tubelet_size, patch_size)
-    return normalize_cubes(cubes) if norm_pix else cubes
-
-
-# --- positions ----------------------------------------------------------------------------------------------
+    if not norm_pix:
+        return cubes
+    mean, scale = cube_statistics(cubes)
+    return (cubes - mean) / scale
 
 
 def separable_positions(embed_dim: int, grid: Grid) -> Tensor:
@@ -124,17 +110,13 @@ def _check_width(embed_dim: int, least: int) -> None:
         raise UserError(f"embed_dim {embed_dim} cannot hold these positions: use an even number of at least {least}")
 
 
-# --- pictures -----------------------------------------------------------------------------------------------
-
-
 def paint_cubes(
     videos: Tensor, prediction: Tensor, hidden: Tensor, tubelet_size: int, patch_size: int, norm_pix: bool
 ) -> Tensor:
     """A viewable reconstruction: predicted pixels where hidden, true pixels elsewhere.
 
-    videos float in 0..1 (B, 3, T, H, W), prediction (B, N, t*P*P*3), hidden bool (B, N) -> (B, 3, T, H, W), clipped to
-    0..1. With `norm_pix` the mean and contrast of each cube are the truth's, which flatters the picture: say so beside
-    it.
+    videos float in 0..1 (B, 3, T, H, W), prediction (B, N, t*P*P*3), hidden bool (B, N) -> (B, 3, T, H, W) in 0..1.
+    With `norm_pix` the mean and contrast of each cube are the truth's, which flatters the picture: say so beside it.
     """
     cubes = cubify(videos, tubelet_size, patch_size)
     if norm_pix:
@@ -144,7 +126,7 @@ def paint_cubes(
     return uncubify(painted, tubelet_size, patch_size, cube_grid(*videos.shape[-3:], tubelet_size, patch_size))
 
 
-def paint_hidden(videos: Tensor, hidden: Tensor, tubelet_size: int, patch_size: int, grey: float = 0.5) -> Tensor:
-    """The videos with their hidden cubes grey: float (B, 3, T, H, W), hidden bool (B, N) -> (B, 3, T, H, W)."""
-    cubes = cubify(videos, tubelet_size, patch_size).masked_fill(hidden.unsqueeze(-1), grey)
+def paint_hidden(videos: Tensor, hidden: Tensor, tubelet_size: int, patch_size: int) -> Tensor:
+    """The videos with their hidden cubes grey: float in 0..1 (B, 3, T, H, W), hidden bool (B, N) -> same shape."""
+    cubes = cubify(videos, tubelet_size, patch_size).masked_fill(hidden.unsqueeze(-1), 0.5)
     return uncubify(cubes, tubelet_size, patch_size, cube_grid(*videos.shape[-3:], tubelet_size, patch_size))

@@ -1,9 +1,7 @@
-"""Which tokens a model sees: masks, the strategies that draw them, and how tokens are dropped and put back by them.
-
-Index arithmetic as in MAE (arXiv 2111.06377, section 3, "simple implementation").
+"""Which tokens a model sees: masks, what draws them, and how tokens are dropped and put back (MAE, section 3).
 
 Shapes: `B` batch, `N` tokens, `K` visible tokens, `D` width. Tokens lie on a grid (s, h, w), numbered time by time and
-row by row; a single frame's grid is (1, h, w). In a mask, True means hidden.
+row by row; a single frame's grid is (1, h, w).
 """
 
 from dataclasses import asdict, dataclass
@@ -18,16 +16,11 @@ Grid = tuple[int, int, int]
 
 
 class Mask(NamedTuple):
-    """A choice of visible tokens for each sample.
+    """A choice of visible tokens for each sample."""
 
-    keep: int64 (B, K), the visible tokens in the order in which the encoder sees them.
-    restore: int64 (B, N), where each token stands in [visible, hidden] order.
-    hidden: bool (B, N).
-    """
-
-    keep: Tensor
-    restore: Tensor
-    hidden: Tensor
+    keep: Tensor  # int64 (B, K), the visible tokens in the order in which the encoder sees them
+    restore: Tensor  # int64 (B, N), where each token stands in [visible, hidden] order
+    hidden: Tensor  # bool (B, N), True where hidden
 
 
 def num_visible(num_tokens: int, mask_ratio: float, what: str = "patches", remedy: str = "smaller patches") -> int:
@@ -53,22 +46,15 @@ def random_mask(batch: int, num_tokens: int, mask_ratio: float, device: torch.de
     return mask_from_noise(noise, num_visible(num_tokens, mask_ratio))
 
 
-# --- strategies ---------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Masking:
-    """What draws a model's masks: `masking(tokens (B, N, D), grid) -> Mask`, for each sample apart.
+    """What draws a model's masks; kinds of it define `masking(tokens (B, N, D), grid) -> Mask`.
 
-    Tokens are embedded patches without positions. The strategies below look at their shape alone; AdaMAE's learned one
+    Tokens are embedded patches without positions. The fixed kinds look at their shape alone; AdaMAE's learned one
     (lib.models.adaptive_sampler) looks at the tokens and has an objective of its own.
     """
 
     mask_ratio: float
-
-    def __call__(self, tokens: Tensor, grid: Grid) -> Mask:
-        """A mask for each sample."""
-        raise NotImplementedError
 
     def prepare(self, positions: Tensor, grid: Grid) -> "Masking":
         """What draws for a model whose encoder adds the table `positions` (N, D); called once, by that model."""
@@ -91,9 +77,6 @@ class RandomMasking(Masking):
     def __call__(self, tokens: Tensor, grid: Grid) -> Mask:
         """A mask for each sample."""
         return random_mask(len(tokens), tokens.shape[1], self.mask_ratio, tokens.device)
-
-
-# --- tokens by a mask ---------------------------------------------------------------------------------------
 
 
 def take(tokens: Tensor, index: Tensor) -> Tensor:

@@ -1,7 +1,4 @@
-"""The fixed masking strategies by name; random masking is lib.tokens.masking's.
-
-Shapes: `B` batch, `N` tokens on a grid (s, h, w): s times h*w places, numbered time by time.
-"""
+"""The fixed masking strategies by name, of `N` tokens on a grid (s, h, w): s times h*w places."""
 
 import torch
 from torch import Tensor

@@ -29,16 +29,15 @@ def paint_prediction(images: Tensor, prediction: Tensor, hidden: Tensor, patch_s
     images float (B, C, H, W), prediction (B, N, P*P*C), hidden bool (B, N) -> (B, C, H, W). With `norm_pix` the mean
     and contrast of each patch are the truth's, which flatters every picture: say so beside it.
     """
-    grid = grid_of(*images.shape[-2:], patch_size)
     patches = patchify(images, patch_size)
     if norm_pix:
         mean, std = patch_statistics(patches)
         prediction = prediction * std + mean
-    return unpatchify(torch.where(hidden.unsqueeze(-1), prediction, patches), patch_size, grid)
+    painted = torch.where(hidden.unsqueeze(-1), prediction, patches)
+    return unpatchify(painted, patch_size, grid_of(*images.shape[-2:], patch_size))
 
 
-def paint_mask(images: Tensor, hidden: Tensor, patch_size: int, grey: float = 0.0) -> Tensor:
-    """The images with their hidden patches grey: float (B, C, H, W), hidden bool (B, N) -> (B, C, H, W)."""
-    grid = grid_of(*images.shape[-2:], patch_size)
-    patches = patchify(images, patch_size)
-    return unpatchify(patches.masked_fill(hidden.unsqueeze(-1), grey), patch_size, grid)
+def paint_mask(images: Tensor, hidden: Tensor, patch_size: int) -> Tensor:
+    """Normalised images (B, C, H, W) with their hidden patches, bool (B, N), at 0, ImageNet's mean -> same shape."""
+    patches = patchify(images, patch_size).masked_fill(hidden.unsqueeze(-1), 0)
+    return unpatchify(patches, patch_size, grid_of(*images.shape[-2:], patch_size))

@@ -1,9 +1,8 @@
-"""Images as sequences of patches, where each patch lies, and what a prediction of patches is compared with.
+"""Images as sequences of patches, what a prediction of them is compared with, and where each patch lies.
 
-Follows MAE (He et al. 2022, arXiv 2111.06377, section 3) and its released conventions.
-
-Shapes: `B` batch, `C` channels, `H W` pixels, `P` patch side, `h w` patch grid (H/P, W/P), `N` = h*w patches,
-`D` token width. Patches are numbered row by row; a patch vector is channel-last: (row, column, channel).
+After MAE (He et al. 2022, arXiv 2111.06377, section 3) and its release. Shapes: `B` batch, `C` channels, `H W` pixels,
+`P` patch side, `h w` patch grid (H/P, W/P), `N` = h*w patches, `D` token width. Patches are numbered row by row; a
+patch vector is channel-last: (row, column, channel).
 """
 
 import torch
@@ -19,29 +18,22 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 def normalize_images(images: Tensor) -> Tensor:
     """RGB (..., 3, H, W), uint8 or float in 0..1 -> float32, ImageNet mean 0 and standard deviation 1 per channel."""
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
+    mean, std = (torch.tensor(rgb, device=images.device).view(3, 1, 1) for rgb in (IMAGENET_MEAN, IMAGENET_STD))
     scaled = images if images.is_floating_point() else images.float() / 255
     return (scaled - mean) / std
 
 
 def denormalize_images(images: Tensor) -> Tensor:
     """Inverse of `normalize_images`, clipped to 0..1, for display: float (..., 3, H, W) -> same shape."""
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
+    mean, std = (torch.tensor(rgb, device=images.device).view(3, 1, 1) for rgb in (IMAGENET_MEAN, IMAGENET_STD))
     return (images * std + mean).clamp(0, 1)
-
-
-# --- images and patches -------------------------------------------------------------------------------------
 
 
 def grid_of(height: int, width: int, patch_size: int) -> tuple[int, int]:
     """The patch grid (h, w) of an image of `height` x `width` pixels, which must be whole patches."""
     if height % patch_size or width % patch_size:
-        fits = tuple(max(patch_size, round(side / patch_size) * patch_size) for side in (height, width))
-        raise UserError(
-            f"frame size {height}x{width} is no multiple of the patch size {patch_size}: use {fits[0]}x{fits[1]}"
-        )
+        fits = "x".join(str(max(1, round(side / patch_size)) * patch_size) for side in (height, width))
+        raise UserError(f"frame size {height}x{width} is no multiple of the patch size {patch_size}: use {fits}")
     return height // patch_size, width // patch_size
 
 
@@ -64,14 +56,10 @@ def unpatchify(patches: Tensor, patch_size: int, grid: tuple[int, int]) -> Tenso
     return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=h, w=w, p=patch_size, q=patch_size)
 
 
-# --- the target ---------------------------------------------------------------------------------------------
-
-
 def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation over a patch's pixels and channels jointly: (B, N, P*P*C) -> two of (B, N, 1)."""
-    mean = patches.mean(dim=-1, keepdim=True)
     variance = patches.var(dim=-1, keepdim=True)  # unbiased, as in MAE's release; the epsilon stands inside the root
-    return mean, (variance + 1e-6).sqrt()
+    return patches.mean(dim=-1, keepdim=True), (variance + 1e-6).sqrt()
 
 
 def normalize_patches(patches: Tensor) -> Tensor:
@@ -84,9 +72,6 @@ def target_patches(images: Tensor, patch_size: int, norm_pix: bool) -> Tensor:
     """What a prediction is compared with: normalised images float (B, 3, H, W) -> (B, N, P*P*3)."""
     patches = patchify(images, patch_size)
     return normalize_patches(patches) if norm_pix else patches
-
-
-# --- positions ----------------------------------------------------------------------------------------------
 
 
 def sincos_positions(embed_dim: int, grid: tuple[int, int]) -> Tensor:
@@ -104,11 +89,7 @@ def sincos_positions(embed_dim: int, grid: tuple[int, int]) -> Tensor:
 
 
 def resize_positions(
-    positions: Tensor,
-    old_grid: tuple[int, int],
-    new_grid: tuple[int, int],
-    nudge: float = 0.0,
-    antialias: bool = False,
+    positions: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int], nudge: float = 0.0, antialias: bool = False
 ) -> Tensor:
     """Bicubic interpolation of a position table (N, D) from `old_grid` to `new_grid` -> (h*w, D).
 

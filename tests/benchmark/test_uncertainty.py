@@ -10,13 +10,14 @@ from lib import presets
 from lib.benchmark import __main__ as command
 from lib.benchmark import uncertainty as benchmark
 from lib.errors import UserError
+from lib.presets import frame_pairs
 
 
 @pytest.fixture
 def small(monkeypatch):
     sizes = {"image_size": 16, "patch_size": 8, "decoder_embed_dim": 16, "decoder_depth": 1, "mask_ratio": 0.5}
     monkeypatch.setitem(presets.SIAMMAE, "toy", presets.get(presets.SIAMMAE, "toy", **sizes))
-    monkeypatch.setattr(benchmark, "vit_size", lambda name: {"embed_dim": 16, "depth": 1, "num_heads": 2})
+    monkeypatch.setitem(frame_pairs.VIT_SIZES, "micro", {"embed_dim": 16, "depth": 1, "num_heads": 2})
 
 
 def arguments(*words: str) -> argparse.Namespace:

@@ -6,7 +6,7 @@ from slow_layers import shake
 from timm.models.vision_transformer import VisionTransformer
 
 from lib.errors import UserError
-from lib.models.vit import VIT_SIZES, ViTEncoder, vit_size
+from lib.models.vit import ViTEncoder
 
 P = 8
 TINY = {"image_size": 32, "patch_size": P, "embed_dim": 32, "depth": 2, "num_heads": 4}
@@ -64,15 +64,6 @@ def test_features_equal_those_timm_reads_from_a_block(twins, block):
 def test_a_block_that_does_not_exist_is_refused(block):
     with pytest.raises(UserError, match=rf"^block {block} does not exist: choose 1 to 2, or -1 for the last$"):
         ViTEncoder(**TINY).features(floats(), block)
-
-
-def test_named_sizes():
-    assert VIT_SIZES["small"] == {"embed_dim": 384, "depth": 12, "num_heads": 6}
-    assert VIT_SIZES["base"] == {"embed_dim": 768, "depth": 12, "num_heads": 12}
-    vit_size("small")["depth"] = 1
-    assert vit_size("small")["depth"] == 12
-    with pytest.raises(UserError, match="unknown encoder size 'smal': did you mean 'small'"):
-        vit_size("smal")
 
 
 def test_heads_that_cannot_share_the_width_are_refused():

@@ -6,18 +6,19 @@ import torch
 from lib.data.clips import FramePairs
 from lib.data.kinetics import Clip
 from lib.data.video import VideoInfo
+from lib.errors import UserError
 from lib.models.mae import MAE
 from lib.models.siammae import SiamMAE
-from lib.models.vit import vit_size
 from lib.presets import MAE as MAE_PRESETS
-from lib.presets import SIAMMAE
+from lib.presets import SIAMMAE, get
+from lib.presets.frame_pairs import VIT_SIZES
 
 
 @pytest.mark.parametrize("name", SIAMMAE)
 def test_every_preset_builds_both_models_and_their_pairs(name):
     for system, presets in ((SiamMAE, SIAMMAE), (MAE, MAE_PRESETS)):
         preset = presets[name]
-        arguments = preset.model_arguments(vit_size(preset.encoder))
+        arguments = preset.model_arguments()
         with torch.device("meta"):
             model = system(**arguments)
         assert {**model.architecture, **arguments} == model.architecture
@@ -38,3 +39,10 @@ def test_the_paper_preset_is_table_4():
     }  # fmt: skip
     assert {name: getattr(SIAMMAE["paper"], name) for name in table} == table
     assert {preset.mask_ratio for preset in MAE_PRESETS.values()} == {0.75}
+
+
+def test_encoders_have_the_fields_sizes_and_near_misses_are_named():
+    assert VIT_SIZES["small"] == {"embed_dim": 384, "depth": 12, "num_heads": 6}
+    assert VIT_SIZES["base"] == {"embed_dim": 768, "depth": 12, "num_heads": 12}
+    with pytest.raises(UserError, match="unknown encoder 'smal': did you mean 'small'"):
+        get(SIAMMAE, "toy", encoder="smal")

@@ -17,7 +17,6 @@ from lib.evaluation.features import rgb_patch_features
 from lib.evaluation.masks import propagate_masks
 from lib.models.mae import MAE
 from lib.models.siammae import SiamMAE
-from lib.models.vit import vit_size
 from lib.runtime import seed_everything
 from lib.score.davis import score_davis
 from lib.score.jhmdb import score_jhmdb
@@ -84,7 +83,7 @@ def test_a_task_without_data_or_protocol_is_left_out(data, settings, tmp_path):
 def test_features_are_those_of_the_block(data, settings, tmp_path):
     """Against the propagation itself, called by hand."""
     seed_everything(5)
-    encoder = SiamMAE(**settings.model_arguments(vit_size("micro"))).encoder.eval()
+    encoder = SiamMAE(**settings.model_arguments()).encoder.eval()
     davis = three_tasks.open_tasks(data, wanted=["davis"])["davis"]
     protocol = three_tasks.protocols_of(settings)["davis"]
     method = three_tasks.methods_of({UNTRAINED: encoder}, settings)[f"{UNTRAINED}, block 2"]
@@ -114,7 +113,7 @@ def test_the_best_block_is_that_of_the_encoder_itself():
 
 
 def test_encoders_are_untrained_trained_and_foreign(settings, tmp_path):
-    arguments = settings.model_arguments(vit_size("micro"))
+    arguments = settings.model_arguments()
     folders = {name: save(model(**arguments), tmp_path / name) for name, model in (("MAE", MAE), ("SiamMAE", SiamMAE))}
     other = save(MAE(**{**arguments, "depth": 3}), tmp_path / "mae-other")
     encoders = three_tasks.load_encoders(folders, settings, 3, str(other / "last.pt"))
@@ -132,14 +131,14 @@ def test_encoders_are_untrained_trained_and_foreign(settings, tmp_path):
 
 
 def test_mae_may_be_missing_but_siammae_may_not(settings, tmp_path):
-    siammae = save(SiamMAE(**settings.model_arguments(vit_size("micro"))), tmp_path / "siammae")
+    siammae = save(SiamMAE(**settings.model_arguments()), tmp_path / "siammae")
     assert "MAE" not in three_tasks.load_encoders({"MAE": tmp_path / "none", "SiamMAE": siammae}, settings, 0)
     with pytest.raises(UserError, match=r"none.*notebook 3"):
         three_tasks.load_encoders({"SiamMAE": tmp_path / "none"}, settings, 0)
 
 
 def test_two_encoders_of_one_name_are_refused(settings, tmp_path):
-    folder = save(MAE(**settings.model_arguments(vit_size("micro"))), tmp_path / "MAE")
+    folder = save(MAE(**settings.model_arguments()), tmp_path / "MAE")
     with pytest.raises(UserError, match="MAE"):
         three_tasks.load_encoders({"MAE": folder}, settings, 0, str(folder / "last.pt"))
 

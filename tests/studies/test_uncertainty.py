@@ -14,6 +14,7 @@ from lib.evaluation.uncertainty_baselines import distance_to_visible
 from lib.models.siammae import SiamMAE
 from lib.models.uncertainty import DeepEnsemble, MCDropout, SingleModel, VisibleSubsets
 from lib.models.variance_heads import GaussianSiamMAE
+from lib.presets import frame_pairs
 from lib.studies import uncertainty as study
 from lib.studies import uncertainty_measures as measures
 from lib.studies import uncertainty_runs as runs
@@ -50,7 +51,7 @@ def rendered(world, tmp_path_factory):
 
 @pytest.fixture
 def small(world, rendered, tmp_path, monkeypatch) -> runs.Study:
-    monkeypatch.setattr(runs, "vit_size", lambda name: SMALL)
+    monkeypatch.setitem(frame_pairs.VIT_SIZES, "micro", SMALL)
     shutil.copytree(rendered, tmp_path / "runs")
     return runs.prepare(world, PRESET, tmp_path / "runs", test=6, gaps=GAPS)
 
@@ -59,13 +60,13 @@ def models() -> tuple[GaussianSiamMAE, ...]:
     found = []
     for seed in range(2):
         torch.manual_seed(seed)
-        found.append(GaussianSiamMAE(**PRESET.model_arguments(SMALL), dropout=0.3).eval())
+        found.append(GaussianSiamMAE(**(PRESET.model_arguments() | SMALL), dropout=0.3).eval())
     return tuple(found)
 
 
 def plain() -> SiamMAE:
     torch.manual_seed(0)
-    return SiamMAE(**PRESET.model_arguments(SMALL)).eval()
+    return SiamMAE(**(PRESET.model_arguments() | SMALL)).eval()
 
 
 # --- measures -----------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from lib.tokens.cubes import (
     cube_statistics,
     cubify,
     flattened_positions,
-    normalize_cubes,
     normalize_videos,
     paint_cubes,
     paint_hidden,
@@ -83,12 +82,13 @@ def test_cube_normalisation_by_hand():
     red, blue = math.sqrt(2) + 1e-6, math.sqrt(18) + 1e-6  # the epsilon stands outside the root
     torch.testing.assert_close(scale[0, 0], torch.tensor([red, 1e-6, blue] * 2, dtype=torch.float64))
     expected = torch.tensor([-1 / red, 0, -3 / blue, 1 / red, 0, 3 / blue], dtype=torch.float64)
-    torch.testing.assert_close(normalize_cubes(cubes)[0, 0], expected, rtol=1e-12, atol=0)
+    normal = target_cubes(uncubify(cubes, 2, 1, (1, 1, 1)), 2, 1, norm_pix=True)
+    torch.testing.assert_close(normal[0, 0], expected, rtol=1e-12, atol=0)
 
 
 def test_normalised_targets_do_not_depend_on_the_colour_scale():
     videos = torch.rand(1, 3, 4, 16, 16, dtype=torch.float64)
-    plain, normal = (normalize_cubes(cubify(v, 2, 8)) for v in (videos, normalize_videos(videos)))
+    plain, normal = (target_cubes(v, 2, 8, norm_pix=True) for v in (videos, normalize_videos(videos)))
     torch.testing.assert_close(plain, normal, rtol=1e-4, atol=1e-4)
 
 
@@ -102,8 +102,8 @@ def test_painting_shows_the_truth_where_visible_and_the_prediction_where_hidden(
         wrong = paint_cubes(videos, perfect + 0.5, hidden, 2, 8, norm_pix)
         assert torch.equal((cubify(wrong, 2, 8) != cubes).any(dim=-1), hidden)
         assert wrong.min() >= 0 and wrong.max() <= 1
-    grey = cubify(paint_hidden(videos, hidden, 2, 8, grey=0.25), 2, 8)
-    assert (grey[hidden] == 0.25).all() and torch.equal(grey[~hidden], cubes[~hidden])
+    grey = cubify(paint_hidden(videos, hidden, 2, 8), 2, 8)
+    assert (grey[hidden] == 0.5).all() and torch.equal(grey[~hidden], cubes[~hidden])
 
 
 # --- positions ----------------------------------------------------------------------------------------------

@@ -91,8 +91,8 @@ def test_painting_shows_the_truth_where_visible_and_the_prediction_where_hidden(
         torch.testing.assert_close(paint_prediction(images, perfect, hidden, 4, norm_pix), images)
         wrong = patchify(paint_prediction(images, perfect + 1, hidden, 4, norm_pix), 4)
         assert torch.equal((wrong != patches).any(dim=-1), hidden)
-    grey = patchify(paint_mask(images, hidden, 4, grey=0.5), 4)
-    assert (grey[hidden] == 0.5).all() and torch.equal(grey[~hidden], patches[~hidden])
+    grey = patchify(paint_mask(images, hidden, 4), 4)
+    assert (grey[hidden] == 0).all() and torch.equal(grey[~hidden], patches[~hidden])
 
 
 # --- positions ----------------------------------------------------------------------------------------------
