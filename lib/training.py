@@ -6,6 +6,7 @@ Recipe: MAE (arXiv 2111.06377, appendix A.1) as SiamMAE uses it (arXiv 2305.1434
 """
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -144,6 +145,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 def choose_precision(precision: str = "auto") -> str:
     """ "bf16" or "no" for "auto", by what the device computes natively; otherwise the given value, checked."""
+    if precision == "auto":
+        precision = os.environ.get("SIAMMAE_PRECISION", "auto")  # to measure what another machine would do
     if precision not in {"auto", "bf16", "no"}:
         raise UserError(f"precision {precision!r} is unknown: choose auto, bf16 or no")
     if precision != "auto":

@@ -1,6 +1,7 @@
 """The repository keeps its own rules: pins, style, imports, clean notebooks, commands that exist."""
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import repository_checks as checks
+from safetensors import safe_open
 
 import make
 
@@ -109,6 +111,19 @@ def test_modules_and_functions_are_short(path):
 def test_no_committed_file_is_large():
     sizes = {relative(path): path.stat().st_size for path in tracked()}
     assert {name: size for name, size in sizes.items() if size > 3_000_000} == {}
+
+
+def test_committed_weights_are_small_and_say_what_made_them():
+    files = [path for path in tracked() if path.parent == ROOT / "notebooks" / "weights"]
+    assert sum(path.stat().st_size for path in files) < 10_000_000
+    weights = [path for path in files if path.suffix == ".safetensors"]
+    assert weights
+    for path in weights:
+        with safe_open(path, "pt") as file:
+            about = file.metadata()
+            kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - it is no dict
+        assert len(json.loads(about["sha256"])) == 64 and kinds == {"F16"}
+        assert checks.command_problems(json.loads(about["command"]).split(), ROOT) == []
 
 
 def test_no_committed_text_names_a_path_of_some_machine():

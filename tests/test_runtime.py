@@ -164,9 +164,9 @@ def test_the_root_of_a_data_set(tmp_path):
     with pytest.raises(UserError, match="is empty: put DAVIS or davis there"):
         dataset_root(tmp_path, names)
     (tmp_path / "JPEGImages").mkdir()
-    assert dataset_root(tmp_path, iter(names)) == tmp_path
+    assert dataset_root(tmp_path, names) == tmp_path
     (tmp_path / "davis").mkdir()
-    assert dataset_root(tmp_path, iter(names)).name.lower() == "davis"
+    assert dataset_root(tmp_path, names).name.lower() == "davis"
 
 
 def test_a_list_file_may_stand_for_a_data_set(tmp_path):

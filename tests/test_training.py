@@ -315,7 +315,11 @@ def test_two_processes_learn_what_one_does(tmp_path):
     torch.testing.assert_close(state, weights, rtol=1e-4, atol=1e-4)
 
 
-def test_precision_is_chosen_or_checked():
+def test_precision_is_chosen_or_checked(monkeypatch):
+    for name in ("no", "bf16"):
+        monkeypatch.setenv("SIAMMAE_PRECISION", name)
+        assert choose_precision() == name and choose_precision("bf16") == "bf16"
+    monkeypatch.delenv("SIAMMAE_PRECISION")
     assert choose_precision("bf16") == "bf16" and choose_precision("no") == "no"
     assert choose_precision() in {"bf16", "no"}
     with pytest.raises(UserError, match="^precision 'fp8' is unknown: choose auto, bf16 or no$"):

@@ -1,26 +1,23 @@
-"""How fast masks are scored: `python -m lib.benchmark metrics`.
+"""How fast masks are scored: `lib.evaluation.metrics.score_sequence` against the usual loop over frames and objects.
 
-`lib.evaluation.metrics.score_sequence` against the usual loop over frames and objects, which makes a boundary map of
-each mask, dilates it over the whole picture by a disc, and counts (Perazzi et al. 2016; the definitions are one). Then
-`lib.score.davis.score_davis`, files and all, with one worker and with two. The prediction is the truth, a frame late.
-Seconds of the two loops are per frame and object.
-
-Shape letters: `T` frames, `H W` pixels, `K` objects.
+That makes a boundary map of each mask, dilates it over the whole picture by a disc, and counts (Perazzi et al. 2016).
+Then `lib.score.davis.score_davis`, files and all, with one worker and with two. The prediction is the truth, a frame
+late; seconds of the two loops are per frame and object. Shapes: `T` frames, `H W` pixels, `K` objects.
 """
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
-from lib.benchmark.timing import best_times, conditions, peak_memory_mb
+from lib.benchmark.timing import best_times, check_counts, conditions, peak_memory_mb
 from lib.data.davis import DavisDataset
 from lib.data.images import write_mask
-from lib.errors import UserError
 from lib.evaluation.metrics import SCORED, boundary_map, boundary_tolerance, score_sequence
 from lib.score.davis import score_davis
 
@@ -30,12 +27,9 @@ def reference_scores(truth: np.ndarray, predicted: np.ndarray, num_objects: int)
     radius = boundary_tolerance(*truth.shape[1:])
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     disc = x**2 + y**2 <= radius**2
-    scores = [
-        [_reference(t == k, p == k, disc) for t, p in zip(truth, predicted, strict=True)]
-        for k in range(1, num_objects + 1)
-    ]
-    region, boundary = np.moveaxis(np.array(scores), -1, 0)
-    return region, boundary
+    pairs, objects = list(zip(truth, predicted, strict=True)), range(1, num_objects + 1)
+    scores = np.array([[_reference(t == k, p == k, disc) for t, p in pairs] for k in objects])
+    return scores[..., 0], scores[..., 1]
 
 
 def _reference(truth: np.ndarray, predicted: np.ndarray, disc: np.ndarray) -> tuple[float, float]:
@@ -94,9 +88,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-frames", type=int, default=22, help="frames of each sequence (default: 22)")
     parser.add_argument("--sequences", type=int, default=4, help="moving blobs: sequences (default: 4)")
     parser.add_argument("--objects", type=int, default=5, help="moving blobs: objects in each (default: 5)")
-    parser.add_argument(
-        "--size", type=int, nargs=2, default=(480, 854), metavar=("H", "W"), help="moving blobs: pixels"
-    )
+    shape = {"nargs": 2, "default": (480, 854), "metavar": ("H", "W")}
+    parser.add_argument("--size", type=int, **shape, help="moving blobs: pixels")
     parser.add_argument("--seed", type=int, default=0, help="moving blobs: seed (default: 0)")
     parser.add_argument("--compared", type=int, default=1, help="sequences the slow loop is timed on (default: 1)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each alternative, best counts (default: 3)")
@@ -104,18 +97,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     """Measure and return the result; see the module's head."""
-    smallest = {"max_frames": 3, "sequences": 1, "objects": 1, "compared": 1, "rounds": 1}
-    for name, least in smallest.items():
-        if getattr(args, name) < least:
-            raise UserError(f"--{name.replace('_', '-')} must be {least} or more, not {getattr(args, name)}")
+    check_counts(args, "sequences", "objects", "compared", "rounds")
+    check_counts(args, "max_frames", least=3)
     with tempfile.TemporaryDirectory() as folder:
         root = args.davis or Path(folder, "truth")
         if args.davis is None:
-            rng = np.random.default_rng(args.seed)
-            write_davis(
-                root,
-                [moving_blobs(rng, args.max_frames, args.objects, tuple(args.size)) for _ in range(args.sequences)],
-            )
+            blobs = partial(moving_blobs, np.random.default_rng(args.seed), args.max_frames, args.objects, args.size)
+            write_davis(root, [blobs() for _ in range(args.sequences)])
         dataset, late = DavisDataset(root, args.split), Path(folder, "predictions")
         pairs = []
         for sequence in dataset:
@@ -136,21 +124,22 @@ def show(result: dict) -> None:
 
 
 def _loops(pairs: list[tuple[np.ndarray, np.ndarray, int]], rounds: int) -> dict:
+    scores: dict[Callable, list] = {}
+
+    def score(way: Callable) -> None:
+        scores[way] = [way(*pair) for pair in pairs]
+
     ways = {"reference": reference_scores, "score_sequence": score_sequence}
-    scores: dict[str, list] = {}
-
-    def runner(name: str):
-        return lambda: scores.update({name: [ways[name](*pair) for pair in pairs]})
-
-    times = best_times({name: runner(name) for name in ways}, rounds)
+    times = best_times({name: partial(score, way) for name, way in ways.items()}, rounds)
+    ours = scores[score_sequence]
     count = sum(len(truth) * num_objects for truth, _, num_objects in pairs)
     gaps = [np.abs(np.subtract(a, b)).max(axis=(1, 2)) for a, b in zip(*scores.values(), strict=True)]
     largest = np.max(gaps, axis=0)
     return {
         "frame_objects": count,
         "pixels": " ".join(sorted({f"{truth.shape[1]}x{truth.shape[2]}" for truth, _, _ in pairs})),
-        "mean_J": float(np.mean([region.mean() for region, _ in scores["score_sequence"]])),
-        "mean_F": float(np.mean([boundary.mean() for _, boundary in scores["score_sequence"]])),
+        "mean_J": float(np.mean([region.mean() for region, _ in ours])),
+        "mean_F": float(np.mean([boundary.mean() for _, boundary in ours])),
         "largest_difference_J": float(largest[0]),
         "largest_difference_F": float(largest[1]),
         "reference_seconds": times["reference"] / count,
@@ -160,10 +149,8 @@ def _loops(pairs: list[tuple[np.ndarray, np.ndarray, int]], rounds: int) -> dict
 
 
 def _workers(root: Path, predictions: Path, args: argparse.Namespace) -> dict:
-    def runner(workers: int):
-        return lambda: score_davis(root, predictions, args.split, max_frames=args.max_frames, workers=workers)
-
-    times = best_times({"one": runner(1), "two": runner(2)}, args.rounds)
+    score = partial(score_davis, root, predictions, args.split, max_frames=args.max_frames)
+    times = best_times({"one": partial(score, workers=1), "two": partial(score, workers=2)}, args.rounds)
     return {
         "score_davis_seconds_1_worker": times["one"],
         "score_davis_seconds_2_workers": times["two"],

@@ -3,19 +3,16 @@
 The usual code, as the published evaluations have it: the whole affinity of a chunk of queries with every cell of every
 context frame, a mask for what lies outside the neighbourhood, then the top k over all of it.
 
-Shape letters: `S` context frames, `N` = h * w cells, `D` feature width, `K` label channels.
+Shapes: `S` context frames, `N` = h * w cells, `D` feature width, `K` label channels.
 """
 
 import argparse
-import time
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.benchmark.timing import conditions, peak_memory_mb
-from lib.errors import UserError
+from lib.benchmark.timing import check_counts, conditions, peak_memory_mb, timed
 from lib.evaluation.propagation import propagate
 from lib.evaluation.protocols import Protocol, get_protocol
 
@@ -42,41 +39,40 @@ def run(args: argparse.Namespace) -> dict:
     Returns seconds per frame (the best of the rounds), their ratio, the largest difference of the soft labels, the
     fraction of cells with the same arg max, and the process's peak memory before the usual code has run.
     """
+    check_counts(args, "height", "width", "channels", "rounds", "chunk")
     given = {name: getattr(args, name) for name in ("queue", "radius", "top_k") if getattr(args, name) is not None}
-    protocol = get_protocol(args.protocol, **given)
-    for name in ("height", "width", "channels", "rounds", "chunk"):
-        if getattr(args, name) < 1:
-            raise UserError(f"{name} is {getattr(args, name)}: it must be 1 or more")
-    grid, device = (args.height, args.width), torch.device(args.device)
+    protocol, grid = get_protocol(args.protocol, **given), (args.height, args.width)
     warm_up = protocol.queue + 2  # frame 0, a full queue of others, and one frame for the caches
-    first = F.one_hot(torch.randint(CLASSES, grid, generator=torch.Generator().manual_seed(0))).permute(2, 0, 1).float()
-    stream = propagate(_frames(warm_up + args.rounds, args.channels, grid, device), first.to(device), protocol)
-    past, ours, usual, memory, errors, same = [], [], [], None, [], []
-    for index in range(warm_up + args.rounds):
-        seconds, labels = _timed(lambda: next(stream), device)
-        if index >= warm_up:
-            memory = memory or peak_memory_mb()
-            ours.append(seconds)
-            context = [0, *range(index - protocol.queue, index)]  # the queue is full
-            keys = torch.stack([_cells(_frame(i, args.channels, grid, device)) for i in context])
-            values = torch.stack([past[i].flatten(1).T for i in context])
-            query = _cells(_frame(index, args.channels, grid, device))
-            seconds, expected = _timed(lambda: usual_code(query, keys, values, grid, protocol, args.chunk), device)  # noqa: B023
-            usual.append(seconds)
-            cells = labels.flatten(1).T
-            errors.append(float((cells - expected).abs().max()))
-            same.append(float((cells.argmax(1) == expected.argmax(1)).double().mean()))
+
+    def frame(index: int) -> Tensor:
+        """Random features (D, h, w), always the same."""
+        generator = torch.Generator().manual_seed(index)
+        return torch.randn(args.channels, *grid, generator=generator).to(args.device)
+
+    first = torch.randint(CLASSES, grid, generator=torch.Generator().manual_seed(0)).to(args.device)
+    first = F.one_hot(first).permute(2, 0, 1).float()
+    stream = propagate((frame(index) for index in range(warm_up + args.rounds)), first, protocol)
+    past, ours, usual, memory, errors, same = [next(stream) for _ in range(warm_up)], [], [], None, [], []
+    for index in range(warm_up, warm_up + args.rounds):
+        seconds, labels = timed(lambda: next(stream))
+        ours.append(seconds)
+        memory = memory or peak_memory_mb()
+        context = [0, *range(index - protocol.queue, index)]  # the queue is full
+        keys = torch.stack([_cells(frame(i)) for i in context])
+        values = torch.stack([past[i].flatten(1).T for i in context])
+        query = _cells(frame(index))
+        seconds, expected = timed(lambda: usual_code(query, keys, values, grid, protocol, args.chunk))  # noqa: B023
+        usual.append(seconds)
+        found = labels.flatten(1).T
+        errors.append(float((found - expected).abs().max()))
+        same.append(float((found.argmax(1) == expected.argmax(1)).double().mean()))
         past.append(labels)
+    of_protocol = {name: getattr(protocol, name) for name in ("queue", "radius", "top_k")}
     return {
         "grid": list(grid),
         "channels": args.channels,
-        "context_frames": len(context),
-        "protocol": {
-            "name": args.protocol,
-            "queue": protocol.queue,
-            "radius": protocol.radius,
-            "top_k": protocol.top_k,
-        },
+        "context_frames": protocol.queue + 1,
+        "protocol": {"name": args.protocol, **of_protocol},
         "seconds_per_frame": min(ours),
         "usual_seconds_per_frame": min(usual),
         "ratio": min(usual) / min(ours),
@@ -91,7 +87,7 @@ def usual_code(
     query: Tensor, keys: Tensor, values: Tensor, grid: tuple[int, int], protocol: Protocol, chunk: int
 ) -> Tensor:
     """Labels (N, K) of the queries (N, D): whole affinity with keys (S, N, D), mask, top k, values (S, N, K)."""
-    far = _far(grid, protocol, query.device)
+    far = _far(grid, protocol).to(query.device)
     labels = []
     for start in range(0, len(query), chunk):
         affinity = torch.einsum("qd,snd->qsn", query[start : start + chunk], keys)
@@ -103,44 +99,27 @@ def usual_code(
     return torch.cat(labels)
 
 
-def _far(grid: tuple[int, int], protocol: Protocol, device: torch.device) -> Tensor:
-    line, column = (part.flatten() for part in torch.meshgrid(*map(torch.arange, grid), indexing="ij"))
-    down, right = (line[:, None] - line).abs(), (column[:, None] - column).abs()
+def _far(grid: tuple[int, int], protocol: Protocol) -> Tensor:
+    """Bool (N, N): which cells lie outside each other's neighbourhood."""
+    places = torch.cartesian_prod(*map(torch.arange, grid))
+    down, right = (places[:, None] - places).abs().unbind(-1)
     if protocol.shape == "disc":
-        return (down**2 + right**2 >= protocol.radius**2).to(device)
-    return (torch.maximum(down, right) > protocol.radius).to(device)
-
-
-def _frame(index: int, channels: int, grid: tuple[int, int], device: torch.device) -> Tensor:
-    """Random features (D, h, w) of a frame, always the same."""
-    return torch.randn(channels, *grid, generator=torch.Generator().manual_seed(index)).to(device)
-
-
-def _frames(count: int, channels: int, grid: tuple[int, int], device: torch.device) -> Iterator[Tensor]:
-    return (_frame(index, channels, grid, device) for index in range(count))
+        return down**2 + right**2 >= protocol.radius**2
+    return torch.maximum(down, right) > protocol.radius
 
 
 def _cells(frame: Tensor) -> Tensor:
     return F.normalize(frame, dim=0).flatten(1).T.contiguous()
 
 
-def _timed(work, device: torch.device) -> tuple[float, Tensor]:
-    start = time.perf_counter()
-    result = work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start, result
-
-
 def show(result: dict) -> None:
     """Print what was measured."""
-    grid, protocol = result["grid"], result["protocol"]
-    print(f"{grid[0]}x{grid[1]} cells, {result['context_frames']} context frames, {result['channels']} channels,")
+    (height, width), protocol = result["grid"], result["protocol"]
+    print(f"{height}x{width} cells, {result['context_frames']} context frames, {result['channels']} channels,")
     print(f"radius {protocol['radius']}, top {protocol['top_k']}, on {result['hardware']}")
-    print(
-        f"this project     {result['seconds_per_frame']:8.3f} s a frame, peak memory {result['peak_memory_mb']:.0f} MB"
-    )
+    memory = f"peak memory {result['peak_memory_mb']:.0f} MB"
+    print(f"this project     {result['seconds_per_frame']:8.3f} s a frame, {memory}")
     print(f"the usual code   {result['usual_seconds_per_frame']:8.3f} s a frame")
     print(f"ratio            {result['ratio']:8.2f}")
-    print(f"soft labels differ by {result['largest_difference']:.1e} at most; "
-          f"equal arg max in {result['share_of_equal_labels']:.2%} of cells")  # fmt: skip
+    equal = f"equal arg max in {result['share_of_equal_labels']:.2%} of cells"
+    print(f"soft labels differ by {result['largest_difference']:.1e} at most; {equal}")

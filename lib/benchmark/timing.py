@@ -1,5 +1,6 @@
 """For every benchmark: fair timing of alternatives, peak memory, and the conditions a number holds under."""
 
+import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -15,23 +16,34 @@ except ImportError:  # Windows
     resource = None
 
 
+def check_counts(args: argparse.Namespace, *names: str, least: int = 1) -> None:
+    """Options that are given must be `least` or more."""
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name.replace('_', '-')} must be {least} or more, not {value}")
+
+
 def best_times(alternatives: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """The shortest of `rounds` runs of each alternative, seconds of wall-clock time.
 
     All take turns in every round, so that a machine that slows down or has other work does not favour one of them;
     the shortest run is the one with the least of that. On a GPU the work is waited for.
     """
-    if rounds < 1:
-        raise UserError(f"rounds must be 1 or more, not {rounds}")
     best = dict.fromkeys(alternatives, float("inf"))
     for _ in range(rounds):
         for name, run in alternatives.items():
-            _wait()
-            start = time.perf_counter()
-            run()
-            _wait()
-            best[name] = min(best[name], time.perf_counter() - start)
+            best[name] = min(best[name], timed(run)[0])
     return best
+
+
+def timed(work: Callable[[], object]) -> tuple[float, object]:
+    """Seconds that the work takes, and what it returns."""
+    _wait()
+    start = time.perf_counter()
+    result = work()
+    _wait()
+    return time.perf_counter() - start, result
 
 
 def _wait() -> None:

@@ -15,18 +15,15 @@ MANY = 10**9  # steps of the schedule, which so is flat
 
 
 class TrainingStep:
-    """Called, it does a whole training step: forward, backward, AdamW. No gradient is left.
-
-    batch: as the model takes it, on the device.
-    """
+    """Called, it does a whole training step: forward, backward, AdamW. No gradient is left. batch: on the device."""
 
     def __init__(self, model: nn.Module, batch: dict[str, Tensor], device: str, precision: str):
         self.batch, size = batch, len(next(iter(batch.values())))
         accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
-        optimizer = torch.optim.AdamW(parameter_groups(model, 0.05), lr=0.0, betas=(0.9, 0.95), fused=True)
-        self.model, self.optimizer = accelerator.prepare(model.train(), optimizer)
+        self.optimizer = torch.optim.AdamW(parameter_groups(model, 0.05), lr=0.0, betas=(0.9, 0.95), fused=True)
+        self.model, optimizer = accelerator.prepare(model.train(), self.optimizer)
         options = TrainOptions(MANY, size, LEARNING_RATE * 256 / size, precision=precision)
-        self.steps = gradient_steps(accelerator, self.model, self.optimizer, repeat(batch), options)
+        self.steps = gradient_steps(accelerator, self.model, optimizer, repeat(batch), options)
         self.device = accelerator.device
 
     def __call__(self) -> None:

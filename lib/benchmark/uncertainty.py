@@ -1,8 +1,6 @@
-"""What stating an uncertainty costs: a training step with each head beside plain SiamMAE's, `python -m lib.benchmark
-uncertainty`.
+"""What stating an uncertainty costs: a training step with each head beside plain SiamMAE's.
 
-Steps are those of `lib.training`, on random pairs, in the sizes of a preset. All models take turns, so that a machine
-that slows down favours none; the ratio of the shortest steps counts.
+Steps are those of `lib.training`, on random pairs, in the sizes of a preset; the ratio of the shortest ones counts.
 """
 
 import argparse
@@ -10,9 +8,8 @@ import argparse
 import torch
 
 from lib import presets
-from lib.benchmark.timing import best_times, conditions
+from lib.benchmark.timing import best_times, check_counts, conditions
 from lib.benchmark.training_step import TrainingStep, add_device_arguments, check_device
-from lib.errors import UserError
 from lib.models.adaptive_sampler import AdaptiveMasking
 from lib.models.evidential import EvidentialSiamMAE
 from lib.models.guided_masking import GuidedSiamMAE
@@ -35,7 +32,7 @@ MODELS = {
 
 def training_step(name: str, args: argparse.Namespace) -> TrainingStep:
     """A training step of a model, on the same random pairs each time."""
-    settings = presets.get(presets.SIAMMAE, args.preset)
+    settings = presets.SIAMMAE[args.preset]
     kind, arguments = MODELS[name]
     masking = {"masking": AdaptiveMasking(settings.mask_ratio)} if name == SAMPLER else {}
     with torch.device(args.device):
@@ -56,17 +53,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     """Measure and return the result."""
-    if args.batch is not None and args.batch < 1:
-        raise UserError(f"--batch must be 1 or more, not {args.batch}")
+    check_counts(args, "batch", "rounds")
     check_device(args.device)
     steps = {name: training_step(name, args) for name in MODELS}
     for step in steps.values():
         step()  # makes the optimizer's state
     seconds = best_times(steps, args.rounds)
     rows = [{"model": name, "seconds": s, "time_ratio": s / seconds[PLAIN]} for name, s in seconds.items()]
-    batch = args.batch or presets.get(presets.SIAMMAE, args.preset).batch_size
-    given = {"preset": args.preset, "batch": batch, "rounds": args.rounds}
-    return {**given, "precision": choose_precision(args.precision), "device": args.device, "rows": rows, **conditions()}
+    return {
+        "preset": args.preset,
+        "batch": args.batch or presets.SIAMMAE[args.preset].batch_size,
+        "rounds": args.rounds,
+        "precision": choose_precision(args.precision),
+        "device": args.device,
+        "rows": rows,
+        **conditions(),
+    }
 
 
 def show(result: dict) -> None:

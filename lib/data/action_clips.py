@@ -1,14 +1,11 @@
 """Clips for action recognition: 16 frames at a stride, cropped at random for training, evenly for testing.
 
-VideoMAE (Tong et al. 2022) and AdaMAE (Bandara et al. 2023, appendix A.4 to A.6): stride 4 on Kinetics-400, 2 on
-Something-Something v2; one crop and one flip for all frames of a clip; at test several clips x 3 crops of a video,
-whose scores are averaged (5 x 3 and 2 x 3 in the paper's tables).
+VideoMAE (Tong et al. 2022) and AdaMAE (Bandara et al. 2023, appendix A.4 to A.6): stride 4 on Kinetics-400, counted in
+the file's own frames, whatever its rate, as the published code does; 2 on Something-Something v2 (where that code
+spreads the frames over the whole video); one crop and one flip a clip; at test the scores of several clips x 3 crops of
+a video are averaged.
 
-The stride counts the file's own frames, whatever its rate, as the published code does: 4 frames of a Kinetics video are
-0.13 s at 30 fps and 0.16 s at 25. (For Something-Something that code spreads 16 frames over the whole video; the paper
-says stride 2.)
-
-Shapes: `T` frames of a clip, `H W` pixels of a video, `S` side of the square crop, `n` videos, `V` views of a video.
+Shapes: `T` frames of a clip, `H W` pixels of a video, `S` side of the square crop, `V` views of a video.
 """
 
 from collections.abc import Callable
@@ -17,30 +14,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch.utils.data import Dataset
 
 from lib.data.actions import ActionList
-from lib.data.clips import cached_frames, draw_crop
+from lib.data.clips import Box, crop_frames, draw_crop
+from lib.data.frame_cache import read_clip
 from lib.data.kinetics import Clip, scan_videos
-from lib.data.video import VideoInfo, probe, read_frames
+from lib.data.video import VideoInfo, probe
 from lib.errors import UserError
 from lib.runtime import digest
 
-Box = tuple[int, int, int, int]  # top, left, height, width
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 SCALES = (1.0, 0.875, 0.75, 0.66)  # of MultiScaleCrop, as VideoMAE's code has them
 
 
 @dataclass(frozen=True)
 class ClipReader:
-    """How clips are read: `num_frames` frames, `stride` frames apart.
-
-    A video shorter than a clip is refused, because such a clip would show less motion than the stride says.
+    """How clips are read: `num_frames` frames, `stride` frames apart; a shorter video is refused.
 
     frame_size: videos are read with this short side, never enlarged; None: as they are. VideoMAE's copies have 320.
-    frame_cache: folder where each video is stored once as decoded frames; CPUs decode slower than they train. None:
-        the frames of a clip are decoded each time.
+    frame_cache: folder where each video is stored once as decoded frames; None: they are decoded for each clip.
     """
 
     num_frames: int = 16
@@ -49,17 +42,13 @@ class ClipReader:
     frame_cache: str | Path | None = None
     _known: dict[Path, VideoInfo] = field(default_factory=dict, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        if min(self.num_frames, self.stride) < 1:
-            raise UserError(f"num_frames {self.num_frames} and stride {self.stride} must both be at least 1")
-
     @property
     def span(self) -> int:
         """Frames of a video that a clip reaches over, the first and last included."""
         return (self.num_frames - 1) * self.stride + 1
 
     def usable(self, actions: ActionList, max_bad_fraction: float = 0.5) -> tuple[ActionList, dict[Path, str]]:
-        """The videos that give a clip, and for each other the reason in one line: as lib.data.kinetics.scan_videos."""
+        """The videos that give a clip, and for each other the reason in one line, as scan_videos finds them."""
         paths = [video.path for video in actions.videos]
         scan = scan_videos(paths, min_seconds=0, max_bad_fraction=max_bad_fraction, min_frames=self.span)
         self._known.update((clip.path, clip.info) for clip in scan.clips)
@@ -77,9 +66,7 @@ class ClipReader:
     def read(self, path: Path, start: int) -> np.ndarray:
         """The clip from frame `start` on, uint8 (T, H, W, 3)."""
         indices = start + self.stride * np.arange(self.num_frames)
-        if self.frame_cache is None:
-            return read_frames(path, indices, self.frame_size)
-        return cached_frames(Clip(path, self._info(path)), self.frame_size, Path(self.frame_cache))[indices]
+        return read_clip(Clip(path, self._info(path)), indices, self.frame_size, self.frame_cache)
 
     def _info(self, path: Path) -> VideoInfo:
         if path not in self._known:
@@ -91,11 +78,10 @@ class TrainingClips(Dataset):
     """Random clips of labelled videos; the index carries the randomness.
 
     dataset[i] is {"video": uint8 (3, T, S, S), "label": int64 ()}, drawn from video i % len(dataset) by a generator
-    that is seeded with (seed, i) alone. Any i >= 0 is valid, so that `lib.training.StepBatches` gets fresh clips in
-    each epoch, and the same ones after a restart; `for sample in dataset` would not stop.
+    that is seeded with (seed, i) alone; any i >= 0 is valid, as for lib.data.clips.FramePairs.
 
-    The start is uniform over all places where the clip fits. One crop box and one flip serve all frames; where
-    `actions.mirrored` is False, nothing is flipped. Crops are resized bilinearly with antialiasing.
+    The start is uniform over all places where the clip fits. One crop and one flip serve all frames; where
+    `actions.mirrored` is False, nothing is flipped.
 
     crop_area: None for MultiScaleCrop (AdaMAE, Table 5; `multi_scale_crop`), or how much of the area a random resized
         crop takes: (0.5, 1) in AdaMAE's section 4, (0.08, 1) in the code that fine-tunes.
@@ -103,15 +89,10 @@ class TrainingClips(Dataset):
     """
 
     def __init__(
-        self,
-        actions: ActionList,
-        reader: ClipReader,
-        image_size: int = 224,
-        crop_area: tuple[float, float] | None = None,
-        augment: Augment | None = None,
-        seed: int = 0,
-    ) -> None:
-        self.actions, self.reader, self.image_size = _filled(actions), reader, image_size
+        self, actions: ActionList, reader: ClipReader, image_size: int = 224,
+        crop_area: tuple[float, float] | None = None, augment: Augment | None = None, seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.actions, self.reader, self.image_size = actions, reader, image_size
         self.crop_area, self.augment, self.seed = crop_area, augment, seed
 
     def __len__(self) -> int:
@@ -135,7 +116,7 @@ class TrainingClips(Dataset):
             box = multi_scale_crop(height, width, self.image_size, rng)
         else:
             box = draw_crop(height, width, rng, self.crop_area)
-        clip = _resized_crop(frames, box, self.image_size)
+        clip = _video(frames, box, self.image_size)
         if self.actions.mirrored and rng.random() < 0.5:
             clip = clip.flip(-1)
         return {"video": clip, "label": torch.tensor(video.label)}
@@ -145,19 +126,14 @@ class TestingViews(Dataset):
     """V = clips * crops views of every video, evenly placed, nothing random.
 
     dataset[i] is {"video": uint8 (3, T, S, S), "label": int64 ()}: view i % V of video i // V, so that the scores of
-    one video lie together (`lib.evaluation.recognition.average_views`): the crops of the first clip, then those of the
-    second, and so on. Clips reach from the first frame to the last, crops of a short side of S from one end of the long
-    side to the other; a single clip or crop is the middle one.
+    one video lie together: the crops of its first clip, then those of the second, and so on. Clips reach from the first
+    frame to the last, crops from one end of the long side to the other; a single clip or crop is the middle one.
     """
 
     __test__ = False  # no test, though pytest would think so by its name
 
-    def __init__(
-        self, actions: ActionList, reader: ClipReader, image_size: int = 224, clips: int = 5, crops: int = 3
-    ) -> None:
-        if min(clips, crops) < 1:
-            raise UserError(f"clips {clips} and crops {crops} must both be at least 1")
-        self.actions, self.reader, self.image_size = _filled(actions), reader, image_size
+    def __init__(self, actions: ActionList, reader: ClipReader, image_size: int = 224, clips: int = 5, crops: int = 3):
+        self.actions, self.reader, self.image_size = actions, reader, image_size
         self.clips, self.crops, self.views = clips, crops, clips * crops
 
     def __len__(self) -> int:
@@ -171,7 +147,7 @@ class TestingViews(Dataset):
         start = evenly(self.reader.starts(video.path) - 1, self.clips)[clip]
         frames = self.reader.read(video.path, start)
         box = even_crops(*frames.shape[1:3], self.crops)[crop]
-        return {"video": _resized_crop(frames, box, self.image_size), "label": torch.tensor(video.label)}
+        return {"video": _video(frames, box, self.image_size), "label": torch.tensor(video.label)}
 
 
 def evenly(room: int, count: int) -> list[int]:
@@ -182,11 +158,8 @@ def evenly(room: int, count: int) -> list[int]:
 
 def even_crops(height: int, width: int, count: int) -> list[Box]:
     """`count` square crops as large as the short side, evenly placed along the long one."""
-    side = min(height, width)
-    return [
-        (at, 0, side, side) if height > width else (0, at, side, side)
-        for at in evenly(max(height, width) - side, count)
-    ]
+    side, places = min(height, width), evenly(abs(height - width), count)
+    return [(at, 0, side, side) if height > width else (0, at, side, side) for at in places]
 
 
 def multi_scale_crop(height: int, width: int, size: int, rng: np.random.Generator) -> Box:
@@ -207,15 +180,6 @@ def multi_scale_crop(height: int, width: int, size: int, rng: np.random.Generato
     return y * ((height - h) // 4), x * ((width - w) // 4), h, w
 
 
-def _resized_crop(frames: np.ndarray, box: Box, side: int) -> torch.Tensor:
-    """(T, H, W, 3) -> (3, T, S, S), both uint8."""
-    top, left, h, w = box
-    crop = torch.from_numpy(np.ascontiguousarray(frames[:, top : top + h, left : left + w])).permute(0, 3, 1, 2)
-    crop = F.interpolate(crop, size=(side, side), mode="bilinear", antialias=True)
-    return crop.transpose(0, 1).contiguous()
-
-
-def _filled(actions: ActionList) -> ActionList:
-    if not actions.videos:
-        raise UserError("no videos to draw clips from; ClipReader.usable tells why videos were skipped")
-    return actions
+def _video(frames: np.ndarray, box: Box, side: int) -> torch.Tensor:
+    """(T, H, W, 3) -> (3, T, S, S), both uint8, resized bilinearly."""
+    return crop_frames(frames, box, side, "bilinear").transpose(0, 1).contiguous()

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
+from lib.data.frame_cache import read_clip
 from lib.data.kinetics import PAPER_FPS, Clip
-from lib.data.video import read_frames
 from lib.errors import UserError
-from lib.runtime import atomic_path, digest
+from lib.runtime import digest
 
 CROP_RATIO = (3 / 4, 4 / 3)  # width / height
 Box = tuple[int, int, int, int]  # of a crop: top, left, height, width
@@ -82,8 +82,7 @@ class FramePairs(Dataset):
 
     gap, crop_scale: see `draw_pair` and `draw_crop`.
     frame_size: frames are read with this short side (never enlarged), and cropped then; None: as they are.
-    frame_cache: folder where each clip is stored once as decoded frames and from then on read (about 25 MB a clip of
-        10 s at frame_size 128). None: the frames of a sample are decoded each time.
+    frame_cache: folder where each clip is stored once as decoded frames; None: they are decoded for each sample.
     """
 
     def __init__(
@@ -118,47 +117,18 @@ class FramePairs(Dataset):
     def sample(self, index: int) -> tuple[dict[str, torch.Tensor], list[Cut]]:
         """dataset[index] and where each of its R pairs was cut, for whoever knows more of the clip than its pixels."""
         clip = self.clips[index % len(self.clips)]
-        rng = np.random.default_rng([self.seed, index])
-        info = clip.info
+        info, rng = clip.info, np.random.default_rng([self.seed, index])
         pairs = [draw_pair(info.num_frames, info.fps, rng, self.gap) for _ in range(self.repeated_sampling)]
+        frames = read_clip(clip, [i for pair in pairs for i in pair], self.frame_size, self.frame_cache)
         pair_views, cuts = [], []
-        for frames, (first, second) in zip(self._frames(clip, pairs), pairs, strict=True):
-            box = draw_crop(*frames[0].shape[:2], rng, self.crop_scale)
-            cuts.append(Cut(first, second, box, flip=rng.random() < 0.5))
-            views = crop_frames(frames, box, self.image_size)  # (2, 3, S, S)
-            pair_views.append(views.flip(-1) if cuts[-1].flip else views)
+        for k, (first, second) in enumerate(pairs):
+            cut = Cut(first, second, draw_crop(*frames.shape[1:3], rng, self.crop_scale), flip=rng.random() < 0.5)
+            views = crop_frames(frames[2 * k : 2 * k + 2], cut.box, self.image_size)  # (2, 3, S, S)
+            pair_views.append(views.flip(-1) if cut.flip else views)
+            cuts.append(cut)
         views = torch.stack(pair_views)  # (R, 2, 3, S, S)
         gap = torch.tensor([(second - first) * PAPER_FPS / info.fps for first, second in pairs])
         return {"past": views[:, 0].contiguous(), "future": views[:, 1].contiguous(), "gap": gap}, cuts
-
-    def _frames(self, clip: Clip, pairs: list[tuple[int, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The two frames (H, W, 3) of every pair, all from one decoding or from the cache."""
-        if self.frame_cache is not None:
-            whole = cached_frames(clip, self.frame_size, Path(self.frame_cache))
-            return [(whole[i], whole[j]) for i, j in pairs]
-        flat = read_frames(clip.path, [i for pair in pairs for i in pair], self.frame_size)
-        return list(zip(flat[0::2], flat[1::2], strict=True))
-
-
-def cached_frames(clip: Clip, frame_size: int | None, folder: Path) -> np.ndarray:
-    """All frames of a clip, (T, H, W, 3) uint8, as a read-only map of a .npy file that is made when it is not there.
-
-    Several processes may ask for one clip: each writes its own temporary file and moves it into place whole.
-    """
-    try:
-        stat = clip.path.stat()
-    except OSError:
-        raise UserError(f"{clip.path}: no such file any more; scan the videos again") from None
-    key = digest(clip.path.name, stat.st_size, stat.st_mtime_ns, frame_size)  # a replaced video is decoded again
-    path = folder / f"{clip.path.stem}-{key}.npy"
-    if not path.is_file():
-        frames = read_frames(clip.path, range(clip.info.num_frames), frame_size)
-        with atomic_path(path) as temporary:
-            np.save(temporary, frames)
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise UserError(f"{path}: is no whole frame cache ({error}); delete it, it will be made again") from None
 
 
 def collate_pairs(samples: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

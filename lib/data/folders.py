@@ -1,4 +1,4 @@
-"""Folders and lists that a data set must have: where one is missing, the error names it and what it should be."""
+"""Folders and files that a data set must have: where one is missing, the error names it and what it should be."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,16 +6,32 @@ from pathlib import Path
 from lib.errors import UserError, unknown
 
 
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, without the mark that some editors put at its beginning."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check the path")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is no text in UTF-8; fetch it again, or save it as UTF-8") from None
+
+
+def read_lines(path: Path) -> list[tuple[str, str]]:
+    """The lines of a text file that are not blank, each with its place for messages; at least one."""
+    lines = enumerate(read_text(path).splitlines(), start=1)
+    lines = [(f"{path}:{number}", line.strip()) for number, line in lines if line.strip()]
+    if not lines:
+        raise UserError(f"{path}: the list is empty; fetch it again")
+    return lines
+
+
 def read_names(folder: Path, split: str, ending: str = ".txt") -> list[str]:
-    """The videos of a split: the words of the list `{split}{ending}` in `folder`."""
+    """The videos of a split: the lines of the list `{split}{ending}` in `folder`."""
     listing = folder / f"{split}{ending}"
     if not listing.is_file():
         splits = [path.name.removesuffix(ending) for path in folder.glob(f"*{ending}")]
         raise unknown(f"split in {folder}", split, splits or ["(no list there)"])
-    names = listing.read_text().split()
-    if not names:
-        raise UserError(f"{listing}: lists no video; write one name a line")
-    return names
+    return [line for _, line in read_lines(listing)]
 
 
 def check_root(root: Path, name: str, *folders: str) -> Path:

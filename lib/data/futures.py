@@ -1,10 +1,7 @@
 """Held-out clips for measuring predictions: one past frame and several of its futures, further and further away.
 
-All frames of a clip share one crop, so that only the gap differs between its pairs. Gaps are in frames at 30 fps, as in
-training.
-
-Shapes: `C` clips (videos), `I` pasts (the same number from each clip, in a row), `G` gaps, `S` side of the square crop
-in pixels, `N` patches.
+All frames of a clip share one crop, so that only the gap differs between its pairs. Shapes: `C` clips (videos), `I`
+pasts (the same number from each clip, in a row), `G` gaps in frames at 30 fps, `S` side of the crop, `N` patches.
 """
 
 import math
@@ -15,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.data.clips import draw_crop, resize_views
+from lib.data.clips import crop_frames, draw_crop
 from lib.data.kinetics import PAPER_FPS, Clip
 from lib.data.video import read_frames
 from lib.errors import UserError
@@ -25,29 +22,19 @@ from lib.runtime import progress
 class Futures(NamedTuple):
     """Pasts with their futures, and the truth where it is known."""
 
-    past: Tensor
-    """uint8 (I, 3, S, S)."""
-    future: Tensor
-    """uint8 (I, G, 3, S, S)."""
-    gaps: tuple[int, ...]
-    """G gaps, rising."""
-    clips: int
-    """C: pasts I * k / C to I * (k + 1) / C are of clip k."""
+    past: Tensor  # uint8 (I, 3, S, S)
+    future: Tensor  # uint8 (I, G, 3, S, S)
+    gaps: tuple[int, ...]  # G, rising
+    clips: int  # C: pasts I * k / C to I * (k + 1) / C are of clip k
+    # float32 (I, G, N), parts of each patch's pixels: hidden in the past frame, though inside its crop; outside it
     occluded: Tensor | None = None
-    """float32 (I, G, N): part of each patch's pixels that something hid in the past frame, though inside its crop."""
     outside: Tensor | None = None
-    """float32 (I, G, N): part of them that lay outside the past's crop."""
 
 
 def futures_of_videos(
-    clips: Sequence[Clip],
-    gaps: Sequence[int],
-    image_size: int,
-    crop_scale: tuple[float, float],
-    frame_size: int | None = None,
-    draws: int = 1,
-    seed: int = 0,
-) -> Futures:
+    clips: Sequence[Clip], gaps: Sequence[int], image_size: int, crop_scale: tuple[float, float],
+    frame_size: int | None = None, draws: int = 1, seed: int = 0,
+) -> Futures:  # fmt: skip
     """`draws` pasts from each video, place and crop drawn as in training but not mirrored; no truth.
 
     A function of (seed, number of the clip, number of the draw).
@@ -63,8 +50,7 @@ def futures_of_videos(
             rng = np.random.default_rng([seed, number, draw])
             first = int(rng.integers(room))
             frames = read_frames(clip.path, [first, *(first + distance for distance in distances)], frame_size)
-            top, left, height, width = draw_crop(*frames.shape[1:3], rng, crop_scale)
-            views = resize_views(frames[:, top : top + height, left : left + width], image_size, flip=False)
+            views = crop_frames(frames, draw_crop(*frames.shape[1:3], rng, crop_scale), image_size)
             pasts.append(views[0])
             futures.append(views[1:])
     return Futures(torch.stack(pasts), torch.stack(futures), gaps, len(clips))

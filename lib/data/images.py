@@ -1,7 +1,4 @@
-"""Image files of every data set: frames as RGB, masks as ids, read and written exactly.
-
-Shape letters: `H W` pixels.
-"""
+"""Image files of every data set: frames as RGB, masks as ids, read and written exactly. Shapes: `H W` pixels."""
 
 from pathlib import Path
 
@@ -18,43 +15,41 @@ def davis_palette() -> list[int]:
     Ids 0..21 spread their bits over the channels as in PASCAL VOC, except that DAVIS writes 191 where VOC has
     192; the ids above are greys.
     """
-    colours = []
-    for index in range(22):
-        red, green, blue = (
-            sum(((index >> (3 * level + channel)) & 1) << (7 - level) for level in range(3)) for channel in range(3)
-        )
-        colours += [min(value, 191) if value >= 192 else value for value in (red, green, blue)]
-    return colours + [grey for grey in range(22, 256) for _ in range(3)]
+    ids = np.arange(22)
+    channels = [sum(((ids >> (3 * level + channel)) & 1) << (7 - level) for level in range(3)) for channel in range(3)]
+    return np.minimum(channels, 191).T.ravel().tolist() + np.arange(22, 256).repeat(3).tolist()
 
 
 def read_mask(path: str | Path) -> np.ndarray:
-    """The values of a mask image, (H, W) uint8, exactly as stored (void is 255): ids, never colours."""
+    """The values of a mask image, (H, W) uint8, as stored (void is 255): ids, never colours."""
     return read_values(path, ("P", "L"), "a palette (P) or 8-bit grey (L) image")
 
 
 def read_values(path: str | Path, modes: tuple[str, ...], kind: str) -> np.ndarray:
-    """The values of a mask image of one of Pillow's `modes`, called `kind`, as stored: (H, W), or (H, W, 3) for RGB."""
-    with open_image(path) as image:
-        if image.mode not in modes:
-            raise UserError(f"{path}: a mask must be {kind}, not mode {image.mode}")
-        return np.array(decoded(image, path))
-
-
-def write_mask(path: str | Path, ids: np.ndarray) -> None:
-    """Write (H, W) integer ids 0..255 as a palette PNG with the DAVIS colours, whole or not at all."""
-    ids = np.asarray(ids)
-    if ids.ndim != 2 or ids.dtype.kind not in "uib" or ids.size == 0 or ids.min() < 0 or ids.max() > 255:
-        raise UserError(f"{path}: a mask must be a non-empty (H, W) array of ids 0..255, not {ids.dtype} {ids.shape}")
-    image = Image.fromarray(ids.astype(np.uint8))
-    image.putpalette(davis_palette())
-    with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG")
+    """The values (H, W) of a mask image of one of Pillow's `modes`, called `kind` in messages."""
+    image = _read(path)
+    if image.mode not in modes:
+        raise UserError(f"{path}: a mask must be {kind}, not mode {image.mode}")
+    return np.array(image)
 
 
 def read_frame(path: str | Path) -> np.ndarray:
     """An image file as (H, W, 3) uint8 RGB."""
-    with open_image(path) as image:
-        return np.array(decoded(image, path).convert("RGB"))
+    return np.array(_read(path).convert("RGB"))
+
+
+def write_mask(path: str | Path, ids: np.ndarray, largest: int = 255, palette: bool = True) -> None:
+    """Write (H, W) integer ids 0..`largest` as a PNG, with the DAVIS palette or grey."""
+    ids = np.asarray(ids)
+    if ids.ndim != 2 or ids.dtype.kind not in "uib" or ids.size == 0 or ids.min() < 0 or ids.max() > largest:
+        values = f"{ids.min()}..{ids.max()}, " if ids.size else ""
+        found = f"{values}{ids.dtype} {ids.shape}"
+        raise UserError(f"{path}: a mask must be a non-empty (H, W) array of ids 0..{largest}, not {found}")
+    image = Image.fromarray(ids.astype(np.uint8))
+    if palette:
+        image.putpalette(davis_palette())
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="PNG")
 
 
 def open_image(path: str | Path) -> Image.Image:
@@ -67,10 +62,10 @@ def open_image(path: str | Path) -> Image.Image:
         raise UserError(f"{path}: not a readable image ({type(error).__name__}); fetch or write it again") from None
 
 
-def decoded(image: Image.Image, path: str | Path) -> Image.Image:
-    """The same image with its pixels read; `path` names it in messages."""
-    try:
-        image.load()
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path}: damaged image ({error}); fetch or write it again") from None
-    return image
+def _read(path: str | Path) -> Image.Image:
+    with open_image(path) as image:
+        try:
+            image.load()
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(f"{path}: damaged image ({error}); fetch or write it again") from None
+        return image

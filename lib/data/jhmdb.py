@@ -2,11 +2,9 @@
 
 Layout (Jhuang et al. 2013): `Rename_Images/{class}/{clip}/00001.png`, `joint_positions/{class}/{clip}/
 joint_positions.mat` (MATLAB 5; `pos_img` is 2 x 15 x T, x first, pixels counted from 1) and one list a class and
-split, `{class}_test_split{1,2,3}.txt`, with lines `{clip}.avi 1` (train) or `2` (test). The lists of the whole data
-set lie in `splits/`; those of its smaller part, in which the whole body is seen (12 of 21 classes), in `sub_splits/`.
-Published keypoint propagation uses the 268 test clips of split 1 of the whole set.
-
-Shape letters: `T` frames, `H W` pixels.
+split, `{class}_test_split{1,2,3}.txt`, with lines `{clip}.avi 1` (train) or `2` (test): in `splits/` for the whole data
+set, in `sub_splits/` for its part in which the whole body is seen (12 of 21 classes). Published keypoint propagation
+uses the 268 test clips of split 1 of the whole set.
 """
 
 import re
@@ -17,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
-from lib.data.folders import check_root
+from lib.data.folders import check_root, read_lines
 from lib.data.sequences import FrameSequence, SequenceDataset, first_of
 from lib.errors import UserError, unknown
 
@@ -37,10 +35,9 @@ class JointClip(FrameSequence):
     joints_path: Path
 
     def joints(self, max_frames: int | None = None) -> np.ndarray:
-        """The joints of the first `max_frames` (default all) annotated frames, (T, 15, 2) float64.
+        """The joints of the first `max_frames` (None: all) annotated frames, (T, 15, 2) float64.
 
-        x, y in pixels counted from 0, joints in the order of JOINTS; they may lie outside the frame. Some images at
-        the end may be without annotation; T is then smaller than the clip's length.
+        x, y in pixels counted from 0; they may lie outside the frame. The last images may be without annotation.
         """
         positions = _read_positions(self.joints_path)
         if positions.shape[2] > len(self):
@@ -53,8 +50,8 @@ class JhmdbDataset(SequenceDataset):
     """Clips in a fixed order: classes alphabetically, within a class as its list has them.
 
     `split` 1, 2 or 3: the test clips, by the lists in `splits/` or, where there is no such folder, `sub_splits/`. None:
-    every clip that has joints, names sorted within a class. A path: the clips of a file list as published evaluations
-    use them, one a line, named by its folder of images or joints; in the list's order.
+    every clip that has joints. A path: the clips of a file list as published evaluations use them, one a line, named by
+    its folder of images or joints, in the list's order.
     """
 
     def __init__(self, root: str | Path, split: int | str | Path | None = 1):
@@ -82,26 +79,21 @@ def _from_splits(root: Path, split: int) -> Iterator[tuple[str, str]]:
         splits = {re.sub(r".*_test_split", "", path.stem) for path in folder.glob("[!.]*_test_split*.txt")}
         raise unknown(f"split in {folder}", split, splits or ["(no list there)"])
     for class_name, path in sorted(lists.items()):
-        for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
-            clip, _, mark = line.strip().rpartition(" ")
-            if not line.strip():
-                continue
+        for place, line in read_lines(path):
+            clip, _, mark = line.rpartition(" ")
             if not clip or mark not in ("0", "1", "2"):  # 0: neither train nor test, as in HMDB's lists
-                raise UserError(f"{path}: line {number} is not 'clip.avi 1' or 'clip.avi 2': {line.strip()[:60]!r}")
+                raise UserError(f"{place}: is not 'clip.avi 1' or 'clip.avi 2': {line[:60]!r}")
             if mark == "2":
                 yield class_name, clip.strip().removesuffix(".avi")
 
 
 def _from_file_list(path: Path) -> Iterator[tuple[str, str]]:
     """(class, clip) of every line, whichever column comes first."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such list; give a split number, or a file with one clip a line")
-    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+    for place, line in read_lines(path):
         match = re.search(rf"(?:{'|'.join(FOLDERS)})/([^/\s]+)/([^/\s]+)", line)
-        if match:
-            yield match.groups()
-        elif line.strip():
-            raise UserError(f"{path}: line {number} names no {FOLDERS[0]}/CLASS/CLIP: {line.strip()[:60]!r}")
+        if not match:
+            raise UserError(f"{place}: names no {FOLDERS[0]}/CLASS/CLIP: {line[:60]!r}")
+        yield match.groups()
 
 
 def _find_clip(root: Path, class_name: str, name: str) -> JointClip:
@@ -122,9 +114,7 @@ def _read_positions(path: Path) -> np.ndarray:
         raise UserError(f"{path}: a MATLAB 7.3 (HDF5) file; save it as version 5, as JHMDB has it") from None
     except Exception as error:  # what scipy raises depends on which byte is damaged
         raise UserError(f"{path}: not a readable MATLAB file ({type(error).__name__}); fetch it again") from None
-    if "pos_img" not in content:
-        raise UserError(f"{path}: holds no pos_img; JHMDB's joint_positions.mat is needed")
-    positions = content["pos_img"]
+    positions = content.get("pos_img")
     shape, kind = getattr(positions, "shape", None), getattr(positions, "dtype", np.dtype("O")).kind
     if kind not in "fiu" or len(shape) != 3 or shape[:2] != (2, len(JOINTS)) or not shape[2]:
         raise UserError(f"{path}: pos_img must be 2 x {len(JOINTS)} x frames, not {shape} of kind {kind!r}")

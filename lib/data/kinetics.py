@@ -1,18 +1,17 @@
-"""Which videos to train on: Kinetics-400 as it lies on disk, and which of its files can serve.
-
-Layouts read: the official `{split}/{class}/{id}_{start}_{end}.mp4` with `annotations/{split}.csv`; a folder
-`videos`; a flat folder; a list file. Nothing here needs labels.
+"""Which videos to train on: Kinetics-400 as it lies on disk, and which of its files can serve. No labels are needed.
 
 Opening all of Kinetics takes long. `data_scripts/prepare_kinetics.py` does it once and leaves a manifest in the data
 set's folder, which a scan looks its files up in.
 """
 
 import csv
+import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.data.folders import read_text
 from lib.data.video import VideoInfo, probe
 from lib.errors import UserError
 from lib.runtime import atomic_path, cpu_cores, in_threads, progress
@@ -38,8 +37,7 @@ class Scan:
 
     clips: list[Clip]
     skipped: dict[Path, str]
-    looked_up: int = 0
-    """Files that were not opened: the manifest knew them."""
+    looked_up: int  # files that were not opened: the manifest knew them
 
     def report(self) -> str:
         """One line: how many clips, how many were skipped, the first of those with its reason, how many looked up."""
@@ -53,13 +51,13 @@ class Scan:
 def list_kinetics(root: str | Path, split: str = "train") -> list[Path]:
     """The video files of a data set, in a fixed order.
 
-    root: a folder in the official layout, where `annotations/{split}.csv`, if it is there, decides which videos are
-        read (files that a copy lacks are listed here, and a scan skips and counts them); or a folder with videos in
-        it or in its folder `videos`; or a list file (`read_list`).
+    root: a folder in the official layout, `{split}/{class}/{id}_{start}_{end}.mp4`, where `annotations/{split}.csv`, if
+        it is there, decides which videos are read (those that a copy lacks are listed here, and a scan skips them); or
+        a folder with videos in it or in its folder `videos`; or a list file.
     """
     root = Path(root)
     if root.is_file():
-        return read_list(root)
+        return _read_list(root)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give the one that holds {split}/, videos/ or the videos themselves")
     annotations = root / "annotations" / f"{split}.csv"
@@ -67,7 +65,7 @@ def list_kinetics(root: str | Path, split: str = "train") -> list[Path]:
         return _read_annotations(annotations, root / split)
     folder = next((f for f in (root / split, root / "videos") if f.is_dir()), root)
     files = folder.glob("*") if folder == root else folder.rglob("*")
-    videos = sorted(p for p in files if p.suffix.lower() in VIDEO_SUFFIXES)
+    videos = sorted(path for path in files if path.suffix.lower() in VIDEO_SUFFIXES)
     if not videos:
         there = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
         raise UserError(f"{folder}: no videos in it, only {there}; give a folder with {split}/CLASS/*.mp4 or videos/*")
@@ -86,9 +84,8 @@ def split_videos(root: str | Path) -> tuple[list[Path], list[Path]]:
     return train, held_out
 
 
-def read_list(path: str | Path) -> list[Path]:
+def _read_list(path: Path) -> list[Path]:
     """Videos named by a CSV file with header `path` or `path,label`; paths are relative to that file's folder."""
-    path = Path(path)
     videos = [path.parent / row["path"] for row in read_csv(path, ["path"])]
     missing = [video for video in videos if not video.is_file()]
     if missing:
@@ -100,11 +97,8 @@ def read_list(path: str | Path) -> list[Path]:
 
 def _read_annotations(annotations: Path, folder: Path) -> list[Path]:
     """The official rows -> files. Copies differ in whether class folders keep spaces and brackets."""
-    files = {
-        (class_folder(video.parent.name), video.stem): video
-        for video in folder.glob("*/*")
-        if video.suffix.lower() in VIDEO_SUFFIXES
-    }
+    there = (video for video in folder.glob("*/*") if video.suffix.lower() in VIDEO_SUFFIXES)
+    files = {(class_folder(video.parent.name), video.stem): video for video in there}
     videos = []
     for row in read_csv(annotations, ["label", "youtube_id", "time_start", "time_end"]):
         label = class_folder(row["label"])
@@ -125,14 +119,8 @@ def class_folder(label: str) -> str:
 
 def read_csv(path: Path, columns: list[str]) -> list[dict[str, str]]:
     """All rows of a CSV file that has these columns, and perhaps others."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check the path")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-    except (UnicodeDecodeError, csv.Error):
-        raise UserError(f"{path}: is no CSV text; save it as CSV in UTF-8") from None
+    reader = csv.DictReader(io.StringIO(read_text(path)))
+    rows = list(reader)
     absent = set(columns) - set(reader.fieldnames or [])
     if absent or any(row[column] is None for row in rows for column in columns):
         raise UserError(f"{path}: the first line must name the columns {','.join(columns)} and each line fill them")
@@ -147,10 +135,11 @@ def scan_videos(
     min_seconds: a clip serves when its last frame comes at least this long after its first: the largest gap.
     max_bad_fraction: more skipped files than this are an error.
     """
-    manifest = find_manifest(paths[0]) if paths else None
-    known = read_manifest(manifest) if manifest else {}
+    # the manifest lies in the nearest folder above the videos that holds one
+    places = [folder / MANIFEST for folder in paths[0].absolute().parents] if paths else []
+    known = next((read_manifest(place) for place in places if place.is_file()), {})
     to_probe = [path for path in paths if path.resolve() not in known]
-    known |= dict(progress(probe_all(to_probe), "probe videos", total=len(to_probe)))
+    known |= dict(progress(probe_all(to_probe, cpu_cores()), "probe videos", total=len(to_probe)))
     clips, skipped = [], {}
     for path in paths:
         info = known[path.resolve()]
@@ -168,8 +157,8 @@ def scan_videos(
     return scan
 
 
-def probe_all(paths: Sequence[Path], workers: int | None = None) -> Iterator[tuple[Path, Verdict]]:
-    """Each file's absolute path and what it holds, in order; `workers` at a time, by default one a CPU core."""
+def probe_all(paths: Sequence[Path], workers: int) -> Iterator[tuple[Path, Verdict]]:
+    """Each file's absolute path and what it holds, in order; `workers` at a time."""
 
     def attempt(path: Path) -> tuple[Path, Verdict]:
         try:
@@ -177,19 +166,12 @@ def probe_all(paths: Sequence[Path], workers: int | None = None) -> Iterator[tup
         except UserError as error:
             return path.resolve(), str(error).removeprefix(f"{path}: ")
 
-    workers = cpu_cores() if workers is None else workers
     for start in range(0, len(paths), 1024):  # a job for each of 240,000 files at once would take 400 MB
         yield from in_threads(attempt, paths[start : start + 1024], workers)  # the decoder works outside Python's lock
 
 
-def find_manifest(video: Path) -> Path | None:
-    """The manifest of the data set that a video is of: in the nearest folder above it that holds one."""
-    places = [folder / MANIFEST for folder in video.absolute().parents]
-    return next((place for place in places if place.is_file()), None)
-
-
 def write_manifest(path: str | Path, known: dict[Path, Verdict]) -> None:
-    """Write `probe_all`'s answers as CSV with MANIFEST_COLUMNS, whole or not at all; `status` is `ok` or the reason.
+    """Write `probe_all`'s answers as CSV; `status` is `ok` or the reason.
 
     Paths are relative to the manifest's folder, so that both can move together.
     """
@@ -198,11 +180,9 @@ def write_manifest(path: str | Path, known: dict[Path, Verdict]) -> None:
         writer = csv.writer(file)
         writer.writerow(MANIFEST_COLUMNS)
         for video, info in known.items():
-            name = Path(os.path.relpath(video, folder)).as_posix()
-            if isinstance(info, str):
-                writer.writerow([name, "", "", "", "", info])
-            else:
-                writer.writerow([name, info.num_frames, info.fps, info.height, info.width, "ok"])
+            readable = isinstance(info, VideoInfo)
+            row = [info.num_frames, info.fps, info.height, info.width, "ok"] if readable else ["", "", "", "", info]
+            writer.writerow([Path(os.path.relpath(video, folder)).as_posix(), *row])
 
 
 def read_manifest(path: str | Path) -> dict[Path, Verdict]:

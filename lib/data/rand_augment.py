@@ -1,13 +1,11 @@
-"""timm's RandAugment for videos: the same operations on every frame (AdaMAE, Table 6)."""
+"""timm's RandAugment for videos (AdaMAE, Table 6)."""
 
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 from PIL import Image
-from timm.data.auto_augment import RandAugment, rand_augment_transform
+from timm.data.auto_augment import rand_augment_transform
 
-from lib.errors import UserError
 from lib.runtime import seeded_draws
 from lib.tokens.patches import IMAGENET_MEAN
 
@@ -22,10 +20,10 @@ class VideoRandAugment:
     def __init__(self, config: str, image_size: int) -> None:
         mean = tuple(round(255 * value) for value in IMAGENET_MEAN)
         options = {"translate_const": int(image_size * 0.45), "img_mean": mean}
-        try:
-            self.transform = _at_least_one_bit(rand_augment_transform(config, options))
-        except (AssertionError, ValueError):
-            raise UserError(f"rand_augment {config!r} is not timm's notation, such as rand-m9-n4-mstd0.5") from None
+        self.transform = rand_augment_transform(config, options)
+        for operation in self.transform.ops:
+            if operation.name == "PosterizeIncreasing":
+                operation.level_fn = partial(_at_least_one_bit, operation.level_fn)
 
     def __call__(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """uint8 (T, H, W, 3) -> the same; what is drawn is a function of `rng` alone."""
@@ -36,13 +34,6 @@ class VideoRandAugment:
         return np.stack(changed)
 
 
-def _at_least_one_bit(transform: RandAugment) -> RandAugment:
+def _at_least_one_bit(level_fn, *arguments) -> tuple[int]:
     """timm's posterizing may ask for 0 bits at full strength: black to older Pillows, an error to newer ones."""
-    for operation in transform.ops:
-        if operation.name == "PosterizeIncreasing":
-            operation.level_fn = partial(_positive, operation.level_fn)
-    return transform
-
-
-def _positive(level_fn: Callable, *arguments) -> tuple[int]:
     return (max(1, *level_fn(*arguments)),)

@@ -4,8 +4,6 @@ A mask is `{"size": [H, W], "counts": ...}`. Counts are a list of run lengths, o
 string (Lin et al. 2014, the COCO API): from the fourth on, each length minus the one two before it; in groups of five
 bits, lowest first, each group plus 48 as a character; bit 6 says that more groups follow, bit 5 of the last group is
 the sign.
-
-Shape letters: `H W` pixels.
 """
 
 import numpy as np

@@ -2,15 +2,14 @@
 
 DAVIS, VIP, VSPW, UVO and KITTI differ in their files only. Each loader turns them into `MaskSequence`s, so label
 propagation and the scores see one form. As in DAVIS (Pont-Tuset et al. 2017), the objects are those of frame 0.
-
-Shape letters: `T` frames, `H W` pixels.
+Shapes: `T` frames, `H W` pixels.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from lib.data.images import open_image, read_frame
 from lib.errors import UserError, unknown
 
 MAX_OBJECTS = 254  # ids are uint8, and 255 means void in most result files
-Items = TypeVar("Items", bound=Sequence)
+Reader = Callable[[Any], np.ndarray]  # a mask's source -> (H, W) ids
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,11 @@ class FrameSequence:
         return read_frame(self.frame_paths[t])
 
     def iter_frames(self, max_frames: int | None = None) -> Iterator[np.ndarray]:
-        """The first `max_frames` (default all) frames, (H, W, 3) uint8 RGB each, one in memory at a time."""
+        """The first `max_frames` (None: all) frames, (H, W, 3) uint8 RGB each, one in memory at a time."""
         return _of_one_size(self.frame, first_of(self.frame_paths, max_frames))
 
     def frames(self, max_frames: int | None = None) -> np.ndarray:
-        """The first `max_frames` (default all) frames, (T, H, W, 3) uint8 RGB."""
+        """The same as one array, (T, H, W, 3)."""
         return np.stack(list(self.iter_frames(max_frames)))
 
 
@@ -49,17 +48,12 @@ class MaskSequence(FrameSequence):
     """Frames with a mask of object ids each.
 
     `sources[t]` is whatever `read_ids` turns into the (H, W) uint8 ids of frame t (0 = background): a path, or a
-    record whose `str` names where it is from, for messages. `single_object`: the data set knows one object only
-    (DAVIS-2016), whose result files may be grey 0/255.
+    record whose `str` names where it is from, for messages.
     """
 
     sources: tuple[Any, ...]
-    read_ids: Callable[[Any], np.ndarray]
-    single_object: bool = False
-
-    def __post_init__(self) -> None:
-        if len(self.frame_paths) != len(self.sources) or not self.frame_paths:
-            raise ValueError(f"{self.name}: {len(self.frame_paths)} frames and {len(self.sources)} masks")
+    read_ids: Reader
+    single_object: bool = False  # DAVIS-2016, whose result files may be grey 0/255
 
     @property
     def stems(self) -> tuple[str, ...]:
@@ -80,12 +74,12 @@ class MaskSequence(FrameSequence):
         return self.mask(0)
 
     def masks(self, max_frames: int | None = None) -> np.ndarray:
-        """The ids of the first `max_frames` (default all) frames, (T, H, W) uint8."""
+        """The ids of the first `max_frames` (None: all) frames, (T, H, W) uint8."""
         return np.stack(list(_of_one_size(self.mask, first_of(self.sources, max_frames))))
 
     @cached_property
     def num_objects(self) -> int:
-        """The number n of objects: frame 0 shows the ids 1..n, n at least 1."""
+        """The number n of objects: frame 0 must show the ids 1..n, n at least 1."""
         ids = np.unique(self.read_ids(self.sources[0]))
         ids = ids[ids > 0].tolist()
         if not ids or ids != list(range(1, len(ids) + 1)):
@@ -93,7 +87,7 @@ class MaskSequence(FrameSequence):
         return len(ids)
 
 
-def first_of(items: Items, max_frames: int | None) -> Items:
+def first_of(items: Sequence, max_frames: int | None) -> Sequence:
     """The first `max_frames` items, all for None."""
     if max_frames is not None and max_frames < 1:
         raise UserError(f"max_frames {max_frames} leaves no frame; give 1 or more")
@@ -105,15 +99,15 @@ def _of_one_size(read: Callable[[int], np.ndarray], sources: Sequence[Any]) -> I
     size = None
     for t, source in enumerate(sources):
         image = read(t)
-        height, width = image.shape[:2]
-        size = size or (height, width)
-        if (height, width) != size:
-            raise UserError(f"{source}: {width}x{height} pixels, but {sources[0]} has {size[1]}x{size[0]}")
+        size = size or image.shape[:2]
+        if image.shape[:2] != size:
+            (height, width), first = image.shape[:2], f"{sources[0]} has {size[1]}x{size[0]}"
+            raise UserError(f"{source}: {width}x{height} pixels, but {first}")
         yield image
 
 
 def from_first_object(
-    name: str, frame_paths: Sequence[Path], sources: Sequence[Any], read_values: Callable[[Any], np.ndarray]
+    name: str, frame_paths: Sequence[Path], sources: Sequence[Any], read_values: Reader
 ) -> MaskSequence | None:
     """The sequence that begins with the first frame whose mask shows an object; None if no mask shows one.
 
@@ -131,7 +125,7 @@ def from_first_object(
     return None
 
 
-def _renumbered(read_values: Callable[[Any], np.ndarray], known: np.ndarray, source: Any) -> np.ndarray:
+def _renumbered(read_values: Reader, known: np.ndarray, source: Any) -> np.ndarray:
     """Ids 1..n for the values in `known` (sorted), 0 for all others."""
     values = read_values(source)
     index = np.minimum(np.searchsorted(known, values), len(known) - 1)
@@ -144,7 +138,7 @@ class SequenceDataset:
     def __init__(self, sequences: Iterable[FrameSequence | None], where: str):
         self.sequences, self._where = [sequence for sequence in sequences if sequence], where
         if not self.sequences:
-            raise UserError(f"{where}: no sequence shows an object")
+            raise UserError(f"{where}: holds no sequence that shows an object")
 
     def __len__(self) -> int:
         return len(self.sequences)

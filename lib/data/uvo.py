@@ -1,14 +1,11 @@
 """UVO (dense): every object in videos of Kinetics-400's validation split (Wang et al. 2021), as sequences to follow.
 
-Layout (UVO v1.0): `VideoDenseSet/UVO_video_{train,val}_dense.json` in the style of YouTube-VIS: `videos` (id, ytid,
-height, width, file_names) and `annotations`, one an object: video_id and `segmentations`, one a frame, a run-length
-encoding or null where the object is absent. Frames are `uvo_videos_dense_frames/{file_name}`, file names being
-`{ytid}/{n}.png` with n from 0, not padded; their order is that of the list, not the alphabet's. The file
-`..._dense_with_label.json`, which adds categories, is read where the other is missing. Not verified on the data
-itself: whether masks overlap (here a later annotation covers an earlier one). Kinetics pretraining on the
-validation split would have seen these videos.
-
-Shape letters: `H W` pixels.
+Layout (UVO v1.0): `VideoDenseSet/UVO_video_{train,val}_dense.json` (or `..._dense_with_label.json`) in the style of
+YouTube-VIS: `videos` (id, ytid, height, width, file_names) and `annotations`, one an object: video_id and
+`segmentations`, one a frame, run-length encoded or null. Frames are `uvo_videos_dense_frames/{file_name}`, file names
+`{ytid}/{n}.png` with n not padded: their order is that of the list, not the alphabet's. Not verified on the data
+itself: whether masks overlap (here a later annotation covers an earlier one). Kinetics pretraining on the validation
+split would have seen these videos.
 """
 
 import json
@@ -36,10 +33,7 @@ class FrameObjects:
 
 
 class UvoDataset(SequenceDataset):
-    """The videos of one split, in the file's order, named by their ytid; each from its first frame with an object on.
-
-    `root`: the folder that holds VideoDenseSet/ and uvo_videos_dense_frames/.
-    """
+    """The videos of one split, in the file's order, named by ytid; each from its first frame with an object on."""
 
     def __init__(self, root: str | Path, split: str = "val"):
         self.root, self.split = check_root(Path(root), "UVO", "VideoDenseSet", "uvo_videos_dense_frames"), split
@@ -88,9 +82,8 @@ def read_objects(source: FrameObjects) -> np.ndarray:
 
 
 def _find_annotations(folder: Path, split: str) -> Path:
-    for ending in ("", "_with_label"):
-        path = folder / f"UVO_video_{split}_dense{ending}.json"
-        if path.is_file():
-            return path
-    names = [path.stem for path in folder.glob("UVO_video_*_dense*.json")]
-    raise unknown(f"split in {folder}", split, sorted({name.split("_")[2] for name in names}) or ["(no annotation)"])
+    paths = sorted(folder.glob(f"UVO_video_{split}_dense*.json"))
+    if not paths:
+        splits = {path.name.split("_")[2] for path in folder.glob("UVO_video_*_dense*.json")}
+        raise unknown(f"split in {folder}", split, splits or ["(no annotation)"])
+    return paths[0]  # the one with labels is the second

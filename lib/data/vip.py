@@ -1,24 +1,18 @@
 """VIP, video instance-level parsing (Zhou et al. 2018): videos of people with a body or clothing part at every pixel.
 
-Layout: `VIP_Fine/Images/{video}/{stem}.jpg`, `VIP_Fine/Annotations/Category_ids/{video}/{stem}.png`,
-`VIP_Fine/lists/{split}_videos.txt` with one video a line, `lists/{split}_id.txt` with one `{video}/{stem}` a line.
-Stems are 12-digit frame numbers. Only every 25th frame of a video is annotated, and those frames alone make a sequence.
-Masks hold class ids 0..19 (0 background), 255 is void. `Category_ids` may also lie beside `Images`, as the data set's
-own code expects it, and the root may be `VIP_Fine` itself.
-
-Shape letters: `H W` pixels.
+Layout: `VIP_Fine/Images/{video}/{stem}.jpg`, `VIP_Fine/Annotations/Category_ids/{video}/{stem}.png` (`Category_ids` may
+also lie beside `Images`, as the data set's own code expects it), `VIP_Fine/lists/{split}_videos.txt` with one video a
+line, `lists/{split}_id.txt` with one `{video}/{stem}` a line. Stems are 12-digit frame numbers. Only every 25th frame
+is annotated; those alone make a sequence. Masks hold class ids 0..19 (0 background), 255 is void.
 """
 
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from lib.data.folders import check_files, check_root, files_in, read_names
-from lib.data.images import read_mask
+from lib.data.images import read_mask, write_mask
 from lib.data.sequences import MaskSequence, SequenceDataset
-from lib.errors import UserError
-from lib.runtime import atomic_path
 
 # As the data set's page and its loader number them. The scorer that its authors published prints another order.
 CLASSES = (
@@ -44,7 +38,7 @@ class VipSequence(MaskSequence):
 
 
 class VipDataset(SequenceDataset):
-    """The videos of one split, in its list's order.
+    """The videos of one split, in its list's order; `root` is `VIP_Fine` or the folder that holds it.
 
     Both files of a frame must be there where one is, or where `lists/{split}_id.txt`, if it exists, names the frame.
     """
@@ -71,14 +65,8 @@ class VipDataset(SequenceDataset):
 
 
 def write_parts(path: str | Path, ids: np.ndarray) -> None:
-    """Write (H, W) integer class ids 0..19 as a grey PNG, whole or not at all.
+    """Write (H, W) integer class ids 0..19 as a PNG.
 
     Grey, because the usual scorer reads result files as colours and would take a palette's colours for ids.
     """
-    ids = np.asarray(ids)
-    if ids.ndim != 2 or ids.dtype.kind not in "uib" or ids.size == 0:
-        raise UserError(f"{path}: parts must be a non-empty (H, W) array of integer ids, not {ids.dtype} {ids.shape}")
-    if ids.min() < 0 or ids.max() >= len(CLASSES):
-        raise UserError(f"{path}: ids {ids.min()}..{ids.max()}; parts must have class ids 0..{len(CLASSES) - 1}")
-    with atomic_path(path) as temporary:
-        Image.fromarray(ids.astype(np.uint8)).save(temporary, format="PNG")
+    write_mask(path, ids, largest=len(CLASSES) - 1, palette=False)

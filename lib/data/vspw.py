@@ -4,8 +4,6 @@ Layout: `VSPW_480p/data/{video}/origin/00000001.jpg` and `.../mask/00000001.png`
 video a line. Masks hold classes 1..124, 0 (others) and 255 (void); the public test split has no masks. The objects
 to follow are the classes that the first frame shows: all cars are one object. Of the layout, the mode of the mask
 files (palette or grey) was not verified on the data itself; both are read.
-
-Shape letters: `H W` pixels.
 """
 
 from pathlib import Path
@@ -21,10 +19,7 @@ CLASSES, VOID = 124, 255
 
 
 class VspwDataset(SequenceDataset):
-    """The videos of one split, in its list's order, each from its first frame with a class other than 0 on.
-
-    `root`: the folder VSPW_480p.
-    """
+    """The videos of one split of VSPW_480p, in its list's order, each from its first frame with a class on."""
 
     def __init__(self, root: str | Path, split: str = "val"):
         self.root, self.split = check_root(Path(root), "VSPW", "data"), split
@@ -38,10 +33,10 @@ class VspwDataset(SequenceDataset):
             raise UserError(f"{images}: all its frames are of zero bytes; unpack the data set again")
         sources = [masks / f"{path.stem}.png" for path in frames]
         check_files(sources, f"annotation of {name}")
-        return from_first_object(name, frames, sources, read_classes)
+        return from_first_object(name, frames, sources, _read_classes)
 
 
-def read_classes(path: Path) -> np.ndarray:
+def _read_classes(path: Path) -> np.ndarray:
     """A VSPW mask as (H, W) uint8 classes 1..124; others and void are 0."""
     mask = read_mask(path)
     mask = np.where(mask == VOID, np.uint8(0), mask)

@@ -2,9 +2,7 @@
 
 Reliability is quantile coverage (Kuleshov et al. 2018, section 3.2): a fraction p of the truths should lie below the
 predicted p-quantile, that is, have a PIT (see `proper_scores`) of at most p. A constant spread can be perfectly
-calibrated. Recalibration must be fitted on other images than the measured ones; nothing here can check that.
-
-Shapes: `I` images, `L` levels, `...` any.
+calibrated. Recalibration must be fitted on other images than the measured ones. Shapes: `I` images, `L` levels.
 """
 
 import math
@@ -20,10 +18,7 @@ LEVELS = torch.arange(1, 100, dtype=torch.float64) / 100
 
 
 def coverage(pit: Tensor) -> Tensor:
-    """Fraction of each image's PITs that are at most each of LEVELS: (I, ...) -> float64 (I, L).
-
-    Its mean over images is the reliability curve.
-    """
+    """Fraction of each image's PITs at most each of LEVELS, (I, ...) -> float64 (I, L); their mean is the curve."""
     rows = _checked_pit(pit).reshape(len(pit), -1).sort(dim=1).values
     counts = torch.searchsorted(rows, LEVELS.expand(len(rows), -1).contiguous(), right=True)
     return counts.double() / rows.shape[1]
@@ -70,7 +65,6 @@ def isotonic_recalibration(held_out: Tensor, pit: Tensor) -> Tensor:
     levels, counts = _checked_pit(held_out).unique(return_counts=True)
     fractions = counts.cumsum(0).double() / counts.sum()
     # it starts at (0, 0) and ends at (1, 1), unless a PIT lies there
-    lower, upper = levels[:1] > 0, levels[-1:] < 1
-    zero, one = levels.new_zeros(1), levels.new_ones(1)
-    levels, fractions = (torch.cat([zero[lower], values, one[upper]]) for values in (levels, fractions))
+    zero, one = levels.new_zeros(1)[levels[:1] > 0], levels.new_ones(1)[levels[-1:] < 1]
+    levels, fractions = (torch.cat([zero, values, one]) for values in (levels, fractions))
     return torch.as_tensor(np.interp(_checked_pit(pit).numpy(), levels.numpy(), fractions.numpy()))

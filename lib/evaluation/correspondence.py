@@ -1,15 +1,9 @@
 """How well features find a place again, measured on true optical flow: no labels, no propagation.
 
-Each cell of the first frame is matched to the cell of the second with the most similar feature (cosine). The match says
-where the surface at the cell's centre went; true flow knows. Only cells count whose centre is seen in both frames and
-whose true motion exceeds `moving_above` cells in x or y: most of a picture stands still, and there "nothing moves" is
-right.
-
-End-point error (Baker et al. 2011): the Euclidean distance in pixels of matched and true place. Within one cell: they
-differ by at most a cell's width in x and its height in y.
-
-Shape letters: `D` feature width, `h w` feature grid (cells), `H W` pixels, `N` = h * w cells, `n` cells that count.
-Displacements and flow are (x, y), from the first frame to the second.
+Each cell of the first frame is matched to the cell of the second with the most similar feature (cosine). Only cells
+count whose centre is seen in both frames and whose true motion exceeds `moving_above` cells in x or y: most of a
+picture stands still, and there "nothing moves" is right. Shapes: `D` feature width, `h w` feature grid (cells), `H W`
+pixels, `N` = h * w cells, `n` cells that count. Displacements and flow are (x, y), from the first frame to the second.
 """
 
 from collections.abc import Callable, Iterable
@@ -79,7 +73,8 @@ def _cell_size(visible: Tensor, grid: tuple[int, int]) -> Tensor:
 def cell_errors(displacement: Tensor, flow: Tensor, visible: Tensor, moving_above: float) -> tuple[Tensor, Tensor]:
     """End-point error, float32 (n,) pixels, of a displacement (h, w, 2) of cells; and bool (n,), within one cell.
 
-    `flow`: (H, W, 2) pixels, `visible`: bool (H, W).
+    The Euclidean distance of matched and true place (Baker et al. 2011); and whether they differ by at most a cell's
+    width in x and its height in y. `flow`: (H, W, 2) pixels, `visible`: bool (H, W).
     """
     grid = tuple(displacement.shape[:2])
     true, seen = flow_at_cells(flow, visible, grid)
@@ -94,10 +89,9 @@ def correspondence(
 ) -> dict[str, dict[str, float]]:
     """Scores of matching, all cells of all pairs pooled, next to what does not look at the features.
 
-    `pairs`: features of both frames (D, h, w), flow (H, W, 2) and visible (H, W) from the first to the second, one at a
-    time. `seed`: of the random matches. Rows: "features"; "nothing moves"; "random match"; and "nearest cell", the best
-    that a choice of cells can do. Each has `moving_cells`, `moving_end_point_error` (mean, pixels) and
-    `moving_within_one_cell` (fraction); without a cell the last two are NaN.
+    `pairs`: features of both frames (D, h, w), flow (H, W, 2) and visible (H, W). `seed`: of the random matches.
+    "nearest cell" is the best that a choice of cells can do. `moving_end_point_error` is in pixels,
+    `moving_within_one_cell` a fraction; without a cell both are NaN.
     """
     errors: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for index, (first, second, flow, visible) in enumerate(pairs):

@@ -10,9 +10,9 @@ from lib.evaluation.intervals import paired_difference
 def differences(rows: pd.DataFrame, measures: Sequence[str], reference: str) -> pd.DataFrame:
     """Each other case minus `reference`, seed by seed, with the paired t-test of lib.evaluation.intervals.
 
-    Columns: case, measure, seeds, mean, low, high (the 95 % interval of this difference alone), p_value, p_holm (that
-    corrected for the number of rows), and verdict: "higher" or "lower" where p_holm is below 0.05, else "not shown".
-    Cases that have fewer than two seeds in common with the reference are left out.
+    low, high: the 95 % interval of this difference alone. p_holm: p_value corrected for the number of rows. verdict:
+    "higher" or "lower" where p_holm is below 0.05, else "not shown". Cases that have fewer than two seeds in common
+    with the reference are left out.
     """
     tests = []
     by_case = {case: part.set_index("seed") for case, part in rows.groupby("case", sort=False)}

@@ -1,8 +1,7 @@
 """Frames to features, a batch at a time, whoever the encoder is.
 
-A `feature_fn` takes float32 (B, 3, H, W), normalised by ImageNet's statistics, and returns (B, D, h, w).
-
-Shape letters: `B` batch, `D` feature width, `h w` feature grid (cells), `H W` pixels, `P` patch side.
+A `feature_fn` takes float32 (B, 3, H, W), normalised by ImageNet's statistics, and returns (B, D, h, w). Shapes: `B`
+batch, `D` feature width, `h w` feature grid (cells), `H W` pixels, `P` patch side.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -21,20 +20,16 @@ FRAMES_AT_ONCE = 4  # bounds the memory of a batch
 
 
 class FrameFeatures:
-    """The features of a video's frames, encoded when they are needed: an iterator of (D, h, w).
+    """The features (D, h, w) of a video's frames, encoded when they are needed, once.
 
     `frames`: (H, W, 3) uint8 each, resized bilinearly without antialiasing, as the reference evaluations do; the first
     is read at once. Attributes: `size` (H, W) of the frames, `input_size` (H, W) as encoded, `grid` (h, w).
     """
 
     def __init__(
-        self,
-        frames: Iterable[np.ndarray],
-        feature_fn: Callable[[Tensor], Tensor],
-        patch_size: int,
-        protocol: Protocol,
-        device: torch.device | str = "cpu",
-    ):
+        self, frames: Iterable[np.ndarray], feature_fn: Callable[[Tensor], Tensor], patch_size: int,
+        protocol: Protocol, device: torch.device | str = "cpu",
+    ):  # fmt: skip
         frames = iter(frames)
         first = next(frames, None)
         if first is None:
@@ -42,20 +37,13 @@ class FrameFeatures:
         self.size = first.shape[:2]
         self.input_size = input_size(self.size, patch_size, protocol)
         self.grid = (self.input_size[0] // patch_size, self.input_size[1] // patch_size)
-        self.device = torch.device(device)
-        self._encoded = self._encode(chain([first], frames), feature_fn)
+        self.frames, self.feature_fn, self.device = chain([first], frames), feature_fn, device
 
     def __iter__(self) -> Iterator[Tensor]:
-        return self
-
-    def __next__(self) -> Tensor:
-        return next(self._encoded)
-
-    def _encode(self, frames: Iterator[np.ndarray], feature_fn: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
-        while batch := list(islice(frames, FRAMES_AT_ONCE)):
+        while batch := list(islice(self.frames, FRAMES_AT_ONCE)):
             images = torch.from_numpy(np.stack(batch)).to(self.device).permute(0, 3, 1, 2).float() / 255
             images = F.interpolate(images, self.input_size, mode="bilinear", align_corners=False)
-            features = feature_fn(normalize_images(images))
+            features = self.feature_fn(normalize_images(images))
             if features.ndim != 4 or tuple(features.shape[2:]) != self.grid:
                 raise UserError(f"feature_fn returned {tuple(features.shape)}; expected (B, D, *{self.grid})")
             yield from features

@@ -1,7 +1,7 @@
 """Where a sampler looks: how often its tokens meet a region, against chance.
 
-Regions are given as the fraction of each token's cube that they cover, so that a token half on an object counts half.
-Shapes: `B` clips, `N` tokens, `R` regions.
+Regions are the fraction of each token's cube that they cover, so that a token half on an object counts half. Shapes:
+`B` clips, `N` tokens, `R` regions.
 """
 
 import torch

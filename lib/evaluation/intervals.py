@@ -1,9 +1,8 @@
 """How sure is a number? Bootstrap over images, paired differences over seeds, a rising trend. All is deterministic.
 
 Pixels and patches of one image have its difficulty in common, so images are drawn again, whole (cluster bootstrap;
-Davison and Hinkley 1997, section 3.8). Seeds are few: their paired differences get Student's t interval.
-
-Shapes: `I` images or clips, `G` gaps (or any ordered condition).
+Davison and Hinkley 1997, section 3.8). Seeds are few: their paired differences get Student's t interval. Shapes: `I`
+images or clips, `G` gaps (or any ordered condition).
 """
 
 from collections.abc import Callable, Sequence
@@ -31,8 +30,8 @@ def bootstrap(
 ) -> Interval:
     """Percentile interval of a statistic of `images` images, drawn with replacement `resamples` times.
 
-    `statistic(chosen)` gets int64 (images,), the images drawn, and returns a number or a tensor of fixed shape (each
-    point gets its own interval): `lambda chosen: rho[chosen].mean()`. With fewer than about 20 images it is too short.
+    `statistic(chosen)` gets the images drawn, int64 (images,), and returns a number or a tensor of fixed shape, whose
+    points get an interval each. With fewer than about 20 images it is too short.
     """
     if images < 2 or resamples < 2 or not 0 < confidence < 1:
         raise UserError(f"{images} images, {resamples} resamples, confidence {confidence}: not 2.., 2.., inside (0, 1)")
@@ -50,8 +49,7 @@ class PairedDifference(NamedTuple):
     mean: float
     low: float
     high: float
-    p_value: float
-    """Two-sided; of a true mean difference of 0."""
+    p_value: float  # two-sided, of a true mean difference of 0
 
 
 def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> PairedDifference:
@@ -76,14 +74,10 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> PairedD
 class Trend(NamedTuple):
     """Whether a quantity rises with an ordered condition, the same images under each."""
 
-    mean: Interval
-    """(G,) arrays, mean over images; each point has 95 % by itself."""
-    steps: Interval
-    """(G - 1,) arrays, mean differences of neighbours; jointly they have 95 % (Bonferroni)."""
-    kendall: Interval
-    """Kendall's tau-a of each image against the condition, mean over images: 1 if all rise throughout."""
-    p_value: float
-    """One-sided, of Page's test (1963) for ordered conditions, normal approximation: small if it rises."""
+    mean: Interval  # (G,) arrays, mean over images; each point has 95 % by itself
+    steps: Interval  # (G - 1,) arrays, mean differences of neighbours; jointly they have 95 % (Bonferroni)
+    kendall: Interval  # tau-a of each image against the condition, mean over images: 1 if all rise throughout
+    p_value: float  # one-sided, of Page's test (1963) for ordered conditions, normal approximation: small if it rises
 
     @property
     def falls_somewhere(self) -> bool:
@@ -92,10 +86,7 @@ class Trend(NamedTuple):
 
 
 def trend(values: Tensor) -> Trend:
-    """The rise of `values` (I, G) over its columns, whose conditions are in rising order (frame gaps).
-
-    Each row is one image or clip under all conditions, so that hard clips do not hide the trend.
-    """
+    """The rise of `values` (I, G) over its columns; a row is one clip, so that hard clips do not hide the trend."""
     (values,) = checked(values=values)
     if values.ndim != 2 or len(values) < 2 or values.shape[1] < 3:
         raise UserError(f"values are {tuple(values.shape)}; expected (images, conditions), at least (2, 3)")

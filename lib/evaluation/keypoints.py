@@ -2,8 +2,7 @@
 
 As videowalk (Jabri et al. 2020) and CropMAE (Eymael et al. 2024) do it on JHMDB, down to the borders. A pixel x of a
 frame W wide lies at x * w / W cells, and a cell back at its number times W / w: no half-cell offset, either way.
-
-Shape letters: `D` feature width, `h w` feature grid (cells), `H W` pixels, `J` joints (15).
+Shapes: `h w` feature grid (cells), `H W` pixels, `J` joints (15).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,10 +21,10 @@ LOST = -1.0
 
 
 def joints_to_cells(joints: np.ndarray, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """Joints of one frame as soft labels: (J, 2) pixels x, y -> (J + 1, h, w) float32; channel 0 is the background.
+    """Joints (J, 2) in pixels x, y of a frame of `size` (H, W) as soft labels (J + 1, h, w) float32, background first.
 
-    `size`: (H, W) of the frame. Each joint is a Gaussian on a stamp of 4 x 4 cells, 1 at the nearest cell (halves up),
-    cut off at the border: a joint somewhat outside the frame leaves a trace, one farther away an empty channel.
+    Each joint is a Gaussian on a stamp of 4 x 4 cells, 1 at the nearest cell (halves up), cut off at the border: a
+    joint somewhat outside the frame leaves a trace, one farther away an empty channel.
     """
     joints = _checked(joints)
     columns, rows = (
@@ -63,17 +62,13 @@ def cells_to_joints(soft: Tensor, top_cells: int) -> np.ndarray:
 
 @torch.inference_mode()
 def propagate_joints(
-    frames: Iterable[np.ndarray],
-    first_joints: np.ndarray,
-    feature_fn: Callable[[Tensor], Tensor],
-    patch_size: int,
-    protocol: Protocol,
-    device: torch.device | str = "cpu",
-) -> Iterator[np.ndarray]:
+    frames: Iterable[np.ndarray], first_joints: np.ndarray, feature_fn: Callable[[Tensor], Tensor], patch_size: int,
+    protocol: Protocol, device: torch.device | str = "cpu",
+) -> Iterator[np.ndarray]:  # fmt: skip
     """Joints of a video from those of its first frame: (J, 2) float64 pixels x, y a frame, (-1, -1) where lost.
 
-    `frames`, `feature_fn`: as in FrameFeatures, in inference mode. Frame 0 yields its joints as the cells hold them, as
-    published result files do; it is never scored. A joint far outside frame 0 is lost in every frame.
+    Arguments as in FrameFeatures. Frame 0 yields its joints as the cells hold them, as published result files do; it is
+    never scored. A joint far outside frame 0 is lost in every frame.
     """
     features = FrameFeatures(frames, feature_fn, patch_size, protocol, device)
     labels = joints_to_cells(first_joints, features.size, features.grid)

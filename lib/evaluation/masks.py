@@ -1,7 +1,7 @@
 """Object and part masks, propagated: ids to soft labels on cells, and back to ids on pixels.
 
-Shape letters: `D` feature width, `h w` feature grid (cells), `H W` pixels, `K` classes: the ids that the first mask
-shows, in ascending order (0, where it is among them, is the background).
+Shapes: `D` feature width, `h w` feature grid (cells), `H W` pixels, `K` classes: the ids that the first mask shows, in
+ascending order (0, where it is among them, is the background).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -43,20 +43,14 @@ def cells_to_classes(soft: Tensor, size: tuple[int, int], protocol: Protocol) ->
 
 @torch.inference_mode()
 def propagate_masks(
-    frames: Iterable[np.ndarray],
-    first_mask: np.ndarray,
-    feature_fn: Callable[[Tensor], Tensor],
-    patch_size: int,
-    protocol: Protocol,
-    device: torch.device | str = "cpu",
-    keep_first: bool = True,
+    frames: Iterable[np.ndarray], first_mask: np.ndarray, feature_fn: Callable[[Tensor], Tensor], patch_size: int,
+    protocol: Protocol, device: torch.device | str = "cpu", keep_first: bool = True,
     confidence_fn: Callable[[Iterable[np.ndarray]], Iterable[Tensor]] | None = None,
-) -> Iterator[np.ndarray]:
-    """Masks of a video from the mask of its first frame: (H, W) uint8 ids a frame.
+) -> Iterator[np.ndarray]:  # fmt: skip
+    """Masks of a video from the mask of its first frame: (H, W) uint8 ids a frame, only such as `first_mask` shows.
 
-    `frames`, `feature_fn`: as in FrameFeatures, in inference mode. Only ids that `first_mask` (H, W) shows are ever
-    predicted. Frame 0's mask is yielded as given, or with `keep_first=False` as the cells hold it (so it counts in
-    VIP's published scores). `confidence_fn`: frames to a confidence (h, w) for each, as `propagate` takes them.
+    Arguments as in FrameFeatures. Frame 0's mask is yielded as given, or with `keep_first=False` as the cells hold it
+    (so it counts in VIP's published scores). `confidence_fn`: frames to a confidence (h, w) for each, see `propagate`.
     """
     confidences = None
     if confidence_fn is not None:
@@ -69,14 +63,9 @@ def propagate_masks(
 
 @torch.inference_mode()
 def masks_from_features(
-    features: Iterable[Tensor],
-    size: tuple[int, int],
-    input_size: tuple[int, int],
-    first_mask: np.ndarray,
-    protocol: Protocol,
-    keep_first: bool = True,
-    confidences: Iterable[Tensor] | None = None,
-) -> Iterator[np.ndarray]:
+    features: Iterable[Tensor], size: tuple[int, int], input_size: tuple[int, int], first_mask: np.ndarray,
+    protocol: Protocol, keep_first: bool = True, confidences: Iterable[Tensor] | None = None,
+) -> Iterator[np.ndarray]:  # fmt: skip
     """As `propagate_masks`, from the features (D, h, w) of frames of `size` (H, W), encoded at `input_size`."""
     if first_mask.shape != tuple(size):
         raise UserError(f"the first mask is {first_mask.shape}, the first frame {tuple(size)}; make them agree")

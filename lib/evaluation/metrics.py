@@ -1,9 +1,7 @@
 """Measures of mask quality as the official DAVIS evaluation defines them: region J, boundary F, statistics.
 
-Perazzi et al. 2016 (definitions), Pont-Tuset et al. 2017 (several objects). All arrays are NumPy; a mask
-holds object ids, 0 = background. Values are fractions.
-
-Shape letters: `T` frames, `K` objects, `H W` pixels.
+Perazzi et al. 2016 (definitions), Pont-Tuset et al. 2017 (several objects). A mask holds object ids, 0 = background.
+Values are fractions. Shapes: `T` frames, `K` objects, `H W` pixels.
 """
 
 import math
@@ -20,10 +18,7 @@ BITS = (np.arange(256)[:, None] >> np.arange(OBJECTS_AT_ONCE)) & 1  # (256, 8): 
 
 
 def region_similarity(truth: np.ndarray, predicted: np.ndarray, num_objects: int) -> np.ndarray:
-    """J of every object in one frame: intersection over union, 1 where both masks are empty.
-
-    `truth`, `predicted`: (H, W) ids. Returns (K,) float64. Ids above `num_objects` count as background.
-    """
+    """J of every object in one frame of (H, W) ids: intersection over union, 1 where both masks are empty; (K,)."""
     result = np.ones(num_objects)
     for k in range(1, num_objects + 1):
         a, b = truth == k, predicted == k
@@ -34,10 +29,7 @@ def region_similarity(truth: np.ndarray, predicted: np.ndarray, num_objects: int
 
 
 def boundary_map(ids: np.ndarray) -> np.ndarray:
-    """Boundary pixels of a mask of ids or of a binary one: (H, W) in, (H, W) bool out.
-
-    A pixel is on the boundary if it differs from its right, lower or lower-right neighbour, where there is one.
-    """
+    """Pixels that differ from their right, lower or lower-right neighbour, where there is one: (H, W) -> bool."""
     boundary = np.zeros(ids.shape, dtype=bool)
     boundary[:, :-1] |= ids[:, :-1] != ids[:, 1:]
     boundary[:-1] |= ids[:-1] != ids[1:]
@@ -50,11 +42,11 @@ def boundary_tolerance(height: int, width: int) -> int:
     return int(np.ceil(BOUNDARY_TOLERANCE * np.hypot(height, width)))
 
 
-def boundary_accuracy(truth: np.ndarray, predicted: np.ndarray, num_objects: int = 1) -> np.ndarray:
-    """F of every object in one frame: harmonic mean of boundary precision and recall, (K,) float64.
+def boundary_accuracy(truth: np.ndarray, predicted: np.ndarray, num_objects: int) -> np.ndarray:
+    """F of every object in one frame of (H, W) ids: harmonic mean of boundary precision and recall, (K,) float64.
 
-    `truth`, `predicted`: (H, W) ids, or bool for one object; ids above `num_objects` count as background. A boundary
-    pixel is matched if the other boundary, dilated by a disc of the tolerance, covers it. Both empty: 1; one: 0.
+    Ids above `num_objects` count as background, here and in J. A boundary pixel is matched if the other boundary,
+    dilated by a disc of the tolerance, covers it. Both empty: 1; one: 0.
     """
     radius = boundary_tolerance(*truth.shape)
     # every boundary lies within the box of all objects, so nothing outside it needs to be dilated
@@ -126,11 +118,7 @@ def _count_bits(bits: np.ndarray) -> np.ndarray:
 
 
 def score_sequence(truth: np.ndarray, predicted: np.ndarray, num_objects: int) -> tuple[np.ndarray, np.ndarray]:
-    """J and F of every object in every given frame: two (K, T) float64 arrays.
-
-    `truth`, `predicted`: (T, H, W) integer ids of the frames that count (`SCORED`). An object that is not predicted has
-    an empty mask.
-    """
+    """J and F of every object in every given frame of (T, H, W) ids, those that count: two (K, T) float64 arrays."""
     if truth.shape != predicted.shape:
         raise UserError(f"prediction is {predicted.shape} (T, H, W), truth is {truth.shape}; they must agree")
     if predicted.size and predicted.max() > num_objects:

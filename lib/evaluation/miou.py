@@ -1,9 +1,7 @@
 """Mean intersection over union of class ids, from one confusion matrix over all pixels, frames and videos.
 
 The measure of VIP part propagation (Zhou et al. 2018, Jabri et al. 2020). Matrices of single frames are added, so that
-a large frame weighs more than a small one and a class counts once, however many videos show it.
-
-Shape letters: `K` classes.
+a large frame weighs more than a small one and a class counts once, however many videos show it. Shapes: `K` classes.
 """
 
 import numpy as np
@@ -18,9 +16,6 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.
     """
     if truth.shape != predicted.shape:
         raise UserError(f"prediction is {predicted.shape}, truth is {truth.shape}; they must agree")
-    for name, ids in (("truth", truth), ("prediction", predicted)):
-        if ids.dtype.kind not in "uib":
-            raise UserError(f"{name} is {ids.dtype}; give integer class ids")
     # folded into the matrix, an id beyond it would count as a pixel of the next class
     if predicted.size and not 0 <= predicted.min() <= predicted.max() < num_classes:
         bad = predicted[(predicted < 0) | (predicted >= num_classes)].flat[0]

@@ -3,8 +3,7 @@
 As videowalk's JHMDB evaluation computes it (Jabri et al. 2020; CropMAE's is the same): an error counts against 0.6
 times the diagonal of the box around the person's true joints in that frame. Frame 0 is given and not scored. A joint
 that a prediction has lost (x < 0) is skipped, not counted wrong, and shapes no box: losing joints can raise the score.
-
-Shape letters: `T` frames, `J` joints, `S` THRESHOLDS.
+Shapes: `T` frames, `J` joints, `S` THRESHOLDS.
 """
 
 from dataclasses import dataclass
@@ -21,12 +20,9 @@ BOX_FRACTION = 0.6
 class PckCounts:
     """Numbers of joints by kind, int64; those of several clips are added with `+`."""
 
-    correct: np.ndarray
-    """(S, J), within each threshold."""
-    counted: np.ndarray
-    """(J,), predicted."""
-    lost: np.ndarray
-    """(J,), not predicted."""
+    correct: np.ndarray  # (S, J), within each threshold
+    counted: np.ndarray  # (J,), predicted
+    lost: np.ndarray  # (J,), not predicted
 
     def __add__(self, other: "PckCounts") -> "PckCounts":
         return PckCounts(self.correct + other.correct, self.counted + other.counted, self.lost + other.lost)
@@ -41,11 +37,6 @@ class PckCounts:
         if not self.counted.any():
             return np.full(len(self.correct), np.nan)
         return np.nanmean(self.per_joint(), axis=1)
-
-    def lost_fraction(self) -> float:
-        """Lost joints among all joints of the scored frames; 0 if there are none."""
-        total = int(self.lost.sum() + self.counted.sum())
-        return int(self.lost.sum()) / total if total else 0.0
 
 
 def pck(truth: np.ndarray, predicted: np.ndarray) -> PckCounts:

@@ -3,9 +3,8 @@
 Videowalk (Jabri et al. 2020) introduced the procedure; others vary it, and a `Protocol` states every choice. For each
 frame: context = frame 0 and the last `queue` frames with their *predicted, soft* labels; score = cosine of two cells'
 features; cells outside the neighbourhood are forbidden; the `top_k` best cells over the whole context, weighted by
-softmax(score / temperature), average their labels into the new one.
-
-Shape letters: `D` feature width, `h w` feature grid (cells), `K` label channels.
+softmax(score / temperature), average their labels into the new one. Shapes: `D` feature width, `h w` feature grid
+(cells), `K` label channels.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,10 +22,7 @@ QUERIES_AT_ONCE = 512  # bounds the memory of the scores that look everywhere in
 
 @torch.no_grad()
 def propagate(
-    features: Iterable[Tensor],
-    first_labels: Tensor,
-    protocol: Protocol,
-    confidences: Iterable[Tensor] | None = None,
+    features: Iterable[Tensor], first_labels: Tensor, protocol: Protocol, confidences: Iterable[Tensor] | None = None
 ) -> Iterator[Tensor]:
     """Soft labels of every frame, (K, h, w) float32 each; frame 0's are `first_labels` themselves.
 

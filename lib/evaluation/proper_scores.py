@@ -2,9 +2,7 @@
 
 The negative log-likelihood (NLL) and the continuous ranked probability score (CRPS) are least, in expectation, for the
 true distribution (Gneiting and Raftery 2007). All measures of uncertainty compute in float64 on the CPU: single
-precision loses far tails and long sums.
-
-Shapes: `...` any, one shape for all arguments (nothing is broadcast); each score is elementwise.
+precision loses far tails and long sums. Nothing is broadcast: all arguments have one shape.
 """
 
 import math

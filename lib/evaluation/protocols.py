@@ -1,31 +1,24 @@
 """The published label propagation protocols, as data: one record for each evaluation code and task.
 
 Sources: videowalk (`crw`, Jabri et al. 2020), CropMAE (Eymael et al. 2024), SiamMAE's Table 4b (Gupta et al. 2023),
-DINO (Caron et al. 2021), RSP (Jang et al. 2024). Tasks: `davis` (object masks), `vip` (part masks), `jhmdb`
-(keypoints). Every number that is reported must carry its protocol, its input size and its temperature.
+DINO (Caron et al. 2021), RSP (Jang et al. 2024). Every number that is reported must carry its protocol, its input size
+and its temperature.
 """
 
 from dataclasses import dataclass, replace
 
 from lib.errors import UserError, unknown
 
-TASKS = ("davis", "vip", "jhmdb")
+TASKS = ("davis", "vip", "jhmdb")  # object masks, part masks, keypoints
 RESIZES = ("bilinear", "nearest", "area")
 
 
 @dataclass(frozen=True)
 class Fit:
-    """An input size given by one side: the "short" or the "long" one becomes `length` pixels.
-
-    The other side keeps the ratio and is floored to a multiple of 64.
-    """
+    """The "short" or the "long" side becomes `length` pixels, the other in proportion, floored to a multiple of 64."""
 
     side: str
     length: int
-
-    def __post_init__(self):
-        if self.side not in ("short", "long"):
-            raise unknown("side", self.side, ("short", "long"))
 
     def __call__(self, size: tuple[int, int]) -> tuple[int, int]:
         """The (H, W) that frames of `size` become."""
@@ -35,31 +28,24 @@ class Fit:
 
 @dataclass(frozen=True)
 class Protocol:
-    """The choices in which published propagations differ most. Radii count feature cells, whatever the patch size.
+    """The choices in which published propagations differ most.
 
-    `shape`: a cell sees those at Euclidean distance < radius ("disc") or at |dx|, |dy| <= radius ("square").
     `label_resize`: the first mask goes to cells as one-hot maps, "bilinear" without antialiasing, averaged over each
     cell ("area"), or by the "nearest" id. `input_size`: (H, W) exactly; a `Fit`; or None: the native size, each side
-    rounded to the nearest multiple of the patch. `joint_cells`: a joint lies at the mean place of this many strongest
-    cells (keypoints only).
-
-    The switches, off unless a published code has them on:
-    `mask_first_frame`: the neighbourhood holds for frame 0, too. `padded_start`: the queue starts full of copies of
-    frame 0; otherwise it starts empty and never holds frame 0. `channel_min_max`: stretch each upsampled channel to
-    0..1 before the arg max.
+    rounded to the nearest multiple of the patch.
     """
 
     top_k: int
     queue: int
-    radius: int
-    shape: str
+    radius: int  # feature cells, whatever the patch size
+    shape: str  # a cell sees those at Euclidean distance < radius ("disc") or at |dx|, |dy| <= radius ("square")
     temperature: float
     label_resize: str
     input_size: tuple[int, int] | Fit | None
-    joint_cells: int = 5
-    mask_first_frame: bool = False
-    padded_start: bool = False
-    channel_min_max: bool = False
+    joint_cells: int = 5  # a joint lies at the mean place of this many strongest cells
+    mask_first_frame: bool = False  # the neighbourhood holds for frame 0, too
+    padded_start: bool = False  # the queue starts full of copies of frame 0; else empty, and never holds frame 0
+    channel_min_max: bool = False  # stretch each upsampled channel to 0..1 before the arg max
 
     def __post_init__(self):
         if self.shape not in ("disc", "square"):

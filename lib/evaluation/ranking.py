@@ -1,10 +1,8 @@
 """Does a higher uncertainty mean a larger error? Sparsification, AUSE, rank correlation, AUROC.
 
-Only the order of uncertainties counts: standard deviations and variances give the same. Equal uncertainties count as
-their mean over all orders, so that a constant gives a random order's result exactly: AUSE ratio 1, Spearman 0, AUROC
-0.5.
-
-Shapes: `I` images, `n` values an image (patches or pixels), `B` batch, `N` patches, `D` values a patch, `...` any.
+Only the order of uncertainties counts. Equal ones count as their mean over all orders, so that a constant gives just a
+random order's result: AUSE ratio 1, Spearman 0, AUROC 0.5. Shapes: `I` images, `n` values an image (patches or pixels),
+`B` batch, `N` patches, `D` values a patch.
 """
 
 from typing import NamedTuple
@@ -20,10 +18,8 @@ from lib.evaluation.proper_scores import checked
 def of_hidden(values: Tensor, hidden: Tensor) -> Tensor:
     """The values of each sample's hidden patches, in their order: (B, N, ...), bool (B, N) -> (B, n, ...)."""
     if hidden.dtype != torch.bool or hidden.ndim != 2 or values.shape[:2] != hidden.shape:
-        raise UserError(
-            f"values are {tuple(values.shape)}, hidden {hidden.dtype} {tuple(hidden.shape)}; "
-            "expected (B, N, ...) and bool (B, N)"
-        )
+        shapes = f"values are {tuple(values.shape)}, hidden {hidden.dtype} {tuple(hidden.shape)}"
+        raise UserError(f"{shapes}; expected (B, N, ...) and bool (B, N)")
     counts = hidden.sum(dim=1).unique().tolist()
     if counts == [0] or not counts:
         raise UserError("nothing is hidden: there is no prediction to evaluate")
@@ -54,27 +50,19 @@ def patch_ranks(target: Tensor, mean: Tensor, variance: Tensor) -> PatchRanks:
 class Sparsification(NamedTuple):
     """Mean remaining error of each image, relative to its mean over all values (Ilg et al. 2018)."""
 
-    removed: Tensor
-    """(n,) float64, fraction of values removed, from 0 to 1 - 1 / n."""
-    curve: Tensor
-    """(I, n) float64, most uncertain removed first."""
-    oracle: Tensor
-    """(I, n) float64, largest error removed first: no curve is below it."""
+    removed: Tensor  # (n,) float64, fraction of values removed, from 0 to 1 - 1 / n
+    curve: Tensor  # (I, n) float64, most uncertain removed first
+    oracle: Tensor  # (I, n) float64, largest error removed first: no curve is below it
 
     @property
     def ause(self) -> Tensor:
-        """(I,) float64, area between curve and oracle: 0 is the oracle's order."""
+        """(I,), area between curve and oracle: 0 is the oracle's order."""
         return (self.curve - self.oracle).mean(dim=1)
 
     @property
     def random_ause(self) -> Tensor:
-        """(I,) float64, the expected AUSE of a random order, whose curve is 1 throughout."""
+        """(I,), the expected AUSE of a random order, whose curve is 1 throughout."""
         return (1 - self.oracle).mean(dim=1)
-
-    @property
-    def ratio(self) -> float:
-        """Mean AUSE of the images over that of a random order; NaN if all errors of every image are equal."""
-        return float(self.ause.mean() / self.random_ause.mean())
 
 
 def sparsification(error: Tensor, uncertainty: Tensor) -> Sparsification:
@@ -104,11 +92,7 @@ def _mean_of_the_rest(error: Tensor, key: Tensor) -> Tensor:
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
-    """Rank correlation over the last dimension: (..., n) twice -> float64 (...), -1 to 1.
-
-    (I, n) gives one an image; flattened, images are pooled, and knowing which image is hard counts too. Where one side
-    is constant the result is 0, not NaN.
-    """
+    """Rank correlation over the last dimension: (..., n) twice -> float64 (...); 0, not NaN, where one is constant."""
     first, second = checked(first=first, second=second)
     if not first.ndim or first.shape[-1] < 2:
         raise UserError(f"values are {tuple(first.shape)}: a rank correlation needs 2 or more in the last dimension")

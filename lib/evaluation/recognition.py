@@ -1,8 +1,7 @@
 """Action recognition measured: k-NN and linear probe on frozen features, top-k accuracy, averaged views.
 
 Shapes: `n` training samples, `M` test samples, `C` classes, `D` feature width, `V` views of a video. Features are
-float (n, D) and (M, D), labels int64 (n,), class indices from 0. Scores are larger for likelier classes. Everything is
-deterministic.
+float (n, D) and (M, D), labels int64 (n,), class indices from 0. Scores are larger for likelier classes.
 """
 
 from collections.abc import Sequence
@@ -17,28 +16,25 @@ from torch import Tensor
 from lib.errors import UserError
 
 PAIRS_AT_ONCE = 10_000_000  # bounds the memory of one block of similarities (float32: 40 MB)
+TEMPERATURE = 0.07  # of k-NN votes
 STRENGTHS = tuple(10.0**power for power in range(1, -7, -1))  # of the probe's L2 penalty, strongest first
 
 
-def knn(
-    train_features: Tensor, train_labels: Tensor, test_features: Tensor, k: int = 20, temperature: float = 0.07
-) -> Tensor:
+def knn(train_features: Tensor, train_labels: Tensor, test_features: Tensor, k: int = 20) -> Tensor:
     """Votes of the `k` nearest training samples: float32 (M, C), each row sums to 1; C = largest training label + 1.
 
     As DINO evaluates features (Caron et al. 2021, appendix; after Wu et al. 2018): by cosine similarity, with weights
-    exp(similarity / temperature), here divided by their sum, which changes no prediction.
+    exp(similarity / TEMPERATURE), here divided by their sum, which changes no prediction.
     """
     _check(train_features, train_labels, test_features)
     if not 1 <= k <= len(train_features):
         raise UserError(f"k {k} must be between 1 and the {len(train_features)} training samples")
-    if temperature <= 0:
-        raise UserError(f"temperature {temperature} must be above 0; DINO's is 0.07")
     train, test = (F.normalize(features.float(), dim=-1) for features in (train_features, test_features))
     votes = test.new_zeros(len(test), int(train_labels.max()) + 1)
     rows = max(1, PAIRS_AT_ONCE // len(train))
     for start in range(0, len(test), rows):
         similarity, nearest = (test[start : start + rows] @ train.T).topk(k, dim=-1)
-        weights = (similarity / temperature).softmax(dim=-1)
+        weights = (similarity / TEMPERATURE).softmax(dim=-1)
         votes[start : start + rows].scatter_add_(1, train_labels[nearest], weights)
     return votes
 
@@ -64,12 +60,12 @@ def linear_probe(train_features: Tensor, train_labels: Tensor, test_features: Te
     return torch.from_numpy(log_softmax(scores, axis=1)).float()
 
 
-def _held_out(labels: np.ndarray, fraction: float = 0.2) -> np.ndarray:
-    """Which samples to hold out, (n,) bool: the fraction of each class, rounded, never all of it, nor none of two."""
+def _held_out(labels: np.ndarray) -> np.ndarray:
+    """Which samples to hold out, (n,) bool: a fifth of each class, rounded, never all of it, nor none of two."""
     rng, held_out = np.random.default_rng(0), np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
-        held_out[members[: min(max(1, round(fraction * len(members))), len(members) - 1)]] = True
+        held_out[members[: min(max(1, round(0.2 * len(members))), len(members) - 1)]] = True
     if not held_out.any():
         raise UserError("every class has one training sample: none can be held out to choose the L2 strength")
     return held_out
@@ -109,7 +105,7 @@ def _check(train_features: Tensor, train_labels: Tensor, test_features: Tensor) 
             raise UserError(f"a {name} feature is not finite: look at the model or its precision")
 
 
-def topk_accuracy(scores: Tensor, labels: Tensor, ks: Sequence[int] = (1, 5)) -> dict[int, float]:
+def topk_accuracy(scores: Tensor, labels: Tensor, ks: Sequence[int]) -> dict[int, float]:
     """For each k the fraction of samples whose class is among the k with the largest scores, (M, C) with labels (M,).
 
     A class with an equal score counts as before the true one, so that equal scores for all earn nothing.
@@ -124,8 +120,7 @@ def topk_accuracy(scores: Tensor, labels: Tensor, ks: Sequence[int] = (1, 5)) ->
     wrong = [k for k in ks if not 1 <= k < classes]
     if wrong:
         raise UserError(f"top-{wrong[0]} of {classes} classes says nothing: choose k between 1 and {classes - 1}")
-    own = scores.gather(1, labels[:, None])
-    before = (scores >= own).sum(dim=1) - 1
+    before = (scores >= scores.gather(1, labels[:, None])).sum(dim=1) - 1
     return {k: float((before < k).double().mean()) for k in ks}
 
 

@@ -2,10 +2,7 @@
 
 They know the mask and the visible pixels alone. Each returns what takes the place of a standard deviation, in its own
 units: rank with it as it is, and fit a scale (`calibration.fit_scale`) before looking at calibration, on variances
-`baseline**2 + floor`, for a baseline may be 0.
-
-Shapes: `B` batch, `N` = h * w patches, numbered row by row, `h w` patch grid, `P` patch side. `hidden` is True where a
-patch is hidden.
+`baseline**2 + floor`, for a baseline may be 0. Shapes: `B` batch, `h w` patch grid, `N` = h*w patches, `P` their side.
 """
 
 import torch
@@ -25,14 +22,11 @@ def visible_neighbour_deviation(patches: Tensor, hidden: Tensor, grid: tuple[int
 
     For each patch its `neighbours` nearest visible patches are taken (all that are no farther than the last of them, so
     that ties need no choice). The result is the root of the variance over all their pixels, a mean over channels, in
-    the pixels' units. Of 196 patches 95 % hidden leave 9, so adjacent patches are rarely visible: nearest ones always
-    are. `patches`: channel-last, not normalised each by itself, which would leave the same variance in all.
+    the pixels' units. `patches` must not be normalised each by itself, which would leave the same variance in all.
     """
     if patches.ndim != 3 or patches.shape[:2] != hidden.shape or patches.shape[2] % 3 or neighbours < 1:
-        raise UserError(
-            f"patches {tuple(patches.shape)}, hidden {tuple(hidden.shape)}, {neighbours} neighbours; "
-            "expected (B, N, P*P*3), (B, N), 1 or more"
-        )
+        given = f"patches {tuple(patches.shape)}, hidden {tuple(hidden.shape)}, {neighbours} neighbours"
+        raise UserError(f"{given}; expected (B, N, P*P*3), (B, N), 1 or more")
     distances = _distances(hidden, grid)
     pixels = patches.double().cpu().unflatten(2, (-1, 3))
     rows = []

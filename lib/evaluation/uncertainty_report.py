@@ -2,9 +2,8 @@
 
 A Gaussian with the estimate's mean and variance is evaluated; a mixture by its first two moments. Two recalibrations
 are fitted: one scalar for sigma, under which NLL, CRPS, sharpness and ECE are given, and an isotonic map on top of it,
-which changes ECE alone. Ranking looks at patches, the unit that is masked, and needs neither.
-
-Shapes: `C` clips, `I` pairs of frames (equally many a clip, in a row), `n` hidden patches a pair, `D` values a patch.
+which changes ECE alone. Ranking looks at patches, the unit that is masked, and needs neither. Shapes: `C` clips, `I`
+pairs of frames (equally many a clip, in a row), `n` hidden patches a pair, `D` values a patch.
 """
 
 import math
@@ -31,24 +30,18 @@ class Estimate(NamedTuple):
 
 
 class Report(NamedTuple):
-    """Numbers of an estimate."""
+    """Numbers of an estimate; `{name}_low` and `{name}_high` are the ends of a 95 % interval, drawn over clips."""
 
-    row: dict[str, float]
-    """Measures by name; `{name}_low` and `{name}_high` are the ends of a 95 % interval, drawn over clips."""
-    per_clip: dict[str, list[float]]
-    """C numbers a measure, for paired comparisons of estimates on the same clips."""
-    curve: dict[str, list[float]]
-    """The reliability curve: `nominal` levels, and the fraction observed `raw`, `scaled` and `isotonic`."""
+    row: dict[str, float]  # measures by name
+    per_clip: dict[str, list[float]]  # C numbers a measure, for paired comparisons of estimates on the same clips
+    curve: dict[str, list[float]]  # reliability: `nominal` levels, and what is observed `raw`, `scaled`, `isotonic`
 
 
 def evaluate(test: Estimate, held_out: Estimate, clips: int, revealed: dict[str, Tensor] | None = None) -> Report:
     """Numbers of `test` (C = `clips`), recalibrated on `held_out`, which must be of other clips.
 
-    Row: `scale` of sigma; under it `nll` (nats a value), `crps`, `sharpness`, `rmse` (target's units), `ece`;
-    `spearman` of sigma and absolute error, a mean over pairs; `ause` of squared errors and its ratio to a random
-    order's; `nll_raw` and `ece_raw` as predicted; `ece_isotonic`. `revealed`: float (I, n) by name, the fraction of a
-    patch that something hid before, NaN to leave it out; the row then has `auroc_{name}`, how well sigma tells patches
-    of at least REVEALED from the rest.
+    `revealed`: float (I, n) by name, the fraction of a patch that something hid before, NaN to leave it out; the row
+    then has `auroc_{name}`, how well sigma tells patches of at least REVEALED from the rest.
     """
     if clips < 2 or len(test.target) % clips:
         raise UserError(f"{len(test.target)} pairs are not evenly from {clips} clips, or those are fewer than 2")
@@ -60,19 +53,20 @@ def evaluate(test: Estimate, held_out: Estimate, clips: int, revealed: dict[str,
     values = _values(scaled, ranks) | {"nll_raw": gaussian_nll(*test)}
     means = {name: float(value.mean()) for name, value in values.items()}
     observed = {name: calibration.coverage(pit.reshape(clips, -1)) for name, pit in pits.items()}
+    ece = {name: float(calibration.expected_calibration_error(rows)) for name, rows in observed.items()}
     row = {
-        "scale": scale,
-        "nll": means["nll"],
+        "scale": scale,  # of sigma; under it nll to ece
+        "nll": means["nll"],  # nats a value
         "crps": means["crps"],
         "sharpness": calibration.sharpness(scaled.variance),
         "rmse": math.sqrt(means["squared_error"]),
-        "ece": float(calibration.expected_calibration_error(observed["scaled"])),
-        "spearman": means["spearman"],
-        "ause": means["ause"],
+        "ece": ece["scaled"],
+        "spearman": means["spearman"],  # of sigma and absolute error
+        "ause": means["ause"],  # of squared errors
         "ause_ratio": float(values["ause"].mean() / values["random_ause"].mean()),
-        "nll_raw": means["nll_raw"],
-        "ece_raw": float(calibration.expected_calibration_error(observed["raw"])),
-        "ece_isotonic": float(calibration.expected_calibration_error(observed["isotonic"])),
+        "nll_raw": means["nll_raw"],  # as predicted
+        "ece_raw": ece["raw"],
+        "ece_isotonic": ece["isotonic"],
     }
     per_clip = {name: value.reshape(clips, -1).mean(dim=1) for name, value in values.items()}
     intervals = _intervals(per_clip, observed)
@@ -113,10 +107,7 @@ def _intervals(per_clip: dict[str, Tensor], observed: dict[str, Tensor]) -> dict
 
 
 def _auroc(sigma: Tensor, fraction: Tensor, clips: int) -> Interval:
-    """AUROC of patches with a fraction of at least REVEALED against the rest.
-
-    NaN where there are no such patches, as interval already when a draw of clips has none.
-    """
+    """AUROC of patches with a fraction of at least REVEALED; NaN without any, its ends already when a draw has none."""
     positive, known = fraction >= REVEALED, ~fraction.isnan()
     sigma, positive, known = (values.reshape(clips, -1) for values in (sigma, positive, known))
 

@@ -1,12 +1,9 @@
 """A pre-trained video model fine-tuned end to end to classify actions (AdaMAE, appendix A.6, Table 6).
 
-The tokens are averaged, normalised and classified by one linear layer. All regularisation is timm's own: mixup,
-CutMix, label smoothing, drop path, random erasing, layer-wise learning rates. Flips and RandAugment are the data's.
-
-A trap of the published code is avoided: it hands videos (B, 3, T, H, W) to timm's CutMix for images, which then cuts
-frames and rows, and mixes the labels by the area of rows and columns. Here channels and frames are merged first.
-
-Shapes: `B` batch, `T` frames, `H W` pixels, `N` tokens, `D` width, `C` classes.
+All regularisation is timm's own; flips and RandAugment are the data's. A trap of the published code is avoided: it
+hands videos (B, 3, T, H, W) to timm's CutMix for images, which then cuts frames and rows, and mixes the labels by the
+area of rows and columns. Here channels and frames are merged first. Shapes: `B` batch, `T` frames, `H W` pixels, `N`
+tokens, `D` width, `C` classes.
 """
 
 from collections.abc import Callable
@@ -29,7 +26,7 @@ HEAD_SCALE = 0.001  # of the classifier's first weights, as published: all class
 
 
 class ActionClassifier(nn.Module):
-    """A pre-trained video model with a linear classifier on its averaged tokens.
+    """A pre-trained video model with a linear classifier on its averaged, normalised tokens.
 
     `model(batch)` takes {"video": uint8 (B, 3, T, H, W), "label": int64 (B,)} and returns (loss, logs). In training
     mode videos are erased and mixed and labels are smoothed; in evaluation mode the loss is the plain cross-entropy.
@@ -39,33 +36,25 @@ class ActionClassifier(nn.Module):
             `encoder` holds timm's `blocks` and, if there is one, the `norm` behind them. It is changed: the encoder's
             blocks get drop path, and all else, such as a decoder or a sampler, is frozen, because classification
             gives it no gradient.
-        width: D.
-        num_classes: C.
-        layer_decay: of the learning rate, from block to block. label_smoothing, mixup, cutmix, drop_path, erasing: see
-            lib.presets.finetuning.
+        width, num_classes: D and C.
+        layer_decay: of the learning rate, from block to block. Others: see lib.presets.finetuning.
     """
 
     def __init__(
-        self,
-        backbone: nn.Module,
-        width: int,
-        num_classes: int,
-        layer_decay: float = 0.75,
-        label_smoothing: float = 0.1,
-        mixup: float = 0.8,
-        cutmix: float = 1.0,
-        drop_path: float = 0.1,
+        self, backbone: nn.Module, width: int, num_classes: int, layer_decay: float = 0.75,
+        label_smoothing: float = 0.1, mixup: float = 0.8, cutmix: float = 1.0, drop_path: float = 0.1,
         erasing: float = 0.0,
-    ):
+    ):  # fmt: skip
         super().__init__()
         given = {name: value for name, value in locals().items() if name not in {"self", "__class__", "backbone"}}
         self.architecture = {**getattr(backbone, "architecture", {}), **given}
-        self.backbone, self.layer_decay, self.label_smoothing, self.erasing = (
-            backbone, layer_decay, label_smoothing, erasing,
-        )  # fmt: skip
+        self.backbone, self.layer_decay = backbone, layer_decay
+        self.label_smoothing, self.erasing = label_smoothing, erasing
         backbone.requires_grad_(False)
         backbone.encoder.requires_grad_(True)
-        _set_drop_path(backbone.encoder.blocks, drop_path)
+        blocks = backbone.encoder.blocks
+        for block, rate in zip(blocks, np.linspace(0, drop_path, len(blocks)), strict=True):
+            block.drop_path1, block.drop_path2 = (DropPath(float(rate)) if rate else nn.Identity() for _ in range(2))
         self.norm, self.head = nn.LayerNorm(width, eps=1e-6), nn.Linear(width, num_classes)
         trunc_normal_(self.head.weight, std=0.02)
         self.head.weight.data.mul_(HEAD_SCALE)
@@ -75,7 +64,7 @@ class ActionClassifier(nn.Module):
             self.mix = Mixup(mixup, cutmix, label_smoothing=label_smoothing, num_classes=num_classes)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """See the class. UserError for labels outside 0..C-1 and, with mixup or CutMix, for an odd batch."""
+        """See the class; with mixup or CutMix a batch must be even."""
         videos, labels = normalize_videos(batch["video"]).contiguous(), batch["label"]
         if labels.min() < 0 or labels.max() >= self.head.out_features:
             raise UserError(f"labels {labels.min()}..{labels.max()} are not all in 0..{self.head.out_features - 1}")
@@ -95,9 +84,8 @@ class ActionClassifier(nn.Module):
     def parameter_groups(self, weight_decay: float) -> list[dict]:
         """AdamW groups with timm's layer-wise learning rates: `lr_scale` is layer_decay ** (layers above).
 
-        The classifier and the norms behind the blocks are the top layer, with scale 1; then each block from the last
-        to the first; what feeds the blocks comes last, at layer_decay ** (depth + 1). Biases, norms, tokens and
-        position tables do not decay.
+        The classifier and the norms behind the blocks are the top layer; what feeds the blocks is the lowest. Biases,
+        norms, tokens and position tables do not decay.
         """
         plain = [name for name, _ in self.named_parameters() if name.endswith(("cls_token", "pos_embed"))]
         return param_groups_layer_decay(self, weight_decay, plain, layer_decay=self.layer_decay)
@@ -115,7 +103,7 @@ class ActionClassifier(nn.Module):
         return layer
 
     def _erase(self, videos: Tensor) -> Tensor:
-        """Noise in one box of all frames of a video, at the settings' rate; (B, 3, T, H, W), changed in place."""
+        """Noise in one box of all frames of a video, at the rate `erasing`; (B, 3, T, H, W), changed in place."""
         erase = RandomErasing(self.erasing, mode="pixel", device=videos.device)
         for video in videos:
             erase(video.flatten(0, 1))
@@ -130,10 +118,3 @@ class ActionClassifier(nn.Module):
             raise UserError(f"a batch of {len(videos)} videos is odd: mixup and CutMix pair them; make it even")
         _, targets = self.mix(videos.flatten(1, 2), labels)  # a view: channels and frames are one axis to timm
         return videos, targets
-
-
-def _set_drop_path(blocks: nn.ModuleList, rate: float) -> None:
-    """Give timm's blocks their drop path, from 0 at the first to `rate` at the last."""
-    for block, probability in zip(blocks, np.linspace(0, rate, len(blocks)), strict=True):
-        block.drop_path1 = DropPath(float(probability)) if probability else nn.Identity()
-        block.drop_path2 = DropPath(float(probability)) if probability else nn.Identity()

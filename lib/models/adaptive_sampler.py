@@ -2,10 +2,8 @@
 
 A small network gives every token a probability; visible tokens are drawn from it without replacement. Drawing has no
 gradient, so the network learns from the reconstruction errors through an objective of its own. What the text, its
-Algorithm 2 and the released code say of that objective differs; OBJECTIVES names four readings.
-
-Shapes: `B` batch, `N` tokens, `K` visible tokens, `D` token width, grid (s, h, w) with N = s*h*w. log_probs (B, N) are
-natural logarithms in float32. In a mask, True means hidden.
+Algorithm 2 and the released code say of that objective differs; OBJECTIVES names four readings. Shapes: `B` batch, `N`
+tokens, `K` visible tokens, `D` token width. log_probs (B, N) are natural logarithms in float32.
 """
 
 import math
@@ -19,17 +17,19 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from lib.errors import unknown
-from lib.models.vit import LayerNorm, check_heads, initialize
+from lib.models.vit import check_heads, initialize, plain_blocks
 from lib.tokens.masking import Grid, Mask, Masking, mask_from_noise, random_mask
+
+HEADS = 8  # of the sampler's attention
 
 
 class SampledMask(NamedTuple):
-    """A Mask that was drawn from a distribution: `keep` is in the order of drawing, log_probs (B, N) is what from."""
+    """A Mask that was drawn from a distribution."""
 
-    keep: Tensor
+    keep: Tensor  # in the order of drawing
     restore: Tensor
     hidden: Tensor
-    log_probs: Tensor
+    log_probs: Tensor  # (B, N), what it was drawn from
 
 
 def gumbel_top_k(log_probs: Tensor, visible: int) -> Mask:
@@ -66,7 +66,7 @@ def masked_log_likelihood_sum(log_probs: Tensor, mask: Mask, errors: Tensor) -> 
 
 
 def masked_log_likelihood_mean(log_probs: Tensor, mask: Mask, errors: Tensor) -> Tensor:
-    """The mean instead of the sum, as the released code: the loss is N - K times smaller."""
+    """The mean instead of the sum, as the released code."""
     return masked_log_likelihood_sum(log_probs, mask, errors) / mask.hidden.sum(dim=1)
 
 
@@ -91,17 +91,12 @@ def policy_gradient(log_probs: Tensor, mask: Mask, errors: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SamplingObjective:
-    """How the sampler sees and learns.
-
-    loss: of each sample. detach_input: whether the sampler's gradient stops at its input. own_positions: whether it
-    learns a position table of its own and has the released code's block, or adds the encoder's table. uniform_start:
-    whether the last Linear starts at zero, which makes all tokens equally likely, or as MAE's matrices.
-    """
+    """How the sampler sees and learns."""
 
     loss: Callable[[Tensor, Mask, Tensor], Tensor]
-    detach_input: bool = True
-    own_positions: bool = False
-    uniform_start: bool = False
+    detach_input: bool = True  # the sampler's gradient stops at its input
+    own_positions: bool = False  # it learns a position table of its own, with the released block; else the encoder's
+    uniform_start: bool = False  # the last Linear starts at zero: all tokens equally likely; else as MAE's matrices
 
 
 # `paper`: Eq. 5 and Algorithm 2, with the logarithm that the text adds, positions before sampling, and the MAE shielded
@@ -121,26 +116,21 @@ OBJECTIVES = {
 }
 
 
-# --- the sampler --------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class AdaptiveMasking(Masking):
     """AdaMAE's masking (section 3.1, A.2): the model to which it is given holds an AdaptiveSampler of these settings.
 
-    mask_ratio: 0.95 in the paper.
-    variant: a name in OBJECTIVES.
-    depth: attention blocks; 1 in the paper. 0 is A.2's MLP, two Linears with nothing between, as written there.
-    width: of the blocks; None is D. Table 1f also has D/2, for which a Linear leads from D to it.
-    weight: of the sampling loss; 1e-4 in the paper.
-    mlp: whether the blocks have an MLP, as the released code's; False is Eq. 2 as written, attention then a Linear.
+    Apart from the variant the defaults are the paper's. depth: attention blocks; 0 is A.2's MLP, two Linears with
+    nothing between, as written there. width: of the blocks; None is D. Table 1f also has D/2, for which a Linear leads
+    from D to it. mlp: whether the blocks have one, as the released code's; False is Eq. 2 as written, attention then a
+    Linear.
     """
 
     mask_ratio: float = 0.95
-    variant: str = "ours"
+    variant: str = "ours"  # a name in OBJECTIVES
     depth: int = 1
     width: int | None = None
-    weight: float = 1e-4
+    weight: float = 1e-4  # of the sampling loss
     mlp: bool = True
 
     def __post_init__(self):
@@ -148,17 +138,12 @@ class AdaptiveMasking(Masking):
             raise unknown("sampling variant", self.variant, OBJECTIVES)
 
     def prepare(self, positions: Tensor, grid: Grid) -> "AdaptiveSampler":
-        """A new sampler for tokens at `positions` (N, D)."""
+        """A new sampler."""
         return AdaptiveSampler(self, positions)
 
 
 class AdaptiveSampler(nn.Module):
-    """The masking strategy that is learned: `sampler(tokens (B, N, D), grid) -> SampledMask`.
-
-    Attention blocks with 8 heads, a Linear to one number a token, a softmax over the tokens.
-    """
-
-    num_heads = 8
+    """The masking that is learned: attention blocks, a Linear to one number a token, a softmax over the tokens."""
 
     def __init__(self, settings: AdaptiveMasking, positions: Tensor):
         super().__init__()
@@ -171,8 +156,10 @@ class AdaptiveSampler(nn.Module):
         else:
             self.register_buffer("positions", positions.clone(), persistent=False)
         self.embed = nn.Identity() if settings.depth and width == embed_dim else nn.Linear(embed_dim, width)
-        block = released_block if self.variant.own_positions else plain_block
-        blocks = (block(width, self.num_heads) for _ in range(settings.depth))
+        if self.variant.own_positions:
+            blocks = [released_block(width, HEADS) for _ in range(settings.depth)]
+        else:
+            blocks = plain_blocks(width, settings.depth, HEADS)
         self.blocks = nn.Sequential(*(blocks if settings.mlp else map(AttentionBlock, blocks)))
         self.head = nn.Linear(width, 1)
         initialize(self)
@@ -180,7 +167,7 @@ class AdaptiveSampler(nn.Module):
             nn.init.zeros_(self.head.weight)
 
     def forward(self, tokens: Tensor, grid: Grid) -> SampledMask:
-        """Draw a mask for each sample of embedded patches (B, N, D)."""
+        """Draw a mask for each sample of embedded patches without positions (B, N, D)."""
         log_probs = self.log_probs(tokens)
         return SampledMask(*gumbel_top_k(log_probs, self.visible), log_probs)
 
@@ -192,10 +179,7 @@ class AdaptiveSampler(nn.Module):
         return logits.float().log_softmax(dim=-1)
 
     def objective(self, loss: Tensor, errors: Tensor, mask: SampledMask) -> tuple[Tensor, dict[str, Tensor]]:
-        """The reconstruction's loss plus the weighted sampling loss, and the logs of both; errors (B, N).
-
-        Logged: `loss`, `reconstruction`, `sampling` (before its weight) and those of `distribution_logs`.
-        """
+        """The reconstruction's loss plus the weighted sampling loss, and the logs of both and of the distribution."""
         sampling = self.variant.loss(mask.log_probs, mask, errors.detach()).mean()
         total = loss + self.weight * sampling
         logs = {"loss": total.detach(), "reconstruction": loss.detach(), "sampling": sampling.detach()}
@@ -203,48 +187,35 @@ class AdaptiveSampler(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """The first half of a pre-norm block, its attention and skip connection: (B, N, D) -> same shape."""
+    """The first half of a pre-norm block."""
 
     def __init__(self, block: Block):
         super().__init__()
         self.norm1, self.attn = block.norm1, block.attn
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens plus what they attend to."""
+        """Tokens (B, N, D) plus what they attend to."""
         return tokens + self.attn(self.norm1(tokens))
 
 
-def plain_block(width: int, num_heads: int) -> Block:
-    """The encoder's kind of block, of the sampler's width."""
-    check_heads(width, num_heads)
-    return Block(width, num_heads, qkv_bias=True, norm_layer=LayerNorm)
-
-
 def released_block(width: int, num_heads: int) -> Block:
-    """The released sampler's block: no bias on q, k and v, dropout 0.1 behind attention and MLP, epsilon 1e-5."""
+    """The released sampler's: no bias on q, k and v, dropout 0.1 behind attention and MLP, epsilon 1e-5."""
     check_heads(width, num_heads)
     block = Block(width, num_heads, qkv_bias=False, proj_drop=0.1, norm_layer=partial(nn.LayerNorm, eps=1e-5))
     block.mlp.drop1 = nn.Identity()  # timm drops within the MLP, too
     return block
 
 
-# --- logs ---------------------------------------------------------------------------------------------------
-
-
 @torch.no_grad()
 def distribution_logs(log_probs: Tensor, visible: int) -> dict[str, Tensor]:
-    """How spread the distributions (B, N) are, each a mean over the batch.
-
-    `entropy` in nats, `entropy_share` of log N, `max_probability`, `effective_tokens` exp(entropy), and `collapsed`:
-    the part of the samples whose effective tokens are fewer than the `visible` ones that must be drawn.
-    """
+    """How spread the distributions (B, N) are, each a mean over the batch."""
     entropy = -(log_probs.exp() * log_probs).sum(dim=1)
     logs = {
-        "entropy": entropy,
+        "entropy": entropy,  # nats
         "entropy_share": entropy / math.log(log_probs.shape[1]),
         "max_probability": log_probs.amax(dim=1).exp(),
         "effective_tokens": entropy.exp(),
-        "collapsed": (entropy.exp() < visible).float(),
+        "collapsed": (entropy.exp() < visible).float(),  # fewer effective tokens than must be drawn
     }
     return {name: value.mean() for name, value in logs.items()}
 

@@ -1,4 +1,4 @@
-"""What each token looks at: the attention probabilities of an encoder's block (paper section 4, Figure 5).
+"""What each token looks at: the attention probabilities of an encoder's last block (paper section 4, Figure 5).
 
 Shapes: `B` batch, `H W` pixels, `h w` patch grid, `N` = h*w patches.
 """
@@ -7,26 +7,22 @@ import torch
 from torch import Tensor, nn
 
 from lib.errors import UserError
-from lib.models.vit import block_number
 
 
 @torch.no_grad()
-def attention_maps(encoder: nn.Module, images: Tensor, block: int = -1) -> Tensor:
-    """Attention of every token to every token in one block: (B, heads, 1 + N, 1 + N), float32.
+def attention_maps(encoder: nn.Module, images: Tensor) -> Tensor:
+    """Attention of every token to every token: (B, heads, 1 + N, 1 + N), float32, of images float (B, 3, H, W).
 
-    `encoder` is a ViTEncoder or TimmEncoder, images float (B, 3, H, W), `block` counts from 1 and -1 is the last.
-    Entry (query, key); token 0 is the class token, left out by encoders that have none. Rows of the block's own
-    softmax(q k^T / sqrt(head width)) sum to 1, or to less where registers are left out. Memory grows with N squared:
-    480 x 880 pixels in patches of 8 make 175 MB a head.
+    `encoder` is a ViTEncoder or TimmEncoder. Entry (query, key); token 0 is the class token, left out by encoders that
+    have none. Rows sum to 1, or to less where registers are left out. Memory grows with N squared: 480 x 880 pixels in
+    patches of 8 make 175 MB a head.
     """
-    number = block_number(block, len(encoder.blocks))
-    attention = encoder.blocks[number - 1].attn
-    formed = []
+    attention, formed = encoder.blocks[-1].attn, []
     # The fused kernel never forms the probabilities; the plain one hands them to this dropout.
     hook = attention.attn_drop.register_forward_pre_hook(lambda _, inputs: formed.append(inputs[0]))
     fused, attention.fused_attn = attention.fused_attn, False
     try:
-        features = encoder.features(images, number)
+        features = encoder.features(images)
     finally:
         attention.fused_attn = fused
         hook.remove()

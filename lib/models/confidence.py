@@ -1,9 +1,8 @@
 """How sure a SiamMAE is of each place of each frame of a video, given the frame before: weights for label propagation.
 
 The model predicts square frames of the size it was trained on. A larger frame is covered by windows of that size. Each
-is predicted twice, under masks that show different patches, so that every patch is hidden at least once.
-
-Shapes: `W` windows, `H W` pixels, `P` patch side, `S` side of the model's frames, `h w` patch grid of a whole frame.
+is predicted twice, under masks that show different patches, so that every patch is hidden at least once. Shapes: `W`
+windows, `H W` pixels, `h w` patch grid of a whole frame.
 """
 
 import math
@@ -29,25 +28,19 @@ NEXT = 1.0  # the gap between a frame and the next, in frames at 30 fps; nearer 
 class FrameConfidence:
     """Called with frames (H, W, 3) uint8, yields a confidence (h, w) in (0, 1] for each: exp(-sharpness * variance).
 
-    The variance is a patch's mean predicted one, in the loss's target space. Frame 0, whose labels are given, has 1
-    everywhere.
-
-    Args:
-        model: a SiamMAE that states a variance.
-        input_size: (H, W) to which frames are resized first, as for the features; windows must fit in.
-        sharpness: 0 makes all alike.
-        seed: of the masks.
+    The variance is a patch's mean predicted one, in the loss's target space; `model` must state one. Frame 0, whose
+    labels are given, has 1 everywhere. Frames are resized to `input_size` (H, W) first, as for the features; windows
+    must fit in.
     """
 
     model: SiamMAE
     input_size: tuple[int, int]
     sharpness: float = 1.0
-    seed: int = 0
 
     def __call__(self, frames: Iterable[np.ndarray]) -> Iterator[Tensor]:
         """One confidence a frame, as frames come."""
         grid = grid_of(*self.input_size, self.model.patch_size)
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(0)
         yield torch.ones(grid)
         for past, future in pairwise(map(self._image, frames)):
             yield torch.exp(-self.sharpness * predicted_variance(self.model, past, future, generator)).cpu()
@@ -61,12 +54,12 @@ class FrameConfidence:
 def predicted_variance(model: SiamMAE, past: Tensor, future: Tensor, generator: torch.Generator) -> Tensor:
     """Mean predicted variance of each patch of a frame: normalised frames float (1, 3, H, W) -> (h, w) float32.
 
-    Windows that overlap are averaged. Masks are drawn from `generator` (of the CPU).
+    Windows that overlap are averaged. `generator` is of the CPU.
     """
     patch, side = model.patch_size, model.encoder.grid[0] * model.patch_size
     corners = [(top, left) for top in starts(past.shape[2], side, patch) for left in starts(past.shape[3], side, patch)]
-    windows = (torch.cat([frame[..., y : y + side, x : x + side] for y, x in corners]) for frame in (past, future))
-    pasts, futures = windows
+    windows = [np.s_[..., y : y + side, x : x + side] for y, x in corners]
+    pasts, futures = (torch.cat([frame[window] for window in windows]) for frame in (past, future))
     num_patches = math.prod(model.grid)
     noise = torch.rand(len(corners), num_patches, generator=generator).to(past.device)
     masks = [mask_from_noise(drawn, num_visible(num_patches, model.mask_ratio)) for drawn in (noise, -noise)]

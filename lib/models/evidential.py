@@ -2,14 +2,9 @@
 
 Each value's Gaussian has an unknown mean and variance; the model gives their joint distribution, a normal-inverse-gamma
 with gamma (the prediction), nu and alpha (how many samples, so to speak, stand behind the mean and the variance) and
-beta. One pass then has an aleatoric and an epistemic variance.
-
-Why contested: the likelihood is the Student-t that is left when mean and variance are integrated out. It has three
-numbers for the model's four: every nu with the same beta * (1 + nu) / nu and alpha fits alike. So the split of the
-total variance is decided by the regulariser and by where training started, not by the data (Meinert et al. 2023, arXiv
-2205.10060; Bengs et al. 2022, arXiv 2203.06102). Trust the total more than the parts.
-
-Shapes: `B` pairs, `P` patch side, `N` patches. Values by pixel are (B, N, P*P, 3), maps (B, N, P*P, 1).
+beta. Contested, because the likelihood, a Student-t, has three numbers for the model's four: every nu with the same
+beta * (1 + nu) / nu and alpha fits alike. The regulariser and the start of training split the total variance, not the
+data (Meinert et al. 2023, arXiv 2205.10060; Bengs et al. 2022, arXiv 2203.06102): trust the total more than the parts.
 """
 
 import math
@@ -24,7 +19,7 @@ FLOOR = 1e-4  # softplus can underflow; alpha - 1 and nu are divisors
 
 
 def nig_nll(error: Tensor, nu: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    """Minus log-likelihood of a value at `error` from gamma, in nats (Amini et al. 2020); shapes broadcast.
+    """Minus log-likelihood of a value at `error` from gamma, in nats; shapes broadcast.
 
     It is that of a Student-t with 2 alpha degrees of freedom and squared scale beta (1 + nu) / (nu alpha).
     """
@@ -39,7 +34,7 @@ def nig_nll(error: Tensor, nu: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
 
 
 def nig_regularizer(error: Tensor, nu: Tensor, alpha: Tensor) -> Tensor:
-    """Absolute error times the evidence 2 nu + alpha (Amini et al. 2020): being sure and wrong costs."""
+    """Absolute error times the evidence: being sure and wrong costs."""
     return error.abs() * (2 * nu + alpha)
 
 
@@ -47,11 +42,7 @@ class EvidentialSiamMAE(DistributionSiamMAE):
     """SiamMAE with a normal-inverse-gamma for each value; nu, alpha, beta are shared by a pixel's three colours.
 
     Logged besides: nll (the Student-t's, in nats a value) and regularizer, over hidden patches. It starts with an
-    aleatoric variance of 1.
-
-    Args:
-        evidential_weight: of the regulariser; 0.01 as in the authors' experiments on small regression problems.
-        distribution: arguments of DistributionSiamMAE.
+    aleatoric variance of 1. `evidential_weight`, of the regulariser, is the authors' for small regression problems.
     """
 
     maps = 3
@@ -63,14 +54,14 @@ class EvidentialSiamMAE(DistributionSiamMAE):
         self.architecture["evidential_weight"] = self.evidential_weight = evidential_weight
 
     def value_losses(self, mean: Tensor, maps: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Likelihood and regulariser of each value (B, N, P*P, 3); logs nll and regularizer."""
+        """Likelihood and regulariser; logs nll and regularizer."""
         nu, excess, beta = evidence(maps)
         error = target - mean
         nll, regularizer = nig_nll(error, nu, 1 + excess, beta), nig_regularizer(error, nu, 1 + excess)
         return nll + self.evidential_weight * regularizer, {"nll": nll.detach(), "regularizer": regularizer.detach()}
 
     def variances(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """beta / (alpha - 1) and beta / (nu (alpha - 1)) as maps (B, N, P*P, 1)."""
+        """beta / (alpha - 1) and beta / (nu (alpha - 1))."""
         nu, excess, beta = evidence(maps)
         aleatoric = beta / excess
         return aleatoric, aleatoric / nu

@@ -1,10 +1,7 @@
 """Encoders with other people's weights, and with this project's own, behind one interface.
 
 An encoder has `features(images, block=-1)`, float (B, 3, H, W) ImageNet-normalised -> (B, D, h, w), and `patch_size`,
-`blocks` and `has_cls`, which attention maps need. A plain ViT from a file becomes a `ViTEncoder`; a timm model stays
-timm's own, behind `TimmEncoder`.
-
-Shapes: `B` batch, `H W` pixels, `P` patch side, `h w` patch grid, `N` = h*w patches, `D` width.
+`blocks` and `has_cls`, which attention maps need. Shapes: `B` batch, `H W` pixels, `h w` patch grid, `D` width.
 """
 
 import difflib
@@ -19,7 +16,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from lib.errors import UserError
-from lib.models.checkpoint_formats import Checkpoint, encoder_tensors, read_tensors
+from lib.models.checkpoint_formats import read_encoder
 from lib.models.vit import ViTEncoder, block_number
 from lib.tokens.patches import IMAGENET_MEAN, IMAGENET_STD, grid_of
 
@@ -49,7 +46,7 @@ class TimmEncoder(nn.Module):
         self.register_buffer("shift", (torch.tensor(IMAGENET_MEAN).view(3, 1, 1) - mean) / std, persistent=False)
 
     def features(self, images: Tensor, block: int = -1) -> Tensor:
-        """Feature grid: float (B, 3, H, W) -> (B, D, h, w), as `ViTEncoder.features`."""
+        """As `ViTEncoder.features`."""
         last = block_number(block, len(self.blocks))
         grid_of(*images.shape[-2:], self.patch_size)
         (features,) = self.model.forward_intermediates(
@@ -58,35 +55,20 @@ class TimmEncoder(nn.Module):
         return self.norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-def load_encoder(
-    path_or_name: str | Path, num_heads: int | None = None, timm_model: str | None = None
-) -> ViTEncoder | TimmEncoder:
-    """An encoder with trained weights, in evaluation mode on the CPU; `format` names the format of a plain ViT's file.
+def load_encoder(path_or_name: str | Path) -> ViTEncoder | TimmEncoder:
+    """An encoder with trained weights, in evaluation mode on the CPU.
 
-    Args:
-        path_or_name: a file (.pth, .pt, .safetensors) in one of the formats of `checkpoint_formats.py`, or the name of
-            a timm ViT, whose weights come from the Hugging Face cache or are downloaded into it.
-        num_heads: no tensor tells it. By default what the file says of its model, else one head for each 64 channels
-            (ViT-H: 16), as the field's ViTs have.
-        timm_model: fill this timm model from the file: for ViTs that are not plain (layer scale, registers, ...).
-
-    Position tables are the file's own; for frames of another size they are resized as the format's own evaluation does.
-    Frames are given ImageNet-normalised; timm's models that expect otherwise are known by their names.
+    path_or_name: a file (.pth, .pt, .safetensors) with a plain ViT in one of the formats of `checkpoint_formats.py`, or
+    the name of a timm ViT, whose weights come from the Hugging Face cache or are downloaded into it. Frames of another
+    size get positions as the format's own evaluation resizes them; they are given ImageNet-normalised.
     """
     path = Path(path_or_name).expanduser()
     named = isinstance(path_or_name, str) and not re.search(r"[/\\]", path_or_name) and path.suffix not in SUFFIXES
-    if named and timm_model is None and not path.is_file():
-        timm_model, path = path_or_name, None
-    if timm_model and num_heads is not None:
-        raise UserError(f"num_heads is not to choose for timm's {timm_model}: leave it out")
-    checkpoint = read_tensors(path) if path else None
-    if timm_model:
-        return TimmEncoder(_timm_vit(timm_model, path, checkpoint)).eval()
-    return _plain_vit(path, checkpoint, num_heads).eval()
+    return (_timm_vit(path_or_name) if named and not path.is_file() else _plain_vit(path)).eval()
 
 
-def _plain_vit(path: Path, checkpoint: Checkpoint, num_heads: int | None) -> ViTEncoder:
-    format, tensors = encoder_tensors(path, checkpoint)
+def _plain_vit(path: Path) -> ViTEncoder:
+    format, tensors, stated = read_encoder(path)
     if lacking := [name for name, ndim in TELLING.items() if name not in tensors or tensors[name].ndim != ndim]:
         raise _misfit(path, format.name, {"missing or misshapen": lacking})
     kernel, positions, hidden = (tensors[name] for name in TELLING)
@@ -99,7 +81,7 @@ def _plain_vit(path: Path, checkpoint: Checkpoint, num_heads: int | None) -> ViT
             patch_size=kernel.shape[-1],
             embed_dim=width,
             depth=len({name.split(".")[1] for name in tensors if re.match(r"blocks\.\d+\.", name)}),
-            num_heads=_heads(path, width, checkpoint.settings.get("num_heads") if num_heads is None else num_heads),
+            num_heads=_heads(path, width, stated.get("num_heads")),
             mlp_ratio=(len(hidden) + 0.5) / width,  # the half: int(width * ratio) must not fall short
             resize=format.resize,
         )
@@ -112,18 +94,14 @@ def _plain_vit(path: Path, checkpoint: Checkpoint, num_heads: int | None) -> ViT
     if any(problems.values()):
         raise _misfit(path, format.name, problems)
     encoder.load_state_dict(tensors, assign=True)
-    encoder.format = format.name
     return encoder
 
 
-def _heads(path: Path, width: int, chosen: int | None) -> int:
-    if chosen is None and width % HEAD_WIDTH:
-        raise UserError(f"{path} does not tell the heads of its encoder, {width} wide: give num_heads")
-    heads = USUAL_HEADS.get(width, width // HEAD_WIDTH) if chosen is None else chosen
-    if not isinstance(heads, int) or heads < 1 or width % heads:
-        raise UserError(
-            f"{path}: its encoder, {width} wide, has no {heads} heads: give num_heads, a divisor of {width}"
-        )
+def _heads(path: Path, width: int, stated: int | None) -> int:
+    """No tensor tells it: what the file says of its model, else as the field's ViTs have them."""
+    heads = USUAL_HEADS.get(width, width // HEAD_WIDTH) if stated is None else stated
+    if not isinstance(heads, int) or heads < 1 or width % heads or (stated is None and width % HEAD_WIDTH):
+        raise UserError(f"{path}: an encoder {width} wide does not have {heads} heads; the file must state num_heads")
     return heads
 
 
@@ -134,28 +112,23 @@ def _misfit(path: Path, format: str, problems: dict[str, list[str]]) -> UserErro
         if names
     ]
     return UserError(
-        f"{path}, read as {format}, is no plain ViT: tensors {', '.join(words)}; if timm has the model, name timm_model"
+        f"{path}, read as {format}, is no plain ViT: tensors {', '.join(words)}; if timm has the model, give its name"
     )
 
 
-def _timm_vit(name: str, path: Path | None, checkpoint: Checkpoint | None) -> VisionTransformer | Eva:
+def _timm_vit(name: str) -> TimmEncoder:
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, {*timm.list_models(), *timm.list_models(pretrained=True)}, n=3)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         raise UserError(f"unknown timm model {name!r}: {hint}give a file of weights or a ViT of timm.list_models()")
-    options = {}
-    if checkpoint:
-        tensors = {key: tensor for key, tensor in checkpoint.tensors.items() if not key.startswith("head.")}
-        options = {"pretrained_cfg_overlay": {"state_dict": tensors, "num_classes": 0}}
     try:  # with as many classes as the weights have, timm insists on every tensor
-        model = timm.create_model(name, pretrained=True, dynamic_img_size=True, **options)
-    except TypeError as error:
-        raise UserError(f"timm's {name} is no ViT on one grid of patches: choose another") from error
+        model = timm.create_model(name, pretrained=True, dynamic_img_size=True)
+    except TypeError:  # other models do not know that option
+        model = None
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        source = f"{path} does not fill timm's {name}" if path else f"no weights for timm's {name}"
-        raise UserError(f"{source} ({type(error).__name__}: {reason})") from error
+        raise UserError(f"no weights for timm's {name} ({type(error).__name__}: {reason})") from error
     if not isinstance(model, VisionTransformer | Eva):
         raise UserError(f"timm's {name} is no ViT on one grid of patches: choose another")
     model.reset_classifier(0)
-    return model
+    return TimmEncoder(model)

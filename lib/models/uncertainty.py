@@ -1,15 +1,9 @@
 """How uncertain SiamMAE is of what it predicts: five estimators with one method.
 
-`estimator.predict(past, future, mask, gap) -> Prediction`: mean, aleatoric and epistemic variance of every patch's
-values, in the loss's target space; `to_pixels` brings them to RGB. past, future: normalised frames, float (B, 3, H, W).
-gap, float (B,): the time between them in frames at 30 fps; models that do not know it need none. Only the mask's hidden
-patches are to be evaluated: what is predicted of visible ones was never trained.
-
-Several passes are one equally weighted mixture. By the law of total variance its aleatoric part is the mean of the
-variances, its epistemic part the variance of the means (plus the mean of the members' own epistemic variances).
-
-Shapes: `B` pairs, `H W` pixels, `P` patch side, `N` patches, `Q` = P*P*3 values of a patch (row, column, channel), `K`
-visible patches, `D` encoder width.
+`estimator.predict(past, future, mask, gap) -> Prediction`, in the loss's target space. past, future: normalised frames,
+float (B, 3, H, W). gap, float (B,): the time between them in frames at 30 fps; models that do not know it need none.
+Only hidden patches are to be evaluated: what is predicted of visible ones was never trained. Shapes: `B` pairs, `H W`
+pixels, `P` patch side, `N` patches, `K` visible ones, `D` encoder width.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,12 +20,15 @@ from lib.models.variance_heads import DistributionSiamMAE, Prediction
 from lib.tokens.masking import Mask, mask_from_noise
 from lib.tokens.patches import IMAGENET_MEAN, IMAGENET_STD, check_size, patch_statistics, patchify
 
+FRACTION = 2 / 3  # of the visible patches in each draw of VisibleSubsets, rounded, at least one patch
+
 
 def mix(members: Iterable[Prediction], counts: Iterable[Tensor] | None = None) -> Prediction:
-    """The mixture of several predictions, equally weighted: law of total variance, the variance's divisor K.
+    """The mixture of several predictions, equally weighted, by the law of total variance.
 
-    counts: for each member a bool (B, N), True where it counts; None: everywhere. A patch for which no member counts is
-    NaN. Identical members have an epistemic variance of exactly 0.
+    Its aleatoric part is the mean of the variances, its epistemic part the variance of the means (divided by their
+    number; exactly 0 of identical members) plus the mean of the members' own. counts: for each member a bool (B, N),
+    True where it counts; None: everywhere. A patch for which no member counts is NaN.
     """
     mean = aleatoric = within = between = total = torch.zeros(())
     # One member after the other (Welford's updates): many cost no more memory than one
@@ -44,6 +41,8 @@ def mix(members: Iterable[Prediction], counts: Iterable[Tensor] | None = None) -
         between = between + weight * step * (member.mean - mean)
         aleatoric = aleatoric + part * (member.aleatoric - aleatoric)
         within = within + part * (member.epistemic - within)
+    if mean.ndim == 0:
+        raise UserError("nothing was predicted: passes, draws or models must be at least 1")
     mixture = Prediction(mean, aleatoric, within + between / total.clamp(min=1))
     return Prediction(*(torch.where(total > 0, values, torch.nan) for values in mixture))
 
@@ -51,9 +50,9 @@ def mix(members: Iterable[Prediction], counts: Iterable[Tensor] | None = None) -
 def to_pixels(prediction: Prediction, future: Tensor, patch_size: int, norm_pix: bool = True) -> Prediction:
     """The prediction in RGB from 0 to 1, from the loss's target space.
 
-    future: the normalised frame, float (B, 3, H, W). With `norm_pix` mean and contrast of each patch are the true
-    ones, which the model does not know; sigma is scaled by the true contrast, too. That contrast goes with the error,
-    so it does most of any ranking of patches by sigma in these units: compare rankings in the target space.
+    With `norm_pix` mean and contrast of each patch are those of the true `future`, which the model does not know; sigma
+    is scaled by that contrast, too. It goes with the error, so it does most of any ranking of patches by sigma in these
+    units: compare rankings in the target space.
     """
     colours = prediction.mean.shape[-1] // 3
     offset, scale = (torch.tensor(rgb, device=future.device).repeat(colours) for rgb in (IMAGENET_MEAN, IMAGENET_STD))
@@ -80,8 +79,7 @@ class SingleModel:
     def predict(self, past: Tensor, future: Tensor, mask: Mask, gap: Tensor | None = None) -> Prediction:
         """See the module's head."""
         with evaluating(self.model):
-            latent, memory = _encode(self.model, past, future, mask)
-            return _decode(self.model, latent, memory, mask, gap)
+            return next(_passes(self.model, past, future, [mask], gap))
 
 
 @dataclass(frozen=True)
@@ -97,11 +95,10 @@ class MCDropout:
     def predict(self, past: Tensor, future: Tensor, mask: Mask, gap: Tensor | None = None) -> Prediction:
         """See the module's head."""
         with evaluating(self.model):
-            latent, memory = _encode(self.model, past, future, mask)
+            memory, latent = _past(self.model, past, future), self.model.encoder(future, mask.keep)
             for part in self.model.decoder.modules():
                 part.training = isinstance(part, nn.Dropout)
-            passes = range(_at_least_one(self.passes, "passes"))
-            return mix(_decode(self.model, latent, memory, mask, gap) for _ in passes)
+            return mix(_decode(self.model, latent, memory, mask, gap) for _ in range(self.passes))
 
 
 @dataclass(frozen=True)
@@ -124,24 +121,16 @@ class VisibleSubsets:
 
     The mask's hidden patches are hidden in every draw: all draws count for them, and none sees a pixel that other
     estimators do not. The model sees fewer patches than it was trained on, which makes its mean a little worse than one
-    pass with all.
-
-    Args:
-        draws: subsets.
-        fraction: of the visible patches in each, rounded, at least one patch. With one visible patch, and at 1, all
-            draws are the same and the epistemic variance is 0 up to rounding.
+    pass with all. With one visible patch all draws are the same.
     """
 
     model: SiamMAE
     draws: int = 16
-    fraction: float = 2 / 3
 
     def predict(self, past: Tensor, future: Tensor, mask: Mask, gap: Tensor | None = None) -> Prediction:
         """See the module's head."""
-        if not 0 < self.fraction <= 1:
-            raise UserError(f"fraction {self.fraction} of the visible patches is outside (0, 1]: use for example 0.67")
-        visible = max(1, round(self.fraction * mask.keep.shape[1]))
-        masks = [subset(mask, visible) for _ in range(_at_least_one(self.draws, "draws"))]
+        visible = max(1, round(FRACTION * mask.keep.shape[1]))
+        masks = [subset(mask, visible) for _ in range(self.draws)]
         with evaluating(self.model):
             return mix(_passes(self.model, past, future, masks, gap))
 
@@ -161,9 +150,7 @@ class FreshMasks:
 
     def predict(self, past: Tensor, future: Tensor, mask: Mask, gap: Tensor | None = None) -> Prediction:
         """Of `mask` only the number of visible patches counts."""
-        noises = (
-            torch.rand(mask.hidden.shape, device=future.device) for _ in range(_at_least_one(self.draws, "draws"))
-        )
+        noises = (torch.rand(mask.hidden.shape, device=future.device) for _ in range(self.draws))
         masks = [mask_from_noise(noise, mask.keep.shape[1]) for noise in noises]
         with evaluating(self.model):
             return mix(_passes(self.model, past, future, masks, gap), [drawn.hidden for drawn in masks])
@@ -192,19 +179,16 @@ def _passes(
     model: SiamMAE, past: Tensor, future: Tensor, masks: Iterable[Mask], gap: Tensor | None
 ) -> Iterator[Prediction]:
     """One pass under each mask; the past is encoded once."""
-    memory = None
+    memory = _past(model, past, future)
     for mask in masks:
-        latent, memory = _encode(model, past, future, mask, memory)
-        yield _decode(model, latent, memory, mask, gap)
+        yield _decode(model, model.encoder(future, mask.keep), memory, mask, gap)
 
 
-def _encode(
-    model: SiamMAE, past: Tensor, future: Tensor, mask: Mask, memory: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Tokens of the visible future (B, 1 + K, D) and of the past (B, 1 + N, D), the latter as given if it is."""
+def _past(model: SiamMAE, past: Tensor, future: Tensor) -> Tensor:
+    """Tokens of the past (B, 1 + N, D), once both frames are checked."""
     for images in (past, future):
         check_size(images, model.patch_size, model.encoder.grid)
-    return model.encoder(future, mask.keep), model.encoder(past) if memory is None else memory
+    return model.encoder(past)
 
 
 def _decode(model: SiamMAE, latent: Tensor, memory: Tensor, mask: Mask, gap: Tensor | None) -> Prediction:
@@ -212,9 +196,3 @@ def _decode(model: SiamMAE, latent: Tensor, memory: Tensor, mask: Mask, gap: Ten
         return model.read(latent, mask, memory, gap)
     mean = model.decoder(latent, mask.restore, memory).float()
     return Prediction(mean, torch.zeros_like(mean), torch.zeros_like(mean))
-
-
-def _at_least_one(number: int, what: str) -> int:
-    if number < 1:
-        raise UserError(f"{what} must be at least 1, not {number}")
-    return number

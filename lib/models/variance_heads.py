@@ -1,11 +1,9 @@
 """SiamMAE that predicts a distribution of each hidden pixel, not a value alone.
 
-The decoder's head gets a light neighbour: besides the mean of each value there are a few numbers for each pixel, shared
-by its three colours. Here they are the log-variance of a Gaussian, trained with the beta-NLL (Seitzer et al. 2022,
-arXiv 2203.09168); lib.models.evidential has the other reading.
-
-Shapes: `B` pairs, `H W` pixels, `P` patch side, `N` patches, `Q` = P*P*3 values of a patch (row, column, channel), `K`
-visible patches, `D` encoder width, `E` decoder width. Values of a patch by pixel are (B, N, P*P, 3).
+The decoder's head gets a light neighbour: besides the mean of each value a few numbers for each pixel, shared by its
+three colours. Here they are a Gaussian's log-variance; lib.models.evidential has the other reading. Shapes: `B` pairs,
+`H W` pixels, `P` patch side, `N` patches, `K` visible ones, `Q` = P*P*3 values of a patch (row, column, channel), `D`
+encoder width, `E` decoder width. Values of a patch by pixel are (B, N, P*P, 3), maps (B, N, P*P, 1).
 """
 
 import math
@@ -27,8 +25,7 @@ MIDDLE_GAP = 16.0  # the logarithm of the gap is taken relative to this, between
 class Prediction(NamedTuple):
     """What is predicted for every patch, and how far it may be off, each float32 (B, N, Q).
 
-    aleatoric, epistemic: variances; what the model holds to be noise, and what comes of its not knowing better. All in
-    the loss's target space unless lib.models.uncertainty.to_pixels made it.
+    aleatoric, epistemic: variances; what the model holds to be noise, and what comes of its not knowing better.
     """
 
     mean: Tensor
@@ -37,7 +34,7 @@ class Prediction(NamedTuple):
 
     @property
     def total(self) -> Tensor:
-        """Variance of the prediction (B, N, Q): by the law of total variance the sum of the two."""
+        """By the law of total variance the sum of the two."""
         return self.aleatoric + self.epistemic
 
 
@@ -63,9 +60,7 @@ class VarianceHead(nn.Module):
         hidden = self.hidden(tokens)
         if self.gap is not None:
             if gap is None or len(gap) != len(tokens):
-                raise UserError(
-                    "this model's uncertainty depends on the gap: give it for each pair, in frames at 30 fps"
-                )
+                raise UserError("this model's uncertainty depends on the gap: give it for each pair, in frames, 30 fps")
             hidden = hidden + self.gap((gap.to(hidden) / MIDDLE_GAP).log()[:, None, None])
         return self.maps(F.gelu(hidden))
 
@@ -78,7 +73,7 @@ class DropoutBlock(CrossSelfBlock):
         self.drop = nn.Dropout(rate)
 
     def forward(self, tokens: Tensor, memory: Tensor) -> Tensor:
-        """tokens (B, Q, E) attend to memory (B, M, E) and then to themselves -> (B, Q, E)."""
+        """As CrossSelfBlock."""
         tokens = tokens + self.drop(self.cross_attn(self.norm1(tokens), self.norm_memory(memory)))
         tokens = tokens + self.drop(self.attn(self.norm2(tokens)))
         return tokens + self.drop(self.mlp(self.norm3(tokens)))
@@ -87,9 +82,10 @@ class DropoutBlock(CrossSelfBlock):
 class DistributionSiamMAE(SiamMAE):
     """What SiamMAEs with a distribution for an output have in common.
 
-    `model(batch)` takes {"past", "future": uint8 (B, 3, H, W), "gap": float (B,)}, the gap in frames at 30 fps. A
-    subclass has `maps` (numbers a pixel gets besides its mean), `value_losses` and `variances`. The mean is predicted
-    as plain SiamMAE predicts it, by `predict`; lib.models.uncertainty gives the whole.
+    `model(batch)` takes {"past", "future": uint8 (B, 3, H, W), "gap": float (B,)}, the gap in frames at 30 fps.
+    `predict` gives the mean, as plain SiamMAE's; lib.models.uncertainty gives the whole. A subclass has `maps`, the
+    number of maps besides the mean; `value_losses(mean, maps, target)`, the loss of each value (B, N, P*P, 3) and what
+    to log, broadcastable to that; `variances(maps)`, aleatoric and epistemic, as maps.
 
     Args:
         knows_gap: whether the maps depend on the gap, which then must be given.
@@ -98,33 +94,19 @@ class DistributionSiamMAE(SiamMAE):
         siammae: SiamMAE's arguments.
     """
 
-    maps: int
-
     def __init__(self, knows_gap: bool = True, detach_input: bool = False, dropout: float = 0.0, **siammae):
         super().__init__(**siammae)
         if not 0 <= dropout < 1:
             raise UserError(f"dropout {dropout} is outside [0, 1): use for example 0.1")
         self.architecture |= {"knows_gap": knows_gap, "detach_input": detach_input, "dropout": dropout}
         self.detach_input = detach_input
-        width, heads, mlp_ratio = (
-            self.architecture[name] for name in ("decoder_embed_dim", "decoder_num_heads", "mlp_ratio")
-        )
+        names = ("decoder_embed_dim", "decoder_num_heads", "mlp_ratio")
+        width, heads, mlp_ratio = (self.architecture[name] for name in names)
         self.variance_head = VarianceHead(width, self.maps * self.patch_size**2, knows_gap)
         if dropout:
             blocks = nn.ModuleList(DropoutBlock(width, heads, mlp_ratio, dropout) for _ in self.decoder.blocks)
             blocks.load_state_dict(self.decoder.blocks.state_dict())  # a seed gives the weights that it gives SiamMAE
             self.decoder.blocks = blocks
-
-    def value_losses(self, mean: Tensor, maps: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of each value (B, N, P*P, 3), and what to log, broadcastable to that.
-
-        mean, target float32 (B, N, P*P, 3); each of maps (B, N, P*P, 1).
-        """
-        raise NotImplementedError
-
-    def variances(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Aleatoric and epistemic variance, each as a map (B, N, P*P, 1), of maps of that shape."""
-        raise NotImplementedError
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch as above -> (loss, logs)."""
@@ -153,23 +135,18 @@ class DistributionSiamMAE(SiamMAE):
     def distribute(
         self, latent: Tensor, mask: Mask, memory: Tensor, gap: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Mean (B, N, P*P, 3) and maps, (B, N, P*P, 1) each, float32, of what the encoder made of both frames.
-
-        latent (B, 1 + K, D) of the visible future, memory (B, 1 + N, D) of the past, gap (B,).
-        """
+        """Mean and maps, float32, of visible future's tokens (B, 1 + K, D), the past's (B, 1 + N, D) and gaps (B,)."""
         tokens = self.decoder.tokens(latent, mask.restore, memory)
         mean = self.decoder.head(tokens).float().unflatten(-1, (-1, 3))  # (B, N, Q) -> (B, N, P*P, 3)
         maps = self.variance_head(tokens.detach() if self.detach_input else tokens, gap).float()
         return mean, tuple(values.unsqueeze(-1) for values in maps.chunk(self.maps, dim=-1))
 
     def read(self, latent: Tensor, mask: Mask, memory: Tensor, gap: Tensor | None = None) -> Prediction:
-        """What `distribute` gives as a Prediction, each pixel's variances repeated for its three colours."""
+        """What `distribute` gives as a Prediction."""
         mean, maps = self.distribute(latent, mask, memory, gap)
         variances = (values.expand_as(mean).flatten(2) for values in self.variances(maps))
         return Prediction(mean.flatten(2), *variances)
 
-
-# --- a Gaussian for each value ------------------------------------------------------------------------------
 
 # The log-variance is BOUND * tanh(raw / BOUND). Unlike a clamp it keeps a gradient everywhere, so no pixel is stuck at
 # the end, and it leaves zero at zero. Sigma is thus between 0.018 and 55 standard deviations of the target's patch.
@@ -177,7 +154,7 @@ BOUND = 8.0
 
 
 def bounded(raw: Tensor) -> Tensor:
-    """A log-variance between -BOUND and BOUND, with slope 1 at zero; any shape."""
+    """A log-variance between -BOUND and BOUND, of any shape."""
     return BOUND * torch.tanh(raw / BOUND)
 
 
@@ -199,11 +176,8 @@ class GaussianSiamMAE(DistributionSiamMAE):
     variance is aleatoric here: one model does not know what it does not know.
 
     There is no warm-up with the mean squared error: the head starts at sigma 1, which is right for a normalised target
-    that is predicted as 0. With beta 1 and `detach_input` the mean is trained exactly as plain SiamMAE's.
-
-    Args:
-        beta: 0.5 in the paper; 0 is the plain NLL, 1 trains the mean as the mean squared error does.
-        distribution: arguments of DistributionSiamMAE.
+    that is predicted as 0. `beta` is 0.5 in the paper (Seitzer et al. 2022, arXiv 2203.09168); 0 is the plain NLL, 1
+    trains the mean as the mean squared error does. `distribution`: arguments of DistributionSiamMAE.
     """
 
     maps = 1
@@ -215,7 +189,7 @@ class GaussianSiamMAE(DistributionSiamMAE):
         self.architecture["beta"] = self.beta = beta
 
     def value_losses(self, mean: Tensor, maps: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The beta-NLL of each value (B, N, P*P, 3); logs nll and log_variance."""
+        """The beta-NLL; logs nll and log_variance."""
         log_variance = bounded(maps[0])
         loss = beta_nll(mean, log_variance, target, self.beta)
         log_variance = log_variance.detach()
@@ -223,6 +197,6 @@ class GaussianSiamMAE(DistributionSiamMAE):
         return loss, {"nll": nll, "log_variance": log_variance}
 
     def variances(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """The variance (B, N, P*P, 1), and none that is epistemic."""
+        """The variance, and none that is epistemic."""
         variance = bounded(maps[0]).exp()
         return variance, torch.zeros_like(variance)

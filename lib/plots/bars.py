@@ -4,7 +4,7 @@ Scores are percent. "Times chance": how often visible cubes meet a region, divid
 1 is random masking.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,10 +14,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from scipy import stats
 
-from lib.errors import UserError
 from lib.plots.style import BLUE, DARK, GREEN, GREY, LIGHT, ORANGE, PURPLE, headline
 
 REGION_COLORS = {"moving objects": ORANGE, "static distractors": BLUE, "plain backdrop": LIGHT}
+TASK_METRICS = {"objects": {"JF_mean": "J&F"}, "body parts": {"mIoU": "mIoU"},
+                "joints": {"PCK@0.1": "PCK@0.1", "PCK@0.2": "PCK@0.2"}}  # fmt: skip
 
 
 def dot_panels(
@@ -39,24 +40,21 @@ def dot_panels(
     colors: of cases that are not orange. decimals: of the mean, written below it.
     """
     cases = list(dict.fromkeys(rows["case"]))
-    if reference is not None and reference not in cases:
-        raise UserError(f"no row of {reference!r} to compare with; there are {', '.join(cases)}")
     colors = dict.fromkeys(cases, ORANGE) | {reference: BLUE} | (colors or {})
+    means = rows.groupby("case")[list(panels)].mean()
+    levels = (lines or {}) if reference is None else means.loc[reference]
     seeds = rows["case"].duplicated().any()
     line = 0.5 if decimals is not None else 0.34 if seeds else 0.3
     size = min(3.4 * len(panels), 12.4) + 1.5, line * len(cases) + 1.4
     figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
     for axis, (measure, words) in zip(axes[0], panels.items(), strict=True):
-        mine = rows.loc[rows["case"] == reference, measure].mean()
-        level = (lines or {}).get(measure) if reference is None else mine
-        if level is not None:
-            axis.axvline(level, color=DARK, linestyle="--", linewidth=1)
+        if measure in levels:
+            axis.axvline(levels[measure], color=DARK, linestyle="--", linewidth=1)
         (_seed_dots if seeds else _interval_dots)(axis, rows, cases, measure, colors)
-        if decimals is not None:
-            for place, case in enumerate(cases):
-                mean = rows.loc[rows["case"] == case, measure].mean()
-                look = {"textcoords": "offset points", "ha": "center", "fontsize": 9, "color": colors[case]}
-                axis.annotate(f"{mean:.{decimals}f}", (mean, place + 0.12), (0, -15), **look)
+        for place, case in enumerate(cases if decimals is not None else ()):
+            look = {"textcoords": "offset points", "ha": "center", "fontsize": 9, "color": colors[case]}
+            mean = means.loc[case, measure]
+            axis.annotate(f"{mean:.{decimals}f}", (mean, place + 0.12), (0, -15), **look)
         axis.set_xlabel(words)
         axis.grid(axis="y", visible=False)
     axes[0, 0].set_yticks(range(len(cases)), cases)
@@ -82,29 +80,28 @@ def _seed_dots(axis: Axes, rows: pd.DataFrame, cases: list[str], measure: str, c
         axis.plot(values.mean(), place + 0.12, "D", color=colors[case], markersize=6)
 
 
-def score_bars(table: pd.DataFrame) -> Figure:
+def task_bars(table: pd.DataFrame, data: Mapping[str, str]) -> Figure:
     """Bars of each method's scores, a panel a task; a task's further metrics are paler bars below the first.
 
-    Columns: `method`, `task`, `metric`, `value` (percent); all in the order of their first appearance. A method
-    without a value has a dash.
+    table: a row a `method`, with the columns of the tasks that were scored; NaN is drawn as a dash. data: task -> the
+    data set's name.
     """
-    methods = list(table["method"].unique())
-    tasks = list(table["task"].unique())
-    figure, axes = plt.subplots(1, len(tasks), figsize=(10, 0.42 * len(methods) + 1.1), sharey=True, squeeze=False)
-    for axis, task in zip(axes[0], tasks, strict=True):
-        scores = table[table["task"] == task].pivot(index="method", columns="metric", values="value").reindex(methods)
-        metrics = list(table.loc[table["task"] == task, "metric"].unique())
-        thick, lowest = 0.7 / len(metrics), scores.mean(axis=1).argmin()  # beside short bars there is room for names
-        for index, metric in enumerate(metrics):
+    methods = list(table["method"])
+    panels = {task: metrics for task, metrics in TASK_METRICS.items() if set(metrics) <= set(table)}
+    highest = table[[column for metrics in panels.values() for column in metrics]].max(axis=None)
+    figure, axes = plt.subplots(1, len(panels), figsize=(10, 0.42 * len(methods) + 1.1), sharey=True, squeeze=False)
+    for axis, (task, metrics) in zip(axes[0], panels.items(), strict=True):
+        thick, lowest = 0.7 / len(metrics), table[list(metrics)].mean(axis=1).argmin()  # there is room for names
+        for index, (column, metric) in enumerate(metrics.items()):
             places = np.arange(len(methods)) + (index - (len(metrics) - 1) / 2) * thick
             colors = [_pale(ORANGE if method.startswith("SiamMAE") else BLUE, index) for method in methods]
-            axis.barh(places, scores[metric].fillna(0), color=colors, height=thick)
-            for row, (place, value) in enumerate(zip(places, scores[metric], strict=True)):
+            axis.barh(places, table[column].fillna(0), color=colors, height=thick)
+            for row, (place, value) in enumerate(zip(places, table[column], strict=True)):
                 known = "–" if np.isnan(value) else f"{value:.1f}"
                 note = f"  {metric}" if row == lowest and len(metrics) > 1 else ""
                 end = (np.nan_to_num(value), place)
                 axis.annotate(known + note, end, (3, 0), textcoords="offset points", va="center", fontsize=8)
-        axis.set(title=task, xlabel=f"{' and '.join(metrics)} (%)", xlim=(0, table["value"].max() * 1.4))
+        axis.set(title=f"{task}\n{data[task]}", xlabel=f"{' and '.join(metrics.values())} (%)", xlim=(0, highest * 1.4))
         axis.set_xticks([tick for tick in axis.get_xticks() if 0 <= tick <= 100])
         axis.grid(visible=False)
     axes[0, 0].set_yticks(range(len(methods)), methods)
@@ -117,35 +114,27 @@ def _pale(color: str, steps: int) -> tuple[float, ...]:
     return tuple(1 - (1 - part) * 0.55**steps for part in to_rgb(color))
 
 
-def regions_figure(rows: pd.DataFrame | Sequence[Mapping], title: str = "") -> tuple[Figure, pd.DataFrame]:
+def regions_figure(rows: pd.DataFrame, title: str = "") -> tuple[Figure, pd.DataFrame]:
     """Motion or texture: how often each sampler's visible cubes meet each region, in bars that start at chance.
 
     Columns: `sampler`, `region` (a key of REGION_COLORS), `times_chance`; rows of one sampler and region are seeds,
     drawn as mean and 95 % t interval. Returns the summary, too.
     """
-    grouped = pd.DataFrame(rows).groupby(["sampler", "region"], sort=False)["times_chance"]
+    grouped = rows.groupby(["sampler", "region"], sort=False)["times_chance"]
     numbers = grouped.agg(mean="mean", interval="sem", seeds="size").reset_index()
     numbers["interval"] *= stats.t.ppf(0.975, numbers["seeds"] - 1)  # NaN of one seed
-    samplers = list(numbers["sampler"].unique())
-    figure, axis = plt.subplots(figsize=(9, 0.62 * len(samplers) + 1.5))
-    for index, region in enumerate(numbers["region"].unique()):
-        mine = numbers[numbers["region"] == region].set_index("sampler")[["mean", "interval"]].reindex(samplers)
-        places = np.arange(len(samplers)) + 0.25 * (index - 1)
-        look = {
-            "color": REGION_COLORS[region],
-            "height": 0.23,
-            "label": region,
-            "capsize": 2,
-            "error_kw": {"elinewidth": 1},
-        }
-        axis.barh(places, mine["mean"] - 1, xerr=mine["interval"], left=1, **look)
-    axis.axvline(1, color=DARK, linewidth=1.2)
     seeds = numbers.groupby("sampler", sort=False)["seeds"].first()
-    axis.set_yticks(range(len(samplers)), [f"{name} (n = {seeds[name]})" for name in samplers])
+    figure, axis = plt.subplots(figsize=(9, 0.62 * len(seeds) + 1.5))
+    for index, (region, mine) in enumerate(numbers.groupby("region", sort=False)):
+        mine = mine.set_index("sampler").reindex(seeds.index)
+        look = {"color": REGION_COLORS[region], "height": 0.23, "capsize": 2, "error_kw": {"elinewidth": 1}}
+        places = np.arange(len(seeds)) + 0.25 * (index - 1)
+        axis.barh(places, mine["mean"] - 1, xerr=mine["interval"], left=1, label=region, **look)
+    axis.axvline(1, color=DARK, linewidth=1.2)
+    axis.set_yticks(range(len(seeds)), [f"{name} (n = {number})" for name, number in seeds.items()])
     axis.invert_yaxis()
-    axis.set_xlabel(
-        "how often visible cubes lie there, times chance\n(1 = random masking; thin lines: 95 % t interval over seeds)"
-    )
+    chance = "(1 = random masking; thin lines: 95 % t interval over seeds)"
+    axis.set_xlabel(f"how often visible cubes lie there, times chance\n{chance}")
     axis.grid(axis="y", visible=False)
     axis.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
     headline(figure, title)
@@ -168,10 +157,9 @@ def groups_figure(groups: Mapping[str, np.ndarray], title: str = "") -> tuple[Fi
     edges = np.histogram_bin_edges(np.concatenate(list(groups.values())), 30)
     numbers = {"low": edges[:-1], "high": edges[1:]}
     for (name, values), color in zip(groups.items(), (BLUE, ORANGE, PURPLE, GREEN), strict=False):
-        share = np.histogram(values, edges)[0] / len(values)
-        axis.stairs(100 * share, edges, color=color, linewidth=1.8, label=f"{name} ({len(values)})")
+        numbers[name] = np.histogram(values, edges)[0] / len(values)
+        axis.stairs(100 * numbers[name], edges, color=color, linewidth=1.8, label=f"{name} ({len(values)})")
         axis.axvline(np.median(values), color=color, linestyle=":", linewidth=1.4)
-        numbers[name] = share
     axis.set(xlabel="predicted standard deviation of a patch (dotted: median)", ylabel="patches of the group (%)")
     axis.legend(fontsize=9)
     headline(figure, title)

@@ -1,10 +1,7 @@
 """Pictures of clips over time: masks, predictions, errors, and where AdaMAE's sampler looks.
 
-After the figures of Bandara et al. 2023 (arXiv 2211.09120): 1 is `mask_types_figure`, 3 and 7-16
-`reconstruction_figure`, 5 and 17-20 `ratios_figure`.
-
-Shapes: `T` frames, `H W` pixels, `t` frames a cube, `P` its side, grid (s, h, w) = (T/t, H/P, W/P). A probability is
-drawn as a multiple of chance, which is 1 / (s*h*w). Maps must tile their video.
+After the figures of Bandara et al. 2023 (arXiv 2211.09120). Shapes: `T` frames, `H W` pixels, `t` frames a cube, `P`
+its side, grid (s, h, w) = (T/t, H/P, W/P). A probability is drawn as a multiple of chance, which is 1 / (s*h*w).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,12 +19,14 @@ from PIL import Image
 from torch import Tensor
 
 from lib.errors import UserError
-from lib.plots.pictures import draw_blocks
+from lib.plots.pictures import colored, draw_blocks, enlarged
 from lib.plots.style import DARK, headline
 from lib.runtime import atomic_path
 from lib.tokens.cubes import paint_hidden
 
 OUTLINE = "#ffe14d"
+COLUMNS, SNAPSHOTS = 8, 7  # at most so many times are shown, evenly from first to last
+MILLISECONDS = 200  # a snapshot in the animation; the last one stays for two seconds
 GIF_BYTES = 1_000_000
 
 
@@ -45,8 +44,10 @@ class ClipSample(NamedTuple):
     errors: Tensor | None = None
     objects: Tensor | None = None
 
-
-# --- maps of cubes as pictures ------------------------------------------------------------------------------
+    @property
+    def chances(self) -> Tensor:
+        """The probabilities as multiples of chance."""
+        return self.probabilities * self.probabilities.numel()
 
 
 def chance_scale(*maps: Tensor | np.ndarray) -> ScalarMappable:
@@ -59,9 +60,13 @@ def chance_scale(*maps: Tensor | np.ndarray) -> ScalarMappable:
     return ScalarMappable(LogNorm(1 / factor, factor, clip=True), "RdBu_r")
 
 
-def _error_scale(errors: np.ndarray) -> ScalarMappable:
-    colors = plt.get_cmap("magma").with_extremes(bad="#d9d9d9")
-    return ScalarMappable(Normalize(0, np.nanpercentile(errors, 99), clip=True), colors)
+def _error_scale(errors: Sequence[Tensor]) -> ScalarMappable:
+    highest = np.nanpercentile(np.concatenate([np.ravel(values) for values in errors]), 99)
+    return ScalarMappable(Normalize(0, highest, clip=True), plt.get_cmap("magma").with_extremes(bad="#d9d9d9"))
+
+
+def _floats(video: Tensor) -> Tensor:
+    return video if video.is_floating_point() else video.float() / 255
 
 
 def _pixels(video: Tensor) -> np.ndarray:
@@ -69,33 +74,7 @@ def _pixels(video: Tensor) -> np.ndarray:
     return _floats(video).detach().cpu().permute(1, 2, 3, 0).clamp(0, 1).numpy()
 
 
-def _floats(video: Tensor) -> Tensor:
-    return video if video.is_floating_point() else video.float() / 255
-
-
-def _cube_sides(video: Tensor, cubes: Tensor) -> tuple[int, int]:
-    """(t, P) of the cubes of a map (s, h, w) over the video."""
-    t, p = video.shape[1] // cubes.shape[0], video.shape[2] // cubes.shape[1]
-    if tuple(video.shape[1:]) != (cubes.shape[0] * t, cubes.shape[1] * p, cubes.shape[2] * p):
-        sizes = ["x".join(map(str, shape)) for shape in (cubes.shape, video.shape[1:])]
-        raise UserError(f"a map of {sizes[0]} cubes does not tile a video of {sizes[1]}: give maps on its own grid")
-    return t, p
-
-
-def _enlarged(cubes: Tensor | np.ndarray, side: int) -> np.ndarray:
-    """Each cube of a map (..., h, w) as side x side pixels."""
-    return np.asarray(cubes).repeat(side, axis=-2).repeat(side, axis=-1)
-
-
-def _colored(scale: ScalarMappable, values: np.ndarray) -> list[np.ndarray]:
-    """Maps (s, H, W) as pictures."""
-    smallest = scale.norm.vmin  # a logarithm has no colour for 0
-    known = np.ma.masked_invalid(np.where(values < smallest, smallest, values))
-    return [scale.to_rgba(picture)[..., :3] for picture in known]
-
-
 def _moments(times: int, columns: int) -> np.ndarray:
-    """At most `columns` cube times, evenly from first to last."""
     return np.linspace(0, times - 1, min(columns, times)).round().astype(int)
 
 
@@ -111,33 +90,36 @@ class _Block(NamedTuple):
     outlines: list[np.ndarray]
 
 
+def _clip_block(rows: dict, moments: np.ndarray, objects: Tensor | None, bars: dict[str, ScalarMappable]) -> _Block:
+    """Rows of a clip at these frames; what moves is outlined, and the first row says so."""
+    titles = [f"frame {moment}" for moment in moments]
+    if objects is None:
+        return _Block(rows, titles, bars, [])
+    first, *others = rows
+    rows = {f"{first}, movers\noutlined": rows[first]} | {name: rows[name] for name in others}
+    return _Block(rows, titles, bars, list(np.asarray(objects)[moments]))
+
+
 def _sample_block(
-    sample: ClipSample, columns: int, scale: ScalarMappable, error_scale: ScalarMappable | None = None
+    sample: ClipSample, times: np.ndarray, scale: ScalarMappable, error_scale: ScalarMappable | None
 ) -> _Block:
-    """Rows of Figures 3 and 17-20: video, prediction and errors where known, probability, mask."""
-    t, p = _cube_sides(sample.video, sample.probabilities)
-    moments = _moments(len(sample.hidden), columns)
-    rows, bars = {_video_label("video", sample.objects): list(_pixels(sample.video)[moments * t])}, {}
+    """Rows of Figures 3 and 17-20 at some cube times: video, prediction and errors where known, probability, mask."""
+    (s, h, _), (_, frames, height, _) = sample.hidden.shape, sample.video.shape
+    moments, side = times * (frames // s), height // h
+    rows, bars = {"video": list(_pixels(sample.video)[moments])}, {"probability": scale}
     if sample.prediction is not None:
-        rows["prediction"] = list(_pixels(sample.prediction)[moments * t])
+        rows["prediction"] = list(_pixels(sample.prediction)[moments])
     if sample.errors is not None:
-        errors = np.asarray(sample.errors)[moments]
-        label = "error\n(grey: seen)" if np.isnan(errors).any() else "error"
-        bars[label] = error_scale or _error_scale(errors)
-        rows[label] = _colored(bars[label], _enlarged(errors, p))
-    bars["probability"] = scale
-    rows["probability"] = _colored(scale, _enlarged(sample.probabilities[moments] * sample.hidden.numel(), p))
-    visible = _enlarged(~sample.hidden[moments], p)
+        errors = sample.errors[times]
+        label = "error\n(grey: seen)" if errors.isnan().any() else "error"
+        rows[label], bars[label] = colored(error_scale, errors, side), error_scale
+    rows["probability"] = colored(scale, sample.chances[times], side)
+    visible = enlarged(~sample.hidden[times], side)
     rows["mask\n(white: seen)"] = list(np.repeat(visible[..., None], 3, axis=-1).astype(float))
-    outlines = [] if sample.objects is None else list(np.asarray(sample.objects)[moments * t])
-    return _Block(rows, [f"frame {moment * t}" for moment in moments], bars, outlines)
+    return _clip_block(rows, moments, sample.objects, bars)
 
 
-def _video_label(name: str, objects: Tensor | None) -> str:
-    return name if objects is None else f"{name}, movers\noutlined"
-
-
-def _draw(blocks: Mapping[str, _Block], title: str) -> Figure:
+def _draw(blocks: Mapping[str, _Block], title: str = "") -> Figure:
     """One block below the other, with outlines of what moves and the scales of maps."""
     rows = {name: block.rows for name, block in blocks.items()}
     titles = {name: block.titles for name, block in blocks.items()}
@@ -162,102 +144,88 @@ def _draw_outline(axis: Axes, outline: np.ndarray) -> None:
 
 def _draw_bar(axis: Axes, scale: ScalarMappable) -> None:
     """A scale right of the axis, without moving it: multiples of chance, or squared errors."""
-    bar = axis.figure.colorbar(scale, cax=axis.inset_axes([1.06, 0, 0.08, 1]))
-    logarithmic = isinstance(scale.norm, LogNorm)
-    factor = scale.norm.vmax
-    ticks = [1 / factor, 1, factor] if logarithmic else [0, factor]
-    bar.set_ticks(ticks, labels=[f"1/{factor:g}", "1", f"{factor:g}"] if logarithmic else ["0", f"{factor:.2g}"])
+    bar, end = axis.figure.colorbar(scale, cax=axis.inset_axes([1.06, 0, 0.08, 1])), scale.norm.vmax
+    if isinstance(scale.norm, LogNorm):
+        bar.set_ticks([1 / end, 1, end], labels=[f"1/{end:g}", "1", f"{end:g}"])
+        bar.set_label("times chance", fontsize=8)
+    else:
+        bar.set_ticks([0, end], labels=["0", f"{end:.2g}"])
+        bar.set_label("squared error", fontsize=8)
     bar.ax.minorticks_off()
     bar.ax.tick_params(labelsize=8)
-    bar.set_label("times chance" if logarithmic else "squared error", fontsize=8)
 
 
 # --- figures ------------------------------------------------------------------------------------------------
 
 
 def mask_types_figure(
-    video: Tensor, masks: Mapping[str, Tensor], objects: Tensor | None = None, title: str = "", columns: int = 8
+    video: Tensor, masks: Mapping[str, Tensor], objects: Tensor | None = None, title: str = ""
 ) -> Figure:
     """Figure 1: the clip, then a row for each masking, hidden cubes grey; the first frame of each cube.
 
     video: (3, T, H, W), uint8 or float in 0..1. masks: name -> hidden, bool (s, h, w); the share that is seen stands
     beside the name. objects: bool (T, H, W), outlined.
     """
-    floats = _floats(video)
-    rows = {_video_label("original", objects): floats}
+    s, h, _ = next(iter(masks.values())).shape
+    tubelet_size, patch_size = video.shape[1] // s, video.shape[2] // h
+    moments, rows = _moments(s, COLUMNS) * tubelet_size, {"original": list(_pixels(video))}
     for name, hidden in masks.items():
-        painted = paint_hidden(floats[None], hidden.reshape(1, -1), *_cube_sides(video, hidden))[0]
-        rows[f"{name}\n{1 - hidden.float().mean():.1%} seen"] = painted
-    times = len(next(iter(masks.values())))
-    moments = _moments(times, columns) * (video.shape[1] // times)
-    pictures = {name: list(_pixels(painted)[moments]) for name, painted in rows.items()}
-    outlines = [] if objects is None else list(np.asarray(objects)[moments])
-    return _draw({"": _Block(pictures, [f"frame {moment}" for moment in moments], {}, outlines)}, title)
+        painted = paint_hidden(_floats(video)[None], hidden.reshape(1, -1), tubelet_size, patch_size)[0]
+        rows[f"{name}\n{1 - hidden.float().mean():.1%} seen"] = list(_pixels(painted))
+    rows = {name: [frames[t] for t in moments] for name, frames in rows.items()}
+    return _draw({"": _clip_block(rows, moments, objects, {})}, title)
 
 
-def sample_pictures(sample: ClipSample) -> dict[str, np.ndarray]:
-    """Each row of `reconstruction_figure` at the middle cube's time alone: name -> (H, W, 3) float in 0..1."""
-    scale = chance_scale(sample.probabilities * sample.hidden.numel())
-    rows = _sample_block(sample._replace(objects=None), len(sample.hidden), scale).rows
-    return {name.split("\n")[0]: pictures[len(pictures) // 2] for name, pictures in rows.items()}
-
-
-def reconstruction_figure(clips: Mapping[str, ClipSample], title: str = "", columns: int = 8) -> Figure:
+def reconstruction_figure(clips: Mapping[str, ClipSample]) -> Figure:
     """Figure 3: for each clip the video, prediction, error of each cube, probability and a drawn mask, over time.
 
     All clips share the scales of probability and error; the latter ends at the errors' 99th percentile.
     """
-    scale = chance_scale(*(clip.probabilities * clip.hidden.numel() for clip in clips.values()))
-    known = [np.ravel(clip.errors) for clip in clips.values() if clip.errors is not None]
-    error_scale = _error_scale(np.concatenate(known)) if known else None
-    return _draw({name: _sample_block(clip, columns, scale, error_scale) for name, clip in clips.items()}, title)
+    scale, blocks = chance_scale(*(clip.chances for clip in clips.values())), {}
+    errors = [clip.errors for clip in clips.values() if clip.errors is not None]
+    error_scale = _error_scale(errors) if errors else None
+    for name, clip in clips.items():
+        blocks[name] = _sample_block(clip, _moments(len(clip.hidden), COLUMNS), scale, error_scale)
+    return _draw(blocks)
 
 
-def ratios_figure(samples: Mapping[float, ClipSample], title: str = "", columns: int = 8) -> Figure:
+def sample_pictures(sample: ClipSample) -> dict[str, np.ndarray]:
+    """Rows of `reconstruction_figure`, no errors, at the middle cube's time: name -> (H, W, 3) float in 0..1."""
+    sample, middle = sample._replace(errors=None, objects=None), np.array([len(sample.hidden) // 2])
+    rows = _sample_block(sample, middle, chance_scale(sample.chances), None).rows
+    return {name.split("\n")[0]: picture for name, (picture,) in rows.items()}
+
+
+def ratios_figure(samples: Mapping[float, ClipSample]) -> Figure:
     """Figures 17-20: for each masking ratio the video, the probability and the mask (black hidden, white visible)."""
     shown = {f"{ratio:.0%} hidden": sample._replace(prediction=None, errors=None) for ratio, sample in samples.items()}
-    return reconstruction_figure(shown, title, columns)
+    return reconstruction_figure(shown)
 
 
 # --- what the sampler learns --------------------------------------------------------------------------------
 
 
 def sampling_strip(
-    frame: np.ndarray,
-    maps: np.ndarray,
-    steps: Sequence[int],
-    objects: np.ndarray | None = None,
-    title: str = "",
-    columns: int = 7,
+    frame: np.ndarray, maps: np.ndarray, steps: Sequence[int], objects: np.ndarray | None = None, title: str = ""
 ) -> Figure:
     """How the distribution moves in training: the frame, then its probabilities at some of the `steps`.
 
     frame: (H, W, 3) uint8 or float in 0..1. maps: (snapshots, h, w), multiples of chance. objects: bool (H, W), what
     truly moves, outlined on all; None where nobody knows.
     """
-    chosen = _moments(len(maps), columns)
-    scale = chance_scale(maps)
-    pictures = _colored(scale, _enlarged(maps[chosen], frame.shape[0] // maps.shape[1]))
+    chosen, scale = _moments(len(maps), SNAPSHOTS), chance_scale(maps)
+    pictures = [frame, *colored(scale, maps[chosen], frame.shape[0] // maps.shape[1])]
     titles = ["frame", *(f"step {steps[index]:,}" for index in chosen)]
     outlines = [] if objects is None else [objects] * len(titles)
-    return _draw({"": _Block({"": [frame, *pictures]}, titles, {"": scale}, outlines)}, title)
+    return _draw({"": _Block({"": pictures}, titles, {"": scale}, outlines)}, title)
 
 
 def sampling_animation(
-    path: str | Path,
-    frame: np.ndarray,
-    maps: np.ndarray,
-    steps: Sequence[int],
-    objects: np.ndarray | None = None,
-    milliseconds: int = 200,
+    path: Path, frame: np.ndarray, maps: np.ndarray, steps: Sequence[int], objects: np.ndarray | None = None
 ) -> None:
-    """`sampling_strip` as a GIF, a snapshot after the other; the last one stays for two seconds.
-
-    The arguments are those of `sampling_strip`. All pictures share one palette. A file of more than a megabyte is
-    refused.
-    """
-    path, scale = Path(path), chance_scale(maps)
-    pictures = _colored(scale, _enlarged(maps, frame.shape[0] // maps.shape[1]))
+    """`sampling_strip` as a GIF, a snapshot after the other. A file of more than a megabyte is refused."""
+    scale = chance_scale(maps)
+    pictures = colored(scale, maps, frame.shape[0] // maps.shape[1])
     figure = plt.figure(figsize=(5.2, 2.15 * frame.shape[0] / frame.shape[1] + 0.4), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
@@ -277,15 +245,16 @@ def sampling_animation(
         figure.set_layout_engine("none")  # all snapshots keep the places that suit the longest title, drawn first
         drawn.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
     plt.close(figure)
-    _save_gif(path, drawn[1:], [milliseconds] * (len(maps) - 1) + [2000])
+    _save_gif(path, drawn[1:])
 
 
-def _save_gif(path: Path, pictures: list[Image.Image], durations: list[int]) -> None:
+def _save_gif(path: Path, pictures: list[Image.Image]) -> None:
     """One palette for all, from the middle and the last picture."""
     both = np.concatenate([np.asarray(pictures[len(pictures) // 2]), np.asarray(pictures[-1])])
     palette = Image.fromarray(both).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2)
-    few = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    first, *others = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    durations = [MILLISECONDS] * len(others) + [2000]
     with atomic_path(path) as temporary:
-        few[0].save(temporary, save_all=True, append_images=few[1:], duration=durations, loop=0)
+        first.save(temporary, save_all=True, append_images=others, duration=durations, loop=0)
         if temporary.stat().st_size > GIF_BYTES:
             raise UserError(f"{path} would be larger than a megabyte: give fewer than {len(pictures)} snapshots")

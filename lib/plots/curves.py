@@ -1,20 +1,19 @@
-"""Curves: losses over steps, growth with the gap, calibration, sparsification, scores over gaps and objects.
+"""Curves: losses over steps, growth with the gap, calibration, sparsification, scores over gaps and objects."""
 
-Shapes: `G` gaps, `L` quantile levels.
-"""
-
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.optimize import isotonic_regression
 
 from lib.plots.bars import REGION_COLORS
 from lib.plots.style import BLUE, COLORS, DARK, GREEN, GREY, ORANGE, RED, headline, method_colors
 
-BASELINES = ("nothing moves", "random match", "best possible cell")
+BASELINES = ("nothing moves", "random match", "best possible cell")  # of correspondence
+WINDOW = 20  # steps of a running mean
 
 
 # --- training -----------------------------------------------------------------------------------------------
@@ -25,24 +24,22 @@ def loss_curve(
     units: str | Mapping[str, str],
     level: tuple[float, str] | None = None,
     log: bool = False,
-    window: int = 20,
 ) -> tuple[Figure, pd.DataFrame]:
-    """Training losses against the step: every step faint, the mean of `window` steps around it strong.
+    """Training losses against the step: every step faint, the mean of WINDOW steps around it strong.
 
     curves: name -> records with `step`, `loss`, `seconds`. units: what is on the axis, for all or by name; curves in
-    other units get a panel of their own. level: a height to compare with, and its name. log: logarithmic losses.
-    Returns the numbers, too.
+    other units get a panel of their own. level: a height to compare with, and its name. Returns the numbers, too.
     """
     units = dict.fromkeys(curves, units) if isinstance(units, str) else units
     panels = list(dict.fromkeys(units[name] for name in curves))
     figure, axes = plt.subplots(len(panels), figsize=(7, 0.7 + 2.5 * len(panels)), sharex=True, squeeze=False)
     numbers = []
-    for (name, records), color in zip(curves.items(), (BLUE, ORANGE, GREEN, RED), strict=False):
+    for (name, records), color in zip(curves.items(), (BLUE, ORANGE), strict=False):
         axis = axes[panels.index(units[name]), 0]
         frame = pd.DataFrame(records)[["step", "loss", "seconds"]].assign(system=name)
         axis.plot(frame["step"], frame["loss"], color=color, alpha=0.25, linewidth=0.8)
         # whole windows alone: a shorter mean at the start would jump when the first, high losses leave it
-        whole = min(window, len(frame))
+        whole = min(WINDOW, len(frame))
         smooth = frame["loss"].rolling(whole, center=True).mean()
         axis.plot(frame["step"], smooth, color=color, label=f"{name} (mean of {whole} steps)")
         numbers.append(frame)
@@ -55,19 +52,16 @@ def loss_curve(
     return figure, pd.concat(numbers)
 
 
-def sampling_curves(
-    entropy: pd.DataFrame | Sequence[Mapping], meetings: pd.DataFrame | Sequence[Mapping], title: str = ""
-) -> Figure:
+def sampling_curves(entropy: pd.DataFrame, meetings: Sequence[Mapping], title: str = "") -> Figure:
     """AdaMAE's sampler in training: how spread its distribution is, and what its visible cubes meet.
 
-    entropy: columns `step`, `entropy_share` (of log N; 1 is random masking). meetings: columns `step`, `region` (a key
-    of REGION_COLORS), `times_chance`.
+    entropy: columns `step`, `entropy_share` (of log N; 1 is random masking). meetings: rows with `step`, `region` (a
+    key of REGION_COLORS), `times_chance`.
     """
-    entropy, meetings = pd.DataFrame(entropy), pd.DataFrame(meetings)
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2))
     left.plot(entropy["step"], entropy["entropy_share"], color=ORANGE)
     left.set(xlabel="optimizer step", ylabel="entropy, share of log N", title="how spread the distribution is")
-    for region, rows in meetings.groupby("region", sort=False):
+    for region, rows in pd.DataFrame(meetings).groupby("region", sort=False):
         rows = rows.sort_values("step")
         right.plot(rows["step"], rows["times_chance"], "o-", color=REGION_COLORS[region], markersize=4, label=region)
     right.set(xlabel="optimizer step", ylabel="times chance", title="what cubes drawn by it meet, on average")
@@ -84,8 +78,8 @@ def sampling_curves(
 def gap_figure(
     gaps: Sequence[int], bands: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], trained: int, title: str = ""
 ) -> tuple[Figure, pd.DataFrame]:
-    """Curves over the gap with their bands; `bands`: name -> (mean, low, high), (G,) each. A line marks `trained`, the
-    largest gap of the training. Returns the numbers, too.
+    """Curves over the gap with their bands, name -> (mean, low, high); a line marks `trained`, the largest gap of the
+    training. Returns the numbers, too.
     """
     figure, axis = plt.subplots(figsize=(7.5, 3.6))
     numbers = []
@@ -111,8 +105,8 @@ def reliability_figure(
 ) -> tuple[Figure, pd.DataFrame]:
     """How far observed quantiles are from nominal ones, a panel an estimator; returns the numbers, too.
 
-    curves: name -> {"nominal" and others}, (L,) each. A calibrated estimator stays at 0. Below each name: the mean
-    distance of its curves from there.
+    curves: name -> {"nominal" and others}. A calibrated estimator stays at 0. Below each name: the mean distance of its
+    curves from there.
     """
     figure, axes = plt.subplots(1, len(curves), figsize=(2.9 * len(curves), 3.2), sharey=True, squeeze=False)
     numbers = []
@@ -135,7 +129,7 @@ def reliability_figure(
 def sparsification_figure(
     curves: Mapping[str, np.ndarray], oracle: np.ndarray, removed: np.ndarray, title: str = ""
 ) -> tuple[Figure, pd.DataFrame]:
-    """Error that is left when the most uncertain patches are taken away: name -> curve, all of one length (n,).
+    """Error that is left when the most uncertain patches are taken away, name -> curve.
 
     `oracle` knows the errors; a random order stays at 1. Returns the numbers, too.
     """
@@ -174,13 +168,12 @@ def objects_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def correspondence_figure(table: pd.DataFrame, baselines: Collection[str] = BASELINES) -> Figure:
-    """How well cells are found again after `gap` frames: share of them (percent) and error (pixels), a line a method.
+def correspondence_figure(table: pd.DataFrame) -> Figure:
+    """How well cells are found again, a line a method; BASELINES are grey and dashed.
 
-    Columns: `method`, `gap` (frames), `share_within_cell` (percent), `end_point_error` (pixels). The methods in
-    `baselines` are grey and dashed.
+    Columns: `method`, `gap` (frames), `share_within_cell` (percent), `end_point_error` (pixels).
     """
-    colors = method_colors(table["method"], baselines)
+    colors = method_colors(table["method"], BASELINES)
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6))
     panels = (
         ("share_within_cell", "found within one cell (%)", "higher is better"),
@@ -189,7 +182,7 @@ def correspondence_figure(table: pd.DataFrame, baselines: Collection[str] = BASE
     for axis, (column, name, better) in zip(axes, panels, strict=True):
         for method, color in colors.items():
             mine = table[table["method"] == method].sort_values("gap")
-            axis.plot(mine["gap"], mine[column], "--" if method in baselines else "o-", color=color, markersize=4)
+            axis.plot(mine["gap"], mine[column], "--" if method in BASELINES else "o-", color=color, markersize=4)
         axis.set(xlabel="gap (frames)", xticks=sorted(table["gap"].unique()), ylabel=name, title=better)
         axis.set_ylim(bottom=0)
         axis.grid(axis="x", visible=False)
@@ -197,19 +190,13 @@ def correspondence_figure(table: pd.DataFrame, baselines: Collection[str] = BASE
     return figure
 
 
-def label_ends(axis: Axes, ends: pd.Series, colors: Mapping[str, str], gap: float = 0.07) -> None:
-    """Each method's name right of the axis, at its last value; names that would overlap move apart.
-
-    `gap`: the least distance of two names, as share of the axis.
-    """
+def label_ends(axis: Axes, ends: pd.Series, colors: Mapping[str, str]) -> None:
+    """Each method's name right of the axis, at its last value; names that would overlap move apart."""
     low, high = axis.get_ylim()
     axis.set_ylim(low, high)
     ends = ends.dropna().sort_values()
-    # names as near as possible to their lines, `gap` apart: isotonic regression, by its min-max formula
-    steps = gap * (high - low) * np.arange(len(ends))
-    free = ends.to_numpy() - steps
-    n = len(free)
-    places = [max(min(free[j : k + 1].mean() for k in range(i, n)) for j in range(i + 1)) for i in range(n)]
-    for method, place in zip(ends.index, places + steps, strict=True):
+    steps = 0.07 * (high - low) * np.arange(len(ends))
+    places = isotonic_regression(ends - steps).x + steps  # as near as possible to their lines, a step apart
+    for method, place in zip(ends.index, places, strict=True):
         style = {"va": "center", "fontsize": 9, "color": colors[method]}
         axis.annotate(method, (1, place), (6, 0), ("axes fraction", "data"), "offset points", **style)

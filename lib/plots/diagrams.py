@@ -1,7 +1,5 @@
-"""The two methods, each in one picture, drawn around a real example.
-
-`siammae_figure` is Figure 1 of Gupta et al. 2023 (arXiv 2305.14344), `adamae_figure` Figure 2 of Bandara et al. 2023
-(arXiv 2211.09120). Places and sizes are in units of the diagram's own canvas.
+"""The two methods, each in one picture: Figure 1 of Gupta et al. 2023 (arXiv 2305.14344), Figure 2 of Bandara et al.
+2023 (arXiv 2211.09120). Places and sizes are in units of the diagram's own canvas.
 """
 
 from collections.abc import Sequence
@@ -56,23 +54,21 @@ def siammae_figure(
     return figure
 
 
-def adamae_figure(
-    cubes: int, visible: int, embed_dim: int, decoder_embed_dim: int, sample: ClipSample | None = None
-) -> Figure:
+def adamae_figure(cubes: int, visible: int, embed_dim: int, decoder_embed_dim: int, sample: ClipSample) -> Figure:
     """Figure 2: the parts of AdaMAE, and what each of its two losses trains.
 
-    cubes, visible, embed_dim: N, K, D. sample: shown as the diagram's pictures, at its middle cube; boxes without it.
-    The sampler's input is drawn behind a stop-gradient, as in the text; the released code lacks that one.
+    cubes, visible, embed_dim: N, K, D. sample: shown as the diagram's pictures, at its middle cube. The sampler's input
+    is drawn behind a stop-gradient, as in the text; the released code lacks that one.
     """
     figure, axis = _canvas(11.5, 4.83, 138, 58)
-    pictures = {} if sample is None else sample_pictures(sample)
+    pictures = sample_pictures(sample)
     for corner, name, label in (
         ((2, 13), "video", "video"),
         ((50, 34), "probability", f"probability of each of\nN = {cubes:,} cubes (red: high)"),
         ((70, 34), "mask", f"mask: K = {visible:,} seen,\n{1 - visible / cubes:.1%} hidden"),
         ((122, 13), "prediction", ""),
     ):
-        _picture(axis, corner, (12, 12), label, pictures.get(name))
+        _picture(axis, corner, (12, 12), label, pictures[name])
     axis.text(128, 12.4, "reconstruction", ha="center", va="top", fontsize=8.5, color=DARK)
     _box(axis, (19, 13), (15, 12), "tokenizer\n+ positions", BLUE, f"N x D = {cubes:,} x {embed_dim}")
     _box(axis, (69, 13), (14, 12), "keep the\nK drawn", LIGHT)
@@ -125,13 +121,11 @@ def _canvas(inches_wide: float, inches_high: float, width: float, height: float)
     return figure, axis
 
 
-def _picture(axis: Axes, corner: Point, size: Point, label: str, picture: np.ndarray | None) -> None:
-    """A picture (H, W, 3) with its label above, or a box that waits for one."""
+def _picture(axis: Axes, corner: Point, size: Point, label: str, picture: np.ndarray) -> None:
+    """A picture (H, W, 3), framed, with its label above."""
     (x, y), (width, height) = corner, size
     axis.add_patch(FancyBboxPatch(corner, width, height, boxstyle="square,pad=0", fc="#eeeeee", ec=LIGHT))
-    if picture is not None:
-        extent = (x, x + width, y, y + height)
-        axis.imshow(picture, extent=extent, aspect="auto", zorder=2, interpolation="nearest")
+    axis.imshow(picture, extent=(x, x + width, y, y + height), aspect="auto", zorder=2, interpolation="nearest")
     axis.text(x + width / 2, y + height + 0.5, label, ha="center", va="bottom", fontsize=8.5, color=DARK)
 
 

@@ -1,6 +1,6 @@
-"""Rows and blocks of images, and what is drawn over them: object ids, skeletons, heat maps.
+"""Rows and blocks of images, and what is drawn over them: object ids, skeletons, attention, maps of values.
 
-`tasks_figure` follows SiamMAE's Figure 3, `heat_on_frame` its Figure 5 (Gupta et al. 2023, arXiv 2305.14344).
+`tasks_figure` follows SiamMAE's Figure 3, `heads_on_frame` its Figure 5 (Gupta et al. 2023, arXiv 2305.14344).
 
 Shapes: `H W` pixels, `h w` patches or feature cells, `G` maps. An image is a normalised float tensor (3, H, W), a uint8
 tensor (3, H, W), or an array (H, W, 3), float in 0..1 or uint8.
@@ -11,21 +11,21 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, FigureBase
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from lib.errors import UserError
 from lib.plots.style import BLUE, DARK, ORANGE
 from lib.tokens.patches import denormalize_images
 
-OBJECT_COLORS = np.array([[0, 0, 0], [221, 60, 60], [60, 160, 75], [240, 180, 30], [60, 90, 210], [170, 70, 180],
+OBJECT_COLORS = np.array([[221, 60, 60], [60, 160, 75], [240, 180, 30], [60, 90, 210], [170, 70, 180],
                           [40, 180, 190], [240, 120, 40], [150, 110, 70]]) / 255  # fmt: skip
 WIDTH = 10.0  # inches of a figure of pictures
 SMOOTH = 3  # skeletons are drawn this many times too large and shrunk
 
 # Joints in JHMDB's order: neck, belly, face, then right and left shoulder, hip, elbow, knee, wrist, ankle.
-JOINT_NUMBER = 15
 FACE = 2
 LIMBS = (
     (0, 2), (0, 1), (0, 3), (3, 7), (7, 11), (0, 4), (4, 8), (8, 12),
@@ -40,8 +40,7 @@ def to_picture(image: Tensor | np.ndarray) -> np.ndarray:
     """One image as matplotlib wants it: (H, W, 3) in 0..1 or uint8."""
     if isinstance(image, np.ndarray):
         return image
-    if image.is_floating_point():
-        image = denormalize_images(image)
+    image = denormalize_images(image) if image.is_floating_point() else image
     return image.detach().cpu().permute(1, 2, 0).numpy()
 
 
@@ -64,8 +63,7 @@ def row_aspects(rows: Mapping[str, Sequence]) -> list[float]:
 
 def draw_rows(figure: FigureBase, rows: Mapping[str, Sequence], titles: Sequence[str], columns: int) -> None:
     """The rows of `image_grid` into a figure or a part of one, `columns` wide."""
-    heights = {"height_ratios": row_aspects(rows)}
-    axes = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw=heights)
+    axes = figure.subplots(len(rows), columns, squeeze=False, height_ratios=row_aspects(rows))
     for line, (label, images) in zip(axes, rows.items(), strict=True):
         for axis, image in zip(line, [*images, *[None] * (columns - len(images))], strict=True):
             axis.set(xticks=[], yticks=[])
@@ -82,52 +80,48 @@ def draw_rows(figure: FigureBase, rows: Mapping[str, Sequence], titles: Sequence
 def draw_blocks(
     blocks: Mapping[str, Mapping[str, Sequence]], titles: Mapping[str, Sequence[str]], margin: float = 0.55
 ) -> Figure:
-    """Blocks of rows, one below the other, each with its name at the left and, if it has some, titles above.
+    """Blocks of rows, one below the other, each with its name at the left and its titles above.
 
     margin: inches that names, labels and scales take of the width. The parts are the figure's `subfigs`.
     """
     columns = max(len(images) for rows in blocks.values() for images in rows.values())
     column = (WIDTH - margin) / columns
-    heights = [column * sum(row_aspects(rows)) + (0.4 if name in titles else 0.2) for name, rows in blocks.items()]
+    heights = [column * sum(row_aspects(rows)) + 0.4 for rows in blocks.values()]
     figure = plt.figure(figsize=(WIDTH, sum(heights)))
     parts = figure.subfigures(len(blocks), 1, squeeze=False, height_ratios=heights)[:, 0]
     for part, (name, rows) in zip(parts, blocks.items(), strict=True):
-        draw_rows(part, rows, titles.get(name, ()), columns)
+        draw_rows(part, rows, titles[name], columns)
         part.supylabel(name, fontsize=11, weight="bold")
     return figure
 
 
-def tasks_figure(rows: Mapping[str, Sequence], titles: Sequence[str] | Mapping[str, Sequence[str]]) -> Figure:
-    """Rows of pictures in one block a task, as SiamMAE's Figure 3.
+def tasks_figure(rows: Mapping[str, Sequence], titles: Mapping[str, Sequence[str]]) -> Figure:
+    """Rows of pictures in one block a task, with the task's titles above its columns.
 
-    A row's label is "task: row", as in "DAVIS: truth"; rows of one task stand together. `titles`: above the columns of
-    the first block, or a mapping from task to those above its block. Pictures of one row are of one size.
+    A row's label is "task: row", as in "objects: truth"; rows of one task stand together.
     """
     blocks: dict[str, dict[str, Sequence]] = {}
     for label, pictures in rows.items():
-        task, _, row = label.partition(": ")
+        task, row = label.split(": ")
         blocks.setdefault(task, {})[row] = pictures
-    return draw_blocks(blocks, titles if isinstance(titles, Mapping) else {next(iter(blocks)): titles})
+    return draw_blocks(blocks, titles)
 
 
 # --- drawn over images --------------------------------------------------------------------------------------
 
 
-def overlay(frame: np.ndarray, ids: np.ndarray, strength: float = 0.55) -> np.ndarray:
+def overlay(frame: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """A frame (H, W, 3) uint8 with object ids (H, W) in colour over it -> (H, W, 3) float in 0..1."""
-    picture = frame.astype(float) / 255
-    color = OBJECT_COLORS[(ids.astype(int) - 1) % (len(OBJECT_COLORS) - 1) + 1]
-    return np.where(ids[..., None] > 0, (1 - strength) * picture + strength * color, picture)
+    picture = frame / 255
+    color = OBJECT_COLORS[(ids.astype(int) - 1) % len(OBJECT_COLORS)]
+    return np.where(ids[..., None] > 0, 0.45 * picture + 0.55 * color, picture)
 
 
 def draw_joints(frame: np.ndarray, joints: np.ndarray) -> np.ndarray:
-    """A skeleton over a lightened frame: right side blue, left side orange -> (H, W, 3) float in 0..1.
+    """A skeleton over a lightened frame (H, W, 3) uint8: right side blue, left side orange -> float in 0..1.
 
-    `frame`: (H, W, 3) uint8. `joints`: (15, 2) pixels, x first, in JHMDB's order; (-1, -1) or NaN is a lost joint,
-    and no limb with one is drawn. Joints may lie outside the frame.
+    `joints`: (15, 2) pixels, x first, in JHMDB's order; (-1, -1) or NaN is a lost joint, and no limb with one is drawn.
     """
-    if joints.shape != (JOINT_NUMBER, 2):
-        raise UserError(f"joints are {joints.shape}; expected ({JOINT_NUMBER}, 2), x and y of JHMDB's joints")
     height, width = frame.shape[:2]
     light = Image.fromarray(255 - (255 - frame) // 2)
     canvas = light.resize((SMOOTH * width, SMOOTH * height), Image.Resampling.NEAREST)
@@ -151,34 +145,44 @@ def _side_color(joint: int) -> str:
     return DARK if joint <= FACE else BLUE if joint % 2 else ORANGE
 
 
-def heat_on_frame(frame: np.ndarray, values: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
-    """A map over a greyed frame, bright where it is high -> (H, W, 3) float in 0..1.
+def centre_of_largest(ids: np.ndarray) -> tuple[float, float]:
+    """The largest object's pixel nearest to its centre, (H, W) ids -> (y, x) as shares of the height and width."""
+    points = np.argwhere(ids == np.bincount(ids[ids > 0]).argmax())
+    y, x = points[np.linalg.norm(points - points.mean(axis=0), axis=1).argmin()]
+    return (y + 0.5) / ids.shape[0], (x + 0.5) / ids.shape[1]
 
-    `frame`: (H, W, 3) uint8. `values`: (h, w) float, upsampled bilinearly. `limits`: values of the darkest and the
-    brightest colour, those beyond are clipped; default the map's own range. Give limits to compare maps.
+
+def ringed(frame: np.ndarray, place: tuple[float, float]) -> np.ndarray:
+    """The frame (H, W, 3) uint8 with a white ring at `place` (y, x), shares of the height and width."""
+    y, x = np.mgrid[: frame.shape[0], : frame.shape[1]]
+    away = np.hypot(y - place[0] * frame.shape[0], x - place[1] * frame.shape[1]) / min(frame.shape[:2])
+    return np.where((np.abs(away - 0.05) < 0.012)[..., None], 255, frame).astype(np.uint8)
+
+
+def heads_on_frame(frame: np.ndarray, maps: np.ndarray) -> list[np.ndarray]:
+    """Attention maps (heads, h, w) over the greyed frame (H, W, 3) uint8, bright where they are high.
+
+    They are upsampled bilinearly and have one scale, from 0 to the highest of all.
     """
-    if not np.isfinite(values).all():
-        raise UserError("the map holds NaN or infinity; mask it before drawing")
-    if limits is not None and limits[0] >= limits[1]:
-        raise UserError(f"limits must rise, not {limits}")
-    low, high = limits or (values.min(), values.max())
-    height, width = frame.shape[:2]
-    scaled = Image.fromarray(((values - low) / ((high - low) or 1)).clip(0, 1).astype(np.float32))
-    level = np.asarray(scaled.resize((width, height), Image.Resampling.BILINEAR)).clip(0, 1)
-    grey = np.asarray(Image.fromarray(frame).convert("L"))[..., None] / 255
-    return 0.4 * (0.25 + 0.75 * grey) + 0.6 * colormaps["inferno"](level)[..., :3]
+    grey, pictures = np.asarray(Image.fromarray(frame).convert("L"))[..., None] / 255, []
+    for values in (maps / maps.max()).astype(np.float32):
+        level = Image.fromarray(values).resize(frame.shape[1::-1], Image.Resampling.BILINEAR)
+        pictures.append(0.4 * (0.25 + 0.75 * grey) + 0.6 * colormaps["inferno"](np.asarray(level))[..., :3])
+    return pictures
 
 
-def heat_pictures(maps: np.ndarray, low: float, high: float, side: int, name: str = "inferno") -> list[np.ndarray]:
-    """Maps (G, h, w) in colour, each cell `side` pixels: a list of (h * side, w * side, 3) float; NaN is grey.
+# --- maps of cells ------------------------------------------------------------------------------------------
 
-    Values are clipped to low..high.
-    """
-    if not high > low:
-        raise UserError(f"a colour scale from {low:g} to {high:g} has no range: give two different ends")
-    pictures = colormaps[name](np.clip((maps - low) / (high - low), 0, 1))[..., :3]
-    pictures[np.isnan(maps)] = 0.75
-    return [picture.repeat(side, axis=0).repeat(side, axis=1) for picture in pictures]
+
+def enlarged(cells: np.ndarray, side: int) -> np.ndarray:
+    """Each cell of maps (..., h, w) as side x side pixels."""
+    return np.asarray(cells).repeat(side, axis=-2).repeat(side, axis=-1)
+
+
+def colored(scale: ScalarMappable, maps: np.ndarray, side: int) -> list[np.ndarray]:
+    """Maps (G, h, w) in the scale's colours, each cell `side` pixels: pictures (h * side, w * side, 3)."""
+    values = np.maximum(enlarged(maps, side), scale.norm.vmin)  # a logarithm has no colour for 0
+    return [scale.to_rgba(picture)[..., :3] for picture in np.ma.masked_invalid(values)]
 
 
 def future_rows(views: Sequence, side: int, dark: float, bright: float) -> dict[str, list]:
@@ -187,13 +191,14 @@ def future_rows(views: Sequence, side: int, dark: float, bright: float) -> dict[
     views: have the fields of lib.studies.uncertainty_views.FutureView. side: of a patch, in pixels. dark, bright: ends
     of the scale of error and sigma.
     """
-    rows = {}
+    heat = ScalarMappable(Normalize(dark, bright, clip=True), colormaps["inferno"].with_extremes(bad=[0.75] * 3))
+    share, rows = ScalarMappable(Normalize(0, 1), "gray"), {}
     for number, view in enumerate(views, start=1):
         rows[f"clip {number}:\ntruth"] = [view.past, *view.frames]
         rows[f"visible {number}"] = [None, *view.visible]
         rows[f"prediction {number}"] = [None, *view.painted]
-        for name, maps in (("error", view.error), ("sigma", view.sigma)):
-            rows[f"{name} {number}"] = [None, *heat_pictures(maps, dark, bright, side)]
+        rows[f"error {number}"] = [None, *colored(heat, view.error, side)]
+        rows[f"sigma {number}"] = [None, *colored(heat, view.sigma, side)]
         if view.occluded is not None:
-            rows[f"occluded in\nthe past {number}"] = [None, *heat_pictures(view.occluded, 0, 1, side, "gray")]
+            rows[f"occluded in\nthe past {number}"] = [None, *colored(share, view.occluded, side)]
     return rows

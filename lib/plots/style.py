@@ -49,18 +49,13 @@ def finish(figure: Figure, path: Path, about: str, numbers: pd.DataFrame | None 
     """
     wide = round(figure.get_figwidth() * 15)  # letters a line
     figure.text(0.01, -0.01, fill(about, wide), ha="left", va="top", fontsize=8, color=GREY)
-    with atomic_path(path.with_name(f"{path.name}.png")) as temporary:
+    with atomic_path(f"{path}.png") as temporary:
         figure.savefig(temporary, bbox_inches="tight", metadata={"Software": None})
-        to_palette(temporary)
+        with Image.open(temporary) as image:  # 256 colours: a third of the size, so that big notebooks still open
+            smaller = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2)  # keeps rare colours
+        smaller.save(temporary, format="PNG", optimize=True)
     if numbers is not None:
-        with atomic_path(path.with_name(f"{path.name}.csv")) as temporary:
+        with atomic_path(f"{path}.csv") as temporary:
             numbers.to_csv(temporary, index=False, float_format="%.6g")
-    display(Picture(filename=str(path.with_name(f"{path.name}.png"))))
+    display(Picture(filename=f"{path}.png"))
     plt.close(figure)
-
-
-def to_palette(path: Path) -> None:
-    """Bring a PNG to its 256 best colours: a third of the size, so that notebooks full of photographs still open."""
-    with Image.open(path) as image:
-        smaller = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2)  # keeps rare colours
-    smaller.save(path, format="PNG", optimize=True)

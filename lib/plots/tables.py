@@ -30,11 +30,11 @@ def as_is(value: object) -> str:
     """A value in full and no longer: 0.95, 1.5e-4 (below 0.01), (0.5, 1); a dash for NaN."""
     if isinstance(value, tuple | list):
         return f"({', '.join(map(as_is, value))}{',' if len(value) == 1 else ''})"
-    if isinstance(value, float) and not math.isnan(value):
-        if 0 < abs(value) < 0.01:
-            return np.format_float_scientific(value, trim="-", exp_digits=1)
-        return np.format_float_positional(value, trim="-")
-    return MISSING if isinstance(value, float) or value is pd.NA else str(value)
+    if pd.isna(value) and value is not None:
+        return MISSING
+    if isinstance(value, float) and 0 < abs(value) < 0.01:
+        return np.format_float_scientific(value, trim="-", exp_digits=1)
+    return np.format_float_positional(value, trim="-") if isinstance(value, float) else str(value)
 
 
 def rounded(value: object, decimals: int) -> str:
@@ -72,9 +72,8 @@ def with_interval(value: float, low: float, high: float) -> str:
 
 def with_intervals(rows: pd.DataFrame, value: str = "mean") -> pd.DataFrame:
     """The rows with `value` and its columns `low` and `high` as one column, "difference"."""
-    ends = zip(rows[value], rows["low"], rows["high"], strict=True)
-    shown = rows.assign(**{value: [with_interval(*numbers) for numbers in ends]})
-    return shown.drop(columns=["low", "high"]).rename(columns={value: "difference"})
+    shown = [with_interval(*ends) for ends in rows[[value, "low", "high"]].to_numpy()]
+    return rows.assign(**{value: shown}).drop(columns=["low", "high"]).rename(columns={value: "difference"})
 
 
 def spreads(rows: pd.DataFrame, by: str, measures: Sequence[str], decimals: int = 3) -> pd.DataFrame:
@@ -94,10 +93,11 @@ def spreads(rows: pd.DataFrame, by: str, measures: Sequence[str], decimals: int 
 
 def trend_rows(trends: Mapping[str, Trend]) -> list[dict]:
     """A row for each quantity: at how many steps it rises, and whether that is certain."""
-    rows = []
-    for name, found in trends.items():
-        steps = found.steps.value
-        row = {"quantity": name, "steps up, as estimated": f"{(steps > 0).sum()} of {len(steps)}"}
-        row |= {"a step down is shown": found.falls_somewhere, "Kendall's tau": with_interval(*found.kendall)}
-        rows.append(row | {"p, Page's test": f"{found.p_value:.1g}"})
-    return rows
+    return [
+        {"quantity": name,
+         "steps up, as estimated": f"{(found.steps.value > 0).sum()} of {len(found.steps.value)}",
+         "a step down is shown": found.falls_somewhere,
+         "Kendall's tau": with_interval(*found.kendall),
+         "p, Page's test": f"{found.p_value:.1g}"}
+        for name, found in trends.items()
+    ]  # fmt: skip

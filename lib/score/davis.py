@@ -18,14 +18,9 @@ from lib.score.files import check_options, each_sequence, nearest, prediction_pa
 
 
 def score_davis(
-    truth: str | Path,
-    predictions: str | Path,
-    split: str = "val",
-    year: int | None = None,
-    max_frames: int | None = None,
-    workers: int | None = None,
-    resized_truth: tuple[int, int] | None = None,
-) -> dict:
+    truth: str | Path, predictions: str | Path, split: str = "val", year: int | None = None,
+    max_frames: int | None = None, workers: int | None = None, resized_truth: tuple[int, int] | None = None,
+) -> dict:  # fmt: skip
     """J and F of predicted masks: `truth` is a DAVIS root, `predictions` holds a folder a sequence.
 
     The first and last frame of a sequence are not scored and their predictions not read. With `max_frames` only the
@@ -40,12 +35,9 @@ def score_davis(
 
 
 def score_masks(
-    sequences: Collection[MaskSequence],
-    predictions: str | Path,
-    max_frames: int | None = None,
-    workers: int | None = None,
-    resized_truth: tuple[int, int] | None = None,
-) -> dict:
+    sequences: Collection[MaskSequence], predictions: str | Path, max_frames: int | None = None,
+    workers: int | None = None, resized_truth: tuple[int, int] | None = None,
+) -> dict:  # fmt: skip
     """As `score_davis` for any sequences: DAVIS's measures, not those that VSPW, UVO or KITTI publish."""
     check_options(predictions, workers=workers, max_frames=max_frames)
     if resized_truth is not None:
@@ -90,15 +82,11 @@ def _read_prediction(path: Path, sequence: MaskSequence, size: tuple[int, int], 
     if resize:
         mask = nearest(mask, size)
     if mask.shape != size:
-        raise UserError(
-            f"{path}: {mask.shape[1]}x{mask.shape[0]} pixels, but the annotation has {size[1]}x{size[0]}; "
-            "resize predictions to the annotation's size"
-        )
+        sizes = f"{mask.shape[1]}x{mask.shape[0]} pixels, but the annotation has {size[1]}x{size[0]}"
+        raise UserError(f"{path}: {sizes}; resize predictions to the annotation's size")
     if mask.max() > sequence.num_objects:
-        raise UserError(
-            f"{path}: id {mask.max()}, but the first annotation of {sequence.name} has {sequence.num_objects} "
-            "object(s); write ids, 0 = background"
-        )
+        known = f"the first annotation of {sequence.name} has {sequence.num_objects} object(s)"
+        raise UserError(f"{path}: id {mask.max()}, but {known}; write ids, 0 = background")
     return mask
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -15,8 +14,6 @@ from PIL import Image
 from lib.data.sequences import MaskSequence
 from lib.errors import UserError
 from lib.runtime import progress
-
-Score = TypeVar("Score")
 
 
 def check_options(predictions: str | Path, **counts: int | None) -> None:
@@ -32,9 +29,7 @@ def prediction_paths(predictions: Path, sequence: MaskSequence, stems: Sequence[
     """The result files `{predictions}/{sequence}/{stem}.png`, which must all be there."""
     folder = predictions / sequence.name
     if not folder.is_dir():
-        raise UserError(
-            f"{folder}: no predictions for sequence {sequence.name}; write {folder.name}/{stems[0]}.png, ..."
-        )
+        raise UserError(f"{folder}: no predictions for sequence {sequence.name}; write {stems[0]}.png, ... there")
     paths = [folder / f"{stem}.png" for stem in stems]
     missing = [path for path in paths if not path.is_file()]
     if missing:
@@ -49,9 +44,7 @@ def nearest(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.array(Image.fromarray(ids).resize(size[::-1], Image.Resampling.NEAREST))
 
 
-def each_sequence(
-    score: Callable[[MaskSequence], Score], sequences: Collection[MaskSequence], workers: int | None
-) -> list[Score]:
+def each_sequence(score: Callable, sequences: Collection[MaskSequence], workers: int | None) -> list:
     """`score` of every sequence, in order, `workers` (default: one a core) at a time. The first error ends it.
 
     Where they can be forked the workers are processes: threads would wait for each other between NumPy's short calls.

@@ -2,10 +2,8 @@
 
 Results are one file a clip, `{index}.dat`, where index counts the clips of the split from 0 in their order: an array
 2 x 15 x T, x first, in cells of a grid of `grid` x `grid` over the frame, and (-1, -1) for a lost joint. The grid is 40
-(videowalk, stride 8) or 20 (CropMAE, patch 16, at 320 x 320 input); the file does not tell it.
-
-Published scorers read with `numpy.load`, which goes by content: files are written in npy format. Published trackers
-dump the array as a pickle instead; that is read by an unpickler that knows plain numeric arrays and refuses all else.
+(videowalk, stride 8) or 20 (CropMAE, patch 16, at 320 x 320 input); the file does not tell it. Published scorers read
+with `numpy.load`, which goes by content: files are written as npy. Published trackers dump the array as a pickle.
 """
 
 import pickle
@@ -26,12 +24,9 @@ NAMES = tuple(f"PCK@{threshold}" for threshold in THRESHOLDS)
 
 
 def score_jhmdb(
-    truth: str | Path,
-    predictions: str | Path,
-    split: int | str | Path | None = 1,
-    max_frames: int | None = None,
+    truth: str | Path, predictions: str | Path, split: int | str | Path | None = 1, max_frames: int | None = None,
     grid: int = GRID,
-) -> dict:
+) -> dict:  # fmt: skip
     """PCK of predicted joints: `truth` is a JHMDB root, `predictions` holds `{index}.dat` for every clip and no other.
 
     `split`: as in JhmdbDataset (its test part); it also fixes the order of the clips. `grid`: the cells a side that the
@@ -59,8 +54,9 @@ def score_jhmdb(
         clip.name: _named(count.mean()) | {"lost": int(count.lost.sum())}
         for clip, count in zip(dataset, counts, strict=True)
     }
-    lost = {"count": int(total.lost.sum()), "share": total.lost_fraction()}
-    return {**_named(total.mean()), "joints": joints, "lost_joints": lost, "clips": clips, "grid": grid}
+    lost, counted = int(total.lost.sum()), int(total.counted.sum())
+    all_lost = {"count": lost, "share": lost / (lost + counted)}
+    return {**_named(total.mean()), "joints": joints, "lost_joints": all_lost, "clips": clips, "grid": grid}
 
 
 def _named(values: np.ndarray) -> dict[str, float | None]:
@@ -86,15 +82,13 @@ def _count(clip: JointClip, path: Path, grid: int, max_frames: int | None) -> Pc
         size = image.size[::-1]
     truth, predicted = clip.joints(max_frames), read_joints(path, size, grid)
     if not len(truth) <= len(predicted) <= len(clip):
-        raise UserError(
-            f"{path}: {len(predicted)} frames, but clip {clip.name} has {len(clip)}, {len(truth)} of them to score; "
-            "is the order of the clips the same?"
-        )
+        known = f"clip {clip.name} has {len(clip)}, {len(truth)} of them to score"
+        raise UserError(f"{path}: {len(predicted)} frames, but {known}; is the order of the clips the same?")
     return pck(truth, predicted[: len(truth)])
 
 
 def print_jhmdb(result: dict) -> None:
-    """A result of `score_jhmdb` as a table of joints and the means."""
+    """Print what `score_jhmdb` returned: a line a joint, then the means."""
     print(f"{'joint':14} {NAMES[0]:>8} {NAMES[1]:>8} counted   lost")
     for name, values in result["joints"].items():
         scores = " ".join("       -" if values[key] is None else f"{values[key]:8.4f}" for key in NAMES)
@@ -114,11 +108,11 @@ def split_argument(text: str) -> int | Path | None:
 # --- Result files ---
 
 
-def write_joints(path: str | Path, joints: np.ndarray, size: tuple[int, int], grid: int = GRID) -> None:
-    """Write (T, 15, 2) pixels x, y of frames of `size` (H, W), whole or not at all; x < 0 is lost, (-1, -1)."""
+def write_joints(path: str | Path, joints: np.ndarray, size: tuple[int, int]) -> None:
+    """Write (T, 15, 2) pixels x, y of frames of `size` (H, W), in cells of GRID; x < 0 is lost, (-1, -1)."""
     joints = np.asarray(joints, dtype=np.float64)
     _check(path, joints.transpose(2, 1, 0) if joints.ndim == 3 else joints)
-    cells = np.where(joints[..., :1] < 0, -1, joints * grid / np.array(size[::-1]))
+    cells = np.where(joints[..., :1] < 0, -1, joints * GRID / np.array(size[::-1]))
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.save(file, cells.transpose(2, 1, 0).astype(np.float32))
 
@@ -143,9 +137,7 @@ def read_joints(path: str | Path, size: tuple[int, int], grid: int = GRID) -> np
 
 def _check(path: str | Path, cells: np.ndarray) -> None:
     if cells.ndim != 3 or cells.shape[:2] != (2, len(JOINTS)) or not cells.shape[2] or cells.dtype.kind not in "fiu":
-        raise UserError(
-            f"{path}: joints of {len(JOINTS)} places x, y a frame are needed; found {cells.shape} (2, J, T)"
-        )
+        raise UserError(f"{path}: {cells.shape}; expected numbers (2, J, T), x and y of {len(JOINTS)} joints a frame")
     if not np.isfinite(cells).all():
         raise UserError(f"{path}: holds values that are not finite; a lost joint is -1, -1")
 
@@ -161,8 +153,8 @@ def _read_array(file: BinaryIO) -> np.ndarray:
     return content.values
 
 
-# The only names a dumped array needs, each replaced by our own: neither code nor a crafted state of NumPy's classes
-# can do anything.
+# An unpickler that knows no names but those a dumped array needs, each replaced by our own: neither code nor a crafted
+# state of NumPy's classes can do anything.
 
 
 class _Dtype:
@@ -182,24 +174,17 @@ class _Array:
         self.values = np.frombuffer(raw, dtype.type).reshape(shape, order="F" if fortran else "C")
 
 
-def _reconstruct(*_: Any) -> _Array:
-    return _Array()
-
-
-def _encode(text: str, _: str) -> bytes:
-    return text.encode("latin1")  # how protocol 2 spells bytes
+KNOWN = {
+    "numpy.core.multiarray._reconstruct": lambda *_: _Array(),
+    "numpy._core.multiarray._reconstruct": lambda *_: _Array(),
+    "numpy.ndarray": _Array,
+    "numpy.dtype": _Dtype,
+    "_codecs.encode": lambda text, _: text.encode("latin1"),  # how protocol 2 spells bytes
+}
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    known = {
-        "numpy.core.multiarray._reconstruct": _reconstruct,
-        "numpy._core.multiarray._reconstruct": _reconstruct,
-        "numpy.ndarray": _Array,
-        "numpy.dtype": _Dtype,
-        "_codecs.encode": _encode,
-    }
-
     def find_class(self, module: str, name: str) -> Any:
-        if f"{module}.{name}" not in self.known:
+        if f"{module}.{name}" not in KNOWN:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return self.known[f"{module}.{name}"]
+        return KNOWN[f"{module}.{name}"]

@@ -1,8 +1,8 @@
 """Predictions of a whole data set, in the files that scorers read; a run that was stopped goes on after what is done.
 
 A tracker is a function of a video's frames and its first annotation that yields one prediction a frame, such as
-`partial(propagate_masks, feature_fn=..., patch_size=..., protocol=...)`. Frames are read when the tracker takes them:
-memory does not grow with the data set or the video. One process at a time writes to a folder.
+`partial(propagate_masks, feature_fn=..., patch_size=..., protocol=...)`. Frames are read when the tracker takes them.
+One process at a time writes to a folder.
 """
 
 import hashlib
@@ -30,13 +30,9 @@ Tracker = Callable[[Iterable[np.ndarray], np.ndarray], Iterator[np.ndarray]]
 
 
 def track_masks(
-    sequences: Iterable[MaskSequence],
-    tracker: Tracker,
-    folder: str | Path,
-    settings: dict,
-    max_frames: int | None = None,
-    workers: int = 1,
-) -> Path:
+    sequences: Iterable[MaskSequence], tracker: Tracker, folder: str | Path, settings: dict,
+    max_frames: int | None = None, workers: int = 1,
+) -> Path:  # fmt: skip
     """Write `folder/{sequence}/{stem}.png`, palette images of object ids, as the DAVIS evaluation reads them.
 
     `tracker(frames, first_mask)`: (H, W, 3) uint8 each and (H, W) uint8 ids -> (H, W) uint8 ids each, frame 0 included.
@@ -45,42 +41,32 @@ def track_masks(
     `workers`: sequences at once, each on one core; with 1 PyTorch's own threads divide the work. Returns `folder`.
     An error, such as a full disk, leaves what is done by then; a folder with files of no such run is refused.
     """
+    if max_frames is not None and max_frames < 1:
+        raise UserError(f"max_frames {max_frames} leaves no frame; give 1 or more")
     jobs = {s.name: partial(_write_objects, s, tracker, max_frames) for s in sequences}
-    return _write_all(jobs, Path(folder), settings, max_frames, workers)
+    return _write_all(jobs, Path(folder), settings, workers, max_frames)
 
 
 def track_parts(
-    sequences: Iterable[MaskSequence],
-    tracker: Tracker,
-    folder: str | Path,
-    settings: dict,
-    max_frames: int | None = None,
-    workers: int = 1,
+    sequences: Iterable[MaskSequence], tracker: Tracker, folder: str | Path, settings: dict, workers: int = 1
 ) -> Path:
     """As `track_masks` for class ids, which may skip: grey images of ids 0..19, as VIP's scorers read them.
 
     Published scores count frame 0 as the cells hold it: the tracker's `keep_first` should be False.
     """
-    jobs = {s.name: partial(_write_masks, s, tracker, write_parts, max_frames) for s in sequences}
-    return _write_all(jobs, Path(folder), settings, max_frames, workers)
+    jobs = {s.name: partial(_write_masks, s, tracker, write_parts) for s in sequences}
+    return _write_all(jobs, Path(folder), settings, workers)
 
 
-def track_joints(
-    clips: JhmdbDataset,
-    tracker: Tracker,
-    folder: str | Path,
-    settings: dict,
-    max_frames: int | None = None,
-    workers: int = 1,
-) -> Path:
+def track_joints(clips: JhmdbDataset, tracker: Tracker, folder: str | Path, settings: dict, workers: int = 1) -> Path:
     """As `track_masks` for keypoints: `folder/{index}.dat`, joints in cells of GRID x GRID, as PCK scorers read.
 
     `tracker(frames, first_joints)`: frames and (15, 2) pixels x, y -> (15, 2) pixels each, (-1, -1) where lost.
     Files are matched with clips by their number alone, so the clips' names are part of the settings.
     """
-    jobs = {f"{i}.dat": partial(_write_joints, clip, tracker, max_frames) for i, clip in enumerate(clips)}
+    jobs = {f"{i}.dat": partial(_write_joints, clip, tracker) for i, clip in enumerate(clips)}
     names = [f"{clip.class_name}/{clip.name}" for clip in clips]
-    return _write_all(jobs, Path(folder), {**settings, "grid": GRID, "clips": names}, max_frames, workers)
+    return _write_all(jobs, Path(folder), {**settings, "grid": GRID, "clips": names}, workers)
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -96,11 +82,9 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def _write_all(
-    jobs: dict[str, Callable[[Path], None]], folder: Path, settings: dict, max_frames: int | None, workers: int
+    jobs: dict[str, Callable[[Path], None]], folder: Path, settings: dict, workers: int, max_frames: int | None = None
 ) -> Path:
     """Write each job's result at `folder/{name}`, whole or not at all, except those that are there."""
-    if max_frames is not None and max_frames < 1:
-        raise UserError(f"max_frames {max_frames} leaves no frame; give 1 or more")
     for name in jobs:
         if name.startswith(".") or Path(name).name != name:
             raise UserError(f"{name!r} cannot be the name of a sequence's results in {folder}; rename it")
@@ -142,9 +126,7 @@ def _clear(folder: Path) -> None:
     results = [path for path in folder.glob("*") if path.name != RECORD and not path.match(PARTIAL)]
     foreign = [path for path in results if not _is_result(path)]
     if foreign:
-        raise UserError(
-            f"{foreign[0]}: not a prediction, but other settings start {folder} anew; move it or choose another"
-        )
+        raise UserError(f"{foreign[0]}: not a prediction, but other settings start {folder} anew; move one of them")
     for path in results:
         path.rename(path.with_name(f".{path.stem}.0.partial{path.suffix}"))
     _remove_partial(folder)
@@ -166,11 +148,11 @@ def _remove_partial(folder: Path) -> None:
 
 def _write_objects(sequence: MaskSequence, tracker: Tracker, max_frames: int | None, folder: Path) -> None:
     _ = sequence.num_objects  # refuses ids that skip one, as the scorers would when all is done
-    _write_masks(sequence, tracker, write_mask, max_frames, folder)
+    _write_masks(sequence, tracker, write_mask, folder, max_frames)
 
 
 def _write_masks(
-    sequence: MaskSequence, tracker: Tracker, write: Callable, max_frames: int | None, folder: Path
+    sequence: MaskSequence, tracker: Tracker, write: Callable, folder: Path, max_frames: int | None = None
 ) -> None:
     folder.mkdir()
     masks = tracker(sequence.iter_frames(max_frames), sequence.first_mask())
@@ -181,7 +163,6 @@ def _write_masks(
         raise UserError(f"{folder.parent}: another run cleared masks of {sequence.name}; let one end, then start again")
 
 
-def _write_joints(clip: JointClip, tracker: Tracker, max_frames: int | None, path: Path) -> None:
-    size = clip.frame(0).shape[:2]
-    joints = np.stack(list(tracker(clip.iter_frames(max_frames), clip.joints(1)[0])))
-    write_joints(path, joints, size)
+def _write_joints(clip: JointClip, tracker: Tracker, path: Path) -> None:
+    joints = np.stack(list(tracker(clip.iter_frames(), clip.joints(1)[0])))
+    write_joints(path, joints, clip.frame(0).shape[:2])

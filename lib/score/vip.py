@@ -1,7 +1,6 @@
 """mIoU of predicted parts on VIP, as label propagation is scored (videowalk, Jabri et al. 2020; CropMAE).
 
-One confusion matrix over all pixels, frames and videos. Predictions: `DIR/{video}/{stem}.png`, one channel of class
-ids 0..19, stems as the annotations have them.
+Predictions: `DIR/{video}/{stem}.png`, one channel of class ids 0..19, stems as the annotations have them.
 """
 
 from functools import partial
@@ -18,13 +17,9 @@ from lib.score.files import check_options, each_sequence, nearest, prediction_pa
 
 
 def score_vip(
-    truth: str | Path,
-    predictions: str | Path,
-    split: str = "val",
-    max_frames: int | None = None,
-    include_first: bool = True,
-    workers: int | None = None,
-) -> dict:
+    truth: str | Path, predictions: str | Path, split: str = "val", max_frames: int | None = None,
+    include_first: bool = True, workers: int | None = None,
+) -> dict:  # fmt: skip
     """Intersection over union of predicted parts: `truth` is a VIP root, `predictions` holds a folder a video.
 
     A prediction of another size is brought to the annotation's by nearest neighbour. Void pixels (255) do not count.

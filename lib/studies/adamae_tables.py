@@ -1,6 +1,6 @@
 """The rows of AdaMAE's tables and charts: the paper's beside those of the study and of the benchmark.
 
-The study's rows are lib.studies.masking.read_rows's: `table`, `case`, `ratio`, `seed` and measures.
+study: rows of lib.studies.masking.read_rows, with `table`, `case`, `ratio`, `seed` and measures.
 """
 
 from collections.abc import Mapping
@@ -29,6 +29,11 @@ TITLES = {
     "1e": "(e) length of training",
     "1f": "(f) sampler",
 }
+COLUMNS = {
+    "case": "", "ratio": "ratio", "top1": "paper: top-1", "seeds": "seeds", "motion_probe": "ours: motion probe",
+    "probe": "ours: mean probe", "puppet": "puppet, x chance", "memory_gb": "paper: memory (GB)",
+    "paper_ratio": "paper: memory ratio", "memory_ratio": "ours: memory ratio", "time_ratio": "ours: time ratio",
+}  # fmt: skip
 DIGITS = {
     "ours: motion probe": 1, "ours: mean probe": 1, "puppet, x chance": 2, "paper: memory ratio": 2,
     "ours: memory ratio": 2, "ours: time ratio": 2,
@@ -43,12 +48,13 @@ def count(module: nn.Module) -> int:
 
 def size_rows(model: nn.Module) -> list[dict]:
     """The model's parameters, part by part, beside the released code's."""
-    ours = {"encoder": count(model.encoder), "sampler": count(model.masking), "decoder side": count(model.decoder)}
-    rows = [(part, RELEASED[part], number) for part, number in ours.items()]
-    rows.append(("all", sum(RELEASED.values()), count(model)))
-    heads = ("part", "released code", "this repository", "difference")
-    numbers = [(part, f"{theirs:,}", f"{mine:,}", f"{mine - theirs:,}") for part, theirs, mine in rows]
-    return [dict(zip(heads, row, strict=True)) for row in numbers]
+    parts = {"encoder": model.encoder, "sampler": model.masking, "decoder side": model.decoder, "all": model}
+    released = RELEASED | {"all": sum(RELEASED.values())}
+    return [
+        {"part": name, "released code": f"{released[name]:,}", "this repository": f"{count(part):,}",
+         "difference": f"{count(part) - released[name]:,}"}
+        for name, part in parts.items()
+    ]  # fmt: skip
 
 
 def region_rows(study: pd.DataFrame) -> pd.DataFrame:
@@ -81,9 +87,8 @@ def recognition_rows(study: pd.DataFrame) -> pd.DataFrame:
     """The adaptive masking at 95 % and its rivals, seed by seed: `case`, `seed`, and both probes in percent."""
     words = {"adaptive": "adaptive 95 %", "random": "random 95 %", "tube": "tube 94.4 %", "untrained": "untrained"}
     rows = study[study["ratio"].between(0.94, 0.96) & study["table"].isin(["1a", "reference"])]
-    rows = rows.sort_values(["case", "seed"], key=lambda values: values.map({c: k for k, c in enumerate(words)}.get))
-    probes = rows[["motion_probe", "probe"]] * 100
-    return rows[["case", "seed"]].replace(words).join(probes).reset_index(drop=True)
+    rows = rows.set_index("case").loc[list(words), ["seed", "motion_probe", "probe"]].rename(words).reset_index()
+    return rows.assign(motion_probe=100 * rows["motion_probe"], probe=100 * rows["probe"])
 
 
 def table1(paper: pd.DataFrame, study: pd.DataFrame, cost: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -97,24 +102,12 @@ def table1(paper: pd.DataFrame, study: pd.DataFrame, cost: pd.DataFrame) -> dict
     cost = cost.assign(table="1" + cost["table"])[[*keys, "memory_ratio", "time_ratio"]]
     rows = paper.merge(ours, on=keys, how="outer", sort=False).merge(cost, on=keys, how="left")
     rows = rows.sort_values(["table", "ratio", "case"], kind="stable")
-    parts = {}
-    for name, title in TITLES.items():
-        part = rows[rows["table"] == name]
-        columns = {
-            title: part["case"],
-            "ratio": part["ratio"],
-            "paper: top-1": part["top1"],
-            "seeds": part["seeds"],
-            "ours: motion probe": 100 * part["motion_probe"],
-            "ours: mean probe": 100 * part["probe"],
-            "puppet, x chance": part["puppet"],
-            "paper: memory (GB)": part["memory_gb"],
-            "paper: memory ratio": part["memory_gb"] / PAPER_MEMORY,
-            "ours: memory ratio": part["memory_ratio"],
-            "ours: time ratio": part["time_ratio"],
-        }
-        parts[title] = pd.DataFrame(columns)
-    return parts
+    rows[["motion_probe", "probe"]] *= 100
+    rows["paper_ratio"] = rows["memory_gb"] / PAPER_MEMORY
+    return {
+        title: rows.loc[rows["table"] == name, list(COLUMNS)].rename(columns=COLUMNS | {"case": title})
+        for name, title in TITLES.items()
+    }
 
 
 def cost_rows(benchmark: Mapping) -> list[dict]:
@@ -123,14 +116,12 @@ def cost_rows(benchmark: Mapping) -> list[dict]:
     benchmark: figures/measured/benchmark_masking.json.
     """
     measures = {("ours", "memory"): "memory_mb", ("ours", "time"): "seconds", ("paper", "memory"): "paper_gb"}
-    rows = []
-    for row in benchmark["rows"]:
-        if row["table"] == "b":
-            place = {"factor": "masking ratio", "value": row["ratio"]}
-        elif row["table"] == "c":
-            place = {"factor": "decoder blocks", "value": float(row["case"].split()[0])}
-        else:
-            continue
-        for (source, measure), column in measures.items():
-            rows.append({**place, "source": source, "measure": measure, "amount": row[column]})
-    return rows
+    places = [("masking ratio", row["ratio"], row) for row in benchmark["rows"] if row["table"] == "b"]
+    places += [
+        ("decoder blocks", float(row["case"].split()[0]), row) for row in benchmark["rows"] if row["table"] == "c"
+    ]
+    return [
+        {"factor": factor, "value": value, "source": source, "measure": measure, "amount": row[column]}
+        for factor, value, row in places
+        for (source, measure), column in measures.items()
+    ]

@@ -41,7 +41,7 @@ class ActionData(NamedTuple):
 
 
 def action_data(data_root: str | Path, settings: Video, frames: Path, studio: bool) -> ActionData:
-    """The toy world's studio, or else Kinetics-400: with labels where its annotations and a `val` split are there.
+    """The toy world's studio, or Kinetics-400, with labels where its annotations and a `val` split are there.
 
     frames: folder for decoded videos, used if the settings want that.
     """
@@ -50,16 +50,13 @@ def action_data(data_root: str | Path, settings: Video, frames: Path, studio: bo
     else:
         kinetics = dataset_root(data_root, ["kinetics400"])
         if (kinetics / "annotations" / "val.csv").is_file() and (kinetics / "val").is_dir():
-            train, test = (list_kinetics_actions(kinetics, split, missing_ok=True) for split in ("train", "val"))
+            train, test = (list_kinetics_actions(kinetics, split) for split in ("train", "val"))
         else:
             train, test = map(unlabelled, split_videos(kinetics))
     cache = frames if settings.cache_frames else None
     reader = ClipReader(settings.num_frames, settings.stride, settings.frame_size, cache)
     (train, skipped), (test, _) = (reader.usable(part, max_bad_fraction=0.2) for part in (train, test))
     return ActionData(train, test, reader, len(skipped))
-
-
-# --- a trained model ----------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
@@ -75,14 +72,13 @@ def view(model: AdaMAE, video: Tensor, mask_ratio: float | None = None) -> dict[
     prediction, _ = model.predict(normalize_videos(videos), mask)
     errors, _ = model.errors(videos, mask)
     size = model.tubelet_size, model.patch_size
-    found = {
+    return {
         "video": video,
-        "probabilities": probabilities[0],
-        "hidden": mask.hidden.view(model.grid),
-        "prediction": paint_cubes(videos / 255, prediction.float(), mask.hidden, *size, model.norm_pix)[0],
-        "errors": errors.float().masked_fill(~mask.hidden, torch.nan).view(model.grid),
+        "probabilities": probabilities[0].cpu(),
+        "hidden": mask.hidden.view(model.grid).cpu(),
+        "prediction": paint_cubes(videos / 255, prediction.float(), mask.hidden, *size, model.norm_pix)[0].cpu(),
+        "errors": errors.float().masked_fill(~mask.hidden, torch.nan).view(model.grid).cpu(),
     }
-    return {name: values.cpu() for name, values in found.items()}
 
 
 def sampled_mask(probabilities: Tensor, mask_ratio: float) -> Mask:
@@ -102,23 +98,20 @@ def four_masks(model: AdaMAE, video: Tensor, mask_ratio: float) -> dict[str, Ten
     return {name: mask.hidden.view(model.grid) for name, mask in masks.items()}
 
 
-# --- the sampler while it trains ----------------------------------------------------------------------------
-
-
-def watch(model: AdaMAE, video: Tensor, run_dir: str | Path, every: int = EVERY) -> RemovableHandle:
-    """From now on keep the probabilities of one clip, uint8 (3, T, H, W), in `watched.npz`, of every so many steps.
+def watch(model: AdaMAE, video: Tensor, run_dir: Path) -> RemovableHandle:
+    """From now on keep the probabilities of one clip, uint8 (3, T, H, W), in `watched.npz`, of each EVERY steps.
 
     A run that is resumed goes on with its file. The training does not depend on it: a step's random numbers are drawn
     before. Remove the handle when the training is over.
     """
-    last, path = Path(run_dir) / "last.pt", Path(run_dir) / "watched.npz"
+    last, path = run_dir / "last.pt", run_dir / "watched.npz"
     first = load_checkpoint(last)["step"] if last.is_file() else 0
     kept = {step: maps for step, maps in read_watched(path).items() if step < first}
     calls = itertools.count(first)
 
     def keep(model: AdaMAE, *_) -> None:
         step = next(calls)
-        if model.training and step % every == 0:
+        if model.training and step % EVERY == 0:
             videos = normalize_videos(video[None].to(next(model.parameters()).device))
             kept[step] = model.probabilities(videos)[0].cpu().numpy()
             with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -127,9 +120,9 @@ def watch(model: AdaMAE, video: Tensor, run_dir: str | Path, every: int = EVERY)
     return model.register_forward_hook(keep)
 
 
-def read_watched(path: str | Path) -> dict[int, np.ndarray]:
+def read_watched(path: Path) -> dict[int, np.ndarray]:
     """What `watch` wrote to the file: step -> probabilities (s, h, w); nothing where there is no file."""
-    if not Path(path).is_file():
+    if not path.is_file():
         return {}
     with np.load(path) as file:
         return dict(zip(file["steps"].tolist(), file["probabilities"], strict=True))
@@ -144,8 +137,8 @@ def meetings(watched: Mapping[int, np.ndarray], cover: Tensor) -> list[dict]:
     for step, probabilities in watched.items():
         met = times_chance(torch.from_numpy(probabilities).reshape(1, -1), cover[None])[0]
         rows += [
-            {"step": step, "region": REGIONS[layer], "times_chance": value}
-            for layer, value in zip(LAYERS, met.tolist(), strict=True)
-            if value == value  # NaN where a region hardly shows in the clip
+            {"step": step, "region": REGIONS[layer], "times_chance": value.item()}
+            for layer, value in zip(LAYERS, met, strict=True)
+            if not value.isnan()  # of a region that hardly shows in the clip
         ]
     return rows

@@ -19,28 +19,30 @@ from lib.models.attention import attention_maps, query_map
 from lib.score.jhmdb import read_joints
 from lib.tokens.patches import normalize_images
 
+FRAMES = 6
+
 
 def excerpt(
-    dataset: SequenceDataset, index: int, folder: Path, max_frames: int | None = None, number: int = 6
+    dataset: SequenceDataset, index: int, folder: Path, max_frames: int | None = None
 ) -> tuple[np.ndarray, Sequence[np.ndarray], Sequence[np.ndarray]]:
-    """Frames of one video from its first to its last scored one, with the truth and the prediction in `folder`.
+    """FRAMES of one video from its first to its last scored one, with the truth and the prediction in `folder`.
 
     Masks (H, W) have the ids 0, 1, ... in the order of those in frame 0, 0 for any other; joints are (15, 2) pixels.
     """
     video = dataset.sequences[index]
-    if isinstance(dataset, JhmdbDataset):
-        truth = video.joints(max_frames)
+    is_joints = isinstance(dataset, JhmdbDataset)
+    scored = len(video.joints(max_frames) if is_joints else video.stems[:max_frames])
+    times = np.linspace(0, scored - 1, FRAMES).round().astype(int)
+    if is_joints:
         predicted = read_joints(folder / f"{index % len(dataset)}.dat", video.frame(0).shape[:2])
-        times = np.linspace(0, len(truth) - 1, number).round().astype(int)
-        return times, truth[times], predicted[times]
-    times = np.linspace(0, len(video.stems[:max_frames]) - 1, number).round().astype(int)
+        return times, video.joints()[times], predicted[times]
     known = np.unique(video.first_mask())
+
+    def numbered(ids: np.ndarray) -> np.ndarray:
+        return np.where(np.isin(ids, known), np.searchsorted(known, ids), 0)
+
     written = [read_mask(folder / video.name / f"{video.stems[t]}.png") for t in times]
-    truth, predicted = (
-        [np.where(np.isin(ids, known), np.searchsorted(known, ids), 0) for ids in masks]
-        for masks in ([video.mask(t) for t in times], written)
-    )
-    return times, truth, predicted
+    return times, [numbered(video.mask(t)) for t in times], [numbered(ids) for ids in written]
 
 
 def head_maps(

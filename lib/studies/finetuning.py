@@ -22,13 +22,9 @@ FROM_SETTINGS = ("layer_decay", "label_smoothing", "mixup", "cutmix", "drop_path
 
 
 def finetune(
-    model: VideoMAE,
-    settings: FineTuning,
-    clips: TrainingClips,
-    views: TestingViews,
-    out_dir: str | Path,
+    model: VideoMAE, settings: FineTuning, clips: TrainingClips, views: TestingViews, out_dir: Path,
     shipped: Path | None = None,
-) -> dict[str, float]:
+) -> dict[str, float]:  # fmt: skip
     """Fine-tune the encoder, or go on, or load (see `load_or_fit`), and test it on all views; `model` is changed.
 
     Returns `top1` and `top5`, 0 to 1, and `low` and `high`, top-1's 95 % interval over videos (Wilson 1927).
@@ -36,7 +32,7 @@ def finetune(
     regularisation = {name: getattr(settings, name) for name in FROM_SETTINGS}
     width, classes = model.architecture["embed_dim"], len(clips.actions.classes)
     classifier = ActionClassifier(model, width, classes, **regularisation)
-    load_or_fit(shipped, classifier, clips, settings, Path(out_dir), clips.seed)
+    load_or_fit(shipped, classifier, clips, settings, out_dir, clips.seed)
     scores, truth = class_probabilities(classifier, DataLoader(views, VIEWS_AT_ONCE))
     scores, truth = average_views(scores, views.views), truth[:: views.views]
     accuracy = topk_accuracy(scores, truth, ks=(1, 5))
@@ -48,7 +44,7 @@ def finetune(
 def class_probabilities(model: ActionClassifier, batches: Iterable[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
     """Probabilities float32 (M, C) and labels int64 (M,) of all samples of a loader, in its order, on the CPU.
 
-    The model is left in evaluation mode. For several views a video see `recognition.average_views`.
+    The model is left in evaluation mode.
     """
     device = next(model.eval().parameters()).device
     probabilities, labels = [], []

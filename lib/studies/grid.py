@@ -51,12 +51,16 @@ class Row:
 
 
 class Cell(NamedTuple):
-    """A row with a seed, the folder of its run, and its part of the table."""
+    """A row with a seed, and the folder of its run."""
 
     row: Row
     seed: int
     folder: Path
-    file: Path
+
+    @property
+    def file(self) -> Path:
+        """Its part of the table."""
+        return self.folder.parent / "cells" / f"{self.folder.name}.csv"
 
     def __str__(self) -> str:
         return f"{self.row.name}, seed {self.seed}"
@@ -77,13 +81,9 @@ def choose(rows: Sequence[Row], names: Sequence[str] | None) -> list[Row]:
 
 
 def run_grid(
-    rows: Sequence[Row],
-    seeds: int,
-    measure: Callable[[Row, int, Path], list[dict]],
-    out: str | Path,
-    minutes: float | None = None,
-    about: str = "",
-) -> pd.DataFrame | None:
+    rows: Sequence[Row], seeds: int, measure: Callable[[Row, int, Path], list[dict]], out: Path,
+    minutes: float | None = None, about: str = "",
+) -> pd.DataFrame | None:  # fmt: skip
     """Make all cells that are not there, wait for those that other processes hold, and return the whole table.
 
     None where cells are missing in the end: some failed, or `minutes` were over before they began. Both is printed.
@@ -93,12 +93,12 @@ def run_grid(
     """
     if seeds < 1:
         raise UserError(f"{seeds} seeds: give 1 or more")
-    cells = []
-    for row in rows:
-        for seed in range(seeds if row.seeds is None else row.seeds):
-            folder = run_folder(Path(out), row.name, seed)
-            cells.append(Cell(row, seed, folder, Path(out) / "cells" / f"{folder.name}.csv"))
-    _check_folder(cells, Path(out) / "cells" / "about.txt", about)
+    cells = [
+        Cell(row, seed, run_folder(out, row.name, seed))
+        for row in rows
+        for seed in range(seeds if row.seeds is None else row.seeds)
+    ]
+    _check_folder(out / "cells" / "about.txt", about)
     until, failed = time.monotonic() + 60 * (math.inf if minutes is None else minutes), set()
     for stage in sorted({row.stage for row in rows}):
         of_stage = sorted((cell for cell in cells if cell.row.stage == stage), key=lambda cell: cell.seed)
@@ -116,11 +116,8 @@ def run_grid(
     return pd.concat([read_table(cell.file) for cell in cells], ignore_index=True)
 
 
-def _check_folder(cells: list[Cell], stamp: Path, about: str) -> None:
-    """Names must give different files, and the cells of a folder must be of one grid."""
-    files = [cell.file for cell in cells]
-    if twice := [file for file in files if files.count(file) > 1]:
-        raise UserError(f"{twice[0]}: two rows would write it; give them names that differ in letters or digits")
+def _check_folder(stamp: Path, about: str) -> None:
+    """The cells of a folder must be of one grid."""
     if not stamp.is_file():
         with atomic_path(stamp) as temporary:
             temporary.write_text(about)

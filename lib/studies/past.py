@@ -12,8 +12,7 @@ from lib.tokens.patches import normalize_images, target_patches
 def losses_by_past(model: SiamMAE, pairs: FramePairs, draws: int, seed: int) -> pd.DataFrame:
     """Loss on hidden patches of each clip, a mean over `draws` pairs, from each past and each guess that needs none.
 
-    All see the same future frames under the same masks. Columns `prediction from`, `clip`, `loss`; the first is "true
-    past", "another clip's past", "black past", or a name of `model_free_predictions`.
+    All see the same future frames under the same masks. Columns `prediction from`, `clip`, `loss`.
     """
     device, clips = next(model.parameters()).device, len(pairs)
     batch = collate_pairs([pairs[index] for index in range(draws * clips)])  # a draw's clips in a row

@@ -1,7 +1,4 @@
-"""How far scores vary with the seed of pre-training: MAE and SiamMAE as notebooks 02 and 03 train and 06 scores them.
-
-`python -m lib.studies seeds --data data/toy --out runs/seeds`
-"""
+"""How far scores vary with the seed of pre-training: MAE and SiamMAE, trained and scored as notebooks 02, 03, 06 do."""
 
 from functools import partial
 from pathlib import Path
@@ -10,13 +7,12 @@ import pandas as pd
 import torch
 
 from lib import presets
-from lib.data.kinetics import Clip, scan_videos, split_videos
+from lib.data.kinetics import Clip
 from lib.models.mae import MAE
 from lib.models.siammae import SiamMAE
 from lib.presets.frame_pairs import FramePairs
-from lib.runtime import dataset_root
 from lib.studies import three_tasks
-from lib.studies.frame_pairs import pretrain
+from lib.studies.frame_pairs import pretrain, training_clips
 from lib.studies.grid import Row, run_grid
 from lib.studies.table import read_table, records, wide
 
@@ -36,8 +32,7 @@ def read_rows(path: str | Path) -> pd.DataFrame:
 def run(data: Path, out: Path, epochs: float | None, **grid) -> pd.DataFrame | None:
     """The study on the toy world at `data`; `grid`: rows, seeds and minutes of run_grid."""
     base = presets.get(presets.SIAMMAE, "toy", epochs=epochs)
-    clips = scan_videos(split_videos(dataset_root(data, ["kinetics400"]))[0]).clips
-    measure = partial(measure_row, base, clips, three_tasks.open_tasks(data), out / "frames")
+    measure = partial(measure_row, base, training_clips(data), three_tasks.open_tasks(data), out / "frames")
     return run_grid(measure=measure, out=out, about=f"{data.name} {base}", **grid)
 
 
@@ -45,9 +40,8 @@ def measure_row(
     base: FramePairs, clips: list[Clip], tasks: dict, frames: Path, row: Row, seed: int, folder: Path
 ) -> list[dict]:
     """Train if there is something to train, and score on the tasks; decoded clips are stored in `frames`."""
-    settings, losses = row.settings(base)[0], []
-    if row.model:
-        _, losses = pretrain(row.model, settings, clips, seed, folder, frames)
+    settings = row.settings(base)[0]
+    losses = pretrain(row.model, settings, clips, seed, folder, frames) if row.model else []
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoders = three_tasks.load_encoders({row.name: folder} if row.model else {}, settings, seed, device=device)
     wanted = (row.name,) if row.model else ("", three_tasks.UNTRAINED)

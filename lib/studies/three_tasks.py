@@ -1,13 +1,11 @@
-"""SiamMAE's Table 1, from data and encoders to scores: objects (DAVIS), body parts (VIP) and joints (JHMDB).
+"""SiamMAE's Table 1, from data and encoders to scores: objects ("davis"), body parts ("vip") and joints ("jhmdb").
 
 The annotation of a video's first frame is carried through the video by frozen features (Gupta et al. 2023, arXiv
 2305.14344, section 4.1), written in the files that the official scorers read, and scored from there. `load_encoders`,
 `methods_of`, `score_methods` and `score_table`, one after the other, are the whole evaluation of one seed.
-
-Tasks go by the names "davis", "vip" and "jhmdb". Shapes: `B` images, `H W` pixels, `D` feature width, `h w` feature
-grid (cells).
 """
 
+import math
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -72,13 +70,11 @@ def _joint_split(root: Path) -> int | None:
 
 def protocols_of(settings: FramePairs) -> dict[str, Protocol]:
     """The protocol that the settings name, for each task that it defines, at the settings' input sizes."""
-    sizes = {"davis": settings.eval_size, "vip": settings.part_size, "jhmdb": settings.part_size}
-    defined = PROTOCOLS.get(settings.protocol, {"davis": None})  # an unknown name is get_protocol's to refuse
-    return {
-        task: get_protocol(settings.protocol, task, **({"input_size": sizes[task]} if sizes[task] else {}))
-        for task in TASKS
-        if task in defined
-    }
+    protocols = {}
+    for task, size in (("davis", settings.eval_size), ("vip", settings.part_size), ("jhmdb", settings.part_size)):
+        if task == "davis" or task in PROTOCOLS[settings.protocol]:  # all define davis; an unknown one is refused
+            protocols[task] = get_protocol(settings.protocol, task, **({"input_size": size} if size else {}))
+    return protocols
 
 
 def describe_davis(davis: DavisDataset, world: str, max_frames: int | None = None, first: int | None = None) -> str:
@@ -87,10 +83,10 @@ def describe_davis(davis: DavisDataset, world: str, max_frames: int | None = Non
     `world`: the toy world's name; "" for real data.
     """
     sequences = davis.sequences[:first]
-    longest = min(max(len(sequence) for sequence in sequences), max_frames or 10**9)
+    longest = min(max(map(len, sequences)), max_frames or math.inf)
     least, most = (bound(sequence.num_objects for sequence in sequences) for bound in (min, max))
-    objects = f"{most} object{'s' * (most > 1)}" if least == most else f"{least} to {most} objects"
-    number = f"{'the first ' * (first is not None)}{len(sequences)} sequence{'s' * (len(sequences) > 1)}"
+    objects = _counted(most, "object") if least == most else f"{least} to {most} objects"
+    number = f"{'the first ' * (first is not None)}{_counted(len(sequences), 'sequence')}"
     frames = f"{'first' if max_frames else 'up to'} {longest} frames"
     return f"{_layout(world)}{davis.title}, {number}, {frames}, {objects}"
 
@@ -98,11 +94,14 @@ def describe_davis(davis: DavisDataset, world: str, max_frames: int | None = Non
 def describe(tasks: Mapping[str, SequenceDataset], settings: FramePairs, world: str, seed: int) -> dict[str, object]:
     """What the scores of these tasks are of, as columns: `data`, `seed` and, where they are, `parts` and `joints`."""
     columns = {"data": describe_davis(tasks["davis"], world, settings.eval_frames), "seed": seed}
-    for task, column, title, unit in (("vip", "parts", "VIP", "video"), ("jhmdb", "joints", "JHMDB", "clip")):
+    for task, column, unit in (("vip", "parts", "video"), ("jhmdb", "joints", "clip")):
         if task in tasks:
-            number = len(tasks[task])
-            columns[column] = f"{_layout(world)}{title}, {number} {unit}{'s' * (number != 1)}"
+            columns[column] = f"{_layout(world)}{task.upper()}, {_counted(len(tasks[task]), unit)}"
     return columns
+
+
+def _counted(number: int, unit: str) -> str:
+    return f"{number} {unit}{'s' * (number != 1)}"
 
 
 def _layout(world: str) -> str:
@@ -157,11 +156,10 @@ def run_folders(out: Path, preset: str, settings: FramePairs, seed: int) -> dict
 def load_encoders(
     runs: Mapping[str, Path], settings: FramePairs, seed: int, weights: str = "", device: str = "cpu"
 ) -> dict[str, nn.Module]:
-    """An untrained encoder, those of the trained `runs`, and other people's, in evaluation mode.
+    """An untrained encoder (SiamMAE's, drawn from `seed`), those of the trained `runs`, and other people's.
 
-    The untrained one is SiamMAE's network with fresh weights drawn from `seed`. A run of MAE may be missing, SiamMAE's
-    must be there. `weights`: files or names of timm models, separated by commas. A file's stem is its encoder's name;
-    of a run's `last.pt` it is the folder.
+    A run of MAE may be missing, SiamMAE's must be there. `weights`: files or names of timm models, separated by commas.
+    A file's stem is its encoder's name; of a run's `last.pt` it is the folder.
     """
     seed_everything(seed)
     encoders = {UNTRAINED: SiamMAE(**settings.model_arguments()).encoder.eval()}
@@ -197,14 +195,9 @@ def methods_of(encoders: Mapping[str, nn.Module], settings: FramePairs) -> dict[
 
 
 def evaluate(
-    method: Method,
-    task: str,
-    dataset: SequenceDataset,
-    protocol: Protocol,
-    folder: Path,
-    max_frames: int | None = None,
-    device: str = "cpu",
-) -> dict:
+    method: Method, task: str, dataset: SequenceDataset, protocol: Protocol, folder: Path,
+    max_frames: int | None = None, device: str = "cpu",
+) -> dict:  # fmt: skip
     """Write a method's predictions in its own folder inside `folder`, those that are not there yet, and score them.
 
     `max_frames`: of each DAVIS sequence; VIP and JHMDB are taken whole. `dataset` of task "davis" may be any other one
@@ -226,22 +219,17 @@ def evaluate(
 
 def _tracker(method: Method, task: str, protocol: Protocol, device: str) -> Callable:
     """What turns a video's frames and first annotation into one prediction a frame."""
-    if method.features is None:
-        return copy_first_joints if task == "jhmdb" else copy_first_mask
     given = {"feature_fn": method.features, "patch_size": method.patch_size, "protocol": protocol, "device": device}
     if task == "jhmdb":
-        return partial(propagate_joints, **given)
-    return partial(propagate_masks, **given, keep_first=task != "vip")  # VIP scores frame 0 as the cells hold it
+        return partial(propagate_joints, **given) if method.features else copy_first_joints
+    # VIP scores frame 0 as the cells hold it
+    return partial(propagate_masks, **given, keep_first=task != "vip") if method.features else copy_first_mask
 
 
 def score_methods(
-    tasks: Mapping[str, SequenceDataset],
-    methods: Mapping[str, Method],
-    protocols: Mapping[str, Protocol],
-    folder: Path,
-    max_frames: int | None = None,
-    device: str = "cpu",
-) -> Scores:
+    tasks: Mapping[str, SequenceDataset], methods: Mapping[str, Method], protocols: Mapping[str, Protocol],
+    folder: Path, max_frames: int | None = None, device: str = "cpu",
+) -> Scores:  # fmt: skip
     """Every method on every task; predictions lie in `folder`/{task}. `max_frames` as in `evaluate`."""
     scores: Scores = {task: {} for task in tasks}
     for name, method in methods.items():
@@ -269,7 +257,7 @@ def jf_by_sequence(score: dict) -> dict[str, float]:
     }
 
 
-def best_of(scores: Scores, methods: Mapping[str, Method], encoder: str = "SiamMAE") -> Method:
-    """The method of this encoder whose block scores best on objects."""
-    own = [method for method in methods.values() if method.encoder == encoder]
+def best_of(scores: Scores, methods: Mapping[str, Method]) -> Method:
+    """The method of SiamMAE whose block scores best on objects."""
+    own = [method for method in methods.values() if method.encoder == "SiamMAE"]
     return max(own, key=lambda method: scores["davis"][method.name]["JF_mean"])

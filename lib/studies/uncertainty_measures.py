@@ -2,55 +2,27 @@
 
 What stands between lib.models.uncertainty, which predicts, and lib.evaluation.
 
-Shapes: `C` clips, `I` pasts, `G` gaps, `S` side in pixels, `P` patch side, `N` patches, `n` hidden ones, `Q` = P*P*3.
+Shapes: `C` clips, `I` pasts, `G` gaps, `N` patches, `n` hidden ones, `Q` values of a patch.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lib.data.futures import Futures
 from lib.evaluation import uncertainty_baselines as simple
 from lib.evaluation.ranking import of_hidden
 from lib.evaluation.uncertainty_report import REVEALED, Estimate, Report, evaluate
 from lib.models.siammae import SiamMAE
 from lib.models.variance_heads import Prediction
-from lib.tokens.masking import Mask, random_mask
+from lib.studies.uncertainty_data import Split, Study
+from lib.tokens.masking import Mask
 from lib.tokens.patches import normalize_images, patchify, target_patches
 
 BASELINES = ("constant sigma", "distance to visible", "visible neighbours")
 NEIGHBOURS = 2  # nearest visible patches; of the toy preset's 3 a baseline of 4 would be the same everywhere
 SEEN = 0.05  # a patch of which the past lacks no more counts as seen
 FLOOR = 1e-4  # added to variances: a baseline may be 0, and a likelihood needs more
-
-
-class Split(NamedTuple):
-    """Held-out clips and the masks under which everything is predicted."""
-
-    futures: Futures
-    mask: Mask
-    """Of I pasts; all gaps of a past have its mask."""
-
-    def upto(self, gap: int) -> list[int]:
-        """Numbers of the gaps that are at most `gap`."""
-        return [number for number, frames in enumerate(self.futures.gaps) if frames <= gap]
-
-    def only(self, past: int) -> "Split":
-        """The split of one past with its futures and mask."""
-        one = slice(past, past + 1)
-        futures = self.futures._replace(past=self.futures.past[one], future=self.futures.future[one], clips=1)
-        return Split(futures._replace(occluded=None, outside=None), Mask(*(part[one] for part in self.mask)))
-
-
-def masked(futures: Futures, patch_size: int, mask_ratio: float, seed: int) -> Split:
-    """The clips with random masks that depend on the seed alone."""
-    num_patches = (futures.past.shape[-1] // patch_size) ** 2
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Split(futures, random_mask(len(futures.past), num_patches, mask_ratio))
 
 
 # --- predictions --------------------------------------------------------------------------------------------
@@ -118,40 +90,48 @@ def _hidden(columns: Sequence[Tensor], split: Split) -> Tensor:
     return torch.stack(hidden, dim=1).flatten(0, 1)
 
 
-# --- numbers ------------------------------------------------------------------------------------------------
+# --- reports ------------------------------------------------------------------------------------------------
 
 
-def revealed(split: Split, gaps: Sequence[int]) -> dict[str, Tensor]:
-    """Fractions of hidden patches (I * G, n) that the past does not show; empty where that is not known.
+def revealed(study: Study) -> dict[str, Tensor]:
+    """Fractions of the test clips' hidden patches (I * G, n) that the past does not show; empty where not known.
 
     "occluded": something in the picture hid them; patches that mostly lay outside the crop are NaN. "occluded_or_seen":
     the same, and NaN where less than half was hidden and yet more than SEEN not to be seen, so that what was hidden is
     told from what was seen, not from what was partly hidden. "unseen": hidden or outside.
     """
-    if split.futures.occluded is None:
+    futures = study.test.futures
+    if futures.occluded is None:
         return {}
     occluded, outside = (
-        _hidden([part[:, gap] for gap in gaps], split) for part in (split.futures.occluded, split.futures.outside)
+        _hidden([part[:, gap] for gap in study.gaps], study.test) for part in (futures.occluded, futures.outside)
     )
     unseen = occluded + outside
     occluded = occluded.masked_fill(outside >= REVEALED, torch.nan)
     partly = (occluded < REVEALED) & (unseen > SEEN)
-    return {
-        "occluded": occluded,
-        "occluded_or_seen": occluded.masked_fill(partly, torch.nan),
-        "unseen": unseen,
-    }
+    return {"occluded": occluded, "occluded_or_seen": occluded.masked_fill(partly, torch.nan), "unseen": unseen}
 
 
-def evaluate_estimates(estimates: tuple[Estimate, Estimate], test: Split, gaps: Sequence[int]) -> Report:
+def estimates_of(estimator, study: Study) -> list[Estimate]:
+    """The estimator's on the test clips, and on those for calibration."""
+    return [estimate(estimator, split, study.gaps) for split in study.splits]
+
+
+def report(estimates: Sequence[Estimate], study: Study) -> Report:
     """Numbers of the estimates on (test, calibration) clips, with the truth about what was revealed."""
-    return evaluate(*estimates, test.futures.clips, revealed(test, gaps))
+    return evaluate(*estimates, study.test.futures.clips, revealed(study))
 
 
-def evaluate_estimator(estimator, test: Split, calibration: Split, gaps: Sequence[int]) -> Report:
+def report_of_baseline(estimates: Sequence[Estimate], study: Study, name: str) -> Report:
+    """The same of one of BASELINES around the estimates' means."""
+    both = zip(estimates, study.splits, strict=True)
+    return report([with_baseline(part, split, study.gaps, name) for part, split in both], study)
+
+
+def report_of(estimator, study: Study) -> Report:
     """The same of an estimator, and its `epistemic_share`."""
-    report = evaluate_estimates(tuple(estimate(estimator, split, gaps) for split in (test, calibration)), test, gaps)
-    return report._replace(row={**report.row, "epistemic_share": epistemic_part(estimator, test, gaps)})
+    found = report(estimates_of(estimator, study), study)
+    return found._replace(row={**found.row, "epistemic_share": epistemic_part(estimator, study.test, study.gaps)})
 
 
 def epistemic_part(estimator, split: Split, gaps: Sequence[int]) -> float:
@@ -166,32 +146,10 @@ def epistemic_part(estimator, split: Split, gaps: Sequence[int]) -> float:
 
 def by_gap(estimator, split: Split) -> dict[str, Tensor]:
     """Of each clip at each gap, means over hidden values (C, G) float64: `variance`, `squared_error`, `sigma`."""
-    columns = []
+    columns = {"variance": [], "squared_error": [], "sigma": []}
     for gap in range(len(split.futures.gaps)):
         target, mean, variance = estimate(estimator, split, [gap])
-        error = (target - mean).double().square()
-        values = (variance.double(), error, variance.double().mean(dim=2, keepdim=True).sqrt())
-        columns.append([value.flatten(1).mean(1).reshape(split.futures.clips, -1).mean(1) for value in values])
-    names = ("variance", "squared_error", "sigma")
-    return {name: torch.stack(parts, dim=1) for name, parts in zip(names, zip(*columns, strict=True), strict=True)}
-
-
-# --- pictures -----------------------------------------------------------------------------------------------
-
-
-def heat_maps(estimator, split: Split, past: int) -> dict[str, np.ndarray]:
-    """Maps over the gaps of one past, NaN where visible: `sigma` and `error` (root mean square), (G, h, w) each."""
-    single, grid = split.only(past), model_of(estimator).encoder.grid
-    hidden = single.mask.hidden[0].view(grid)
-    maps = {"sigma": [], "error": []}
-    for gap in range(len(split.futures.gaps)):
-        prediction, target = predict(estimator, single, gap), truth(estimator, single, gap)
-        for name, values in (("sigma", prediction.total), ("error", (target - prediction.mean).square())):
-            root = values[0].mean(dim=1).sqrt().view(grid)
-            maps[name].append(root.masked_fill(~hidden, torch.nan).numpy())
-    return {name: np.stack(grids) for name, grids in maps.items()}
-
-
-def predicted_frames(estimator, split: Split, past: int) -> Tensor:
-    """Predicted patches of one past's futures, in the target space: (G, N, Q)."""
-    return torch.cat([predict(estimator, split.only(past), gap).mean for gap in range(len(split.futures.gaps))])
+        sigma = variance.double().mean(dim=2, keepdim=True).sqrt()
+        for name, values in zip(columns, (variance.double(), (target - mean).double().square(), sigma), strict=True):
+            columns[name].append(values.flatten(1).mean(1).reshape(split.futures.clips, -1).mean(1))
+    return {name: torch.stack(parts, dim=1) for name, parts in columns.items()}

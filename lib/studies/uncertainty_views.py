@@ -16,8 +16,8 @@ from lib.evaluation.uncertainty_report import REVEALED, Estimate, Report, compar
 from lib.models.siammae import SiamMAE
 from lib.models.uncertainty import SingleModel, VisibleSubsets, to_pixels
 from lib.studies import uncertainty_measures as measures
-from lib.studies.uncertainty_measures import BASELINES, SEEN, Split
-from lib.studies.uncertainty_runs import Study
+from lib.studies.uncertainty_data import Split, Study
+from lib.studies.uncertainty_measures import BASELINES, SEEN
 from lib.tokens.painting import model_free_predictions, paint_mask, paint_prediction
 from lib.tokens.patches import denormalize_images, normalize_images, patchify
 
@@ -40,57 +40,51 @@ def most_revealing(futures: Futures, number: int) -> list[int]:
 
 
 class FutureView(NamedTuple):
-    """One past and its futures at some gaps.
+    """One past and its futures at some gaps: images are normalised, maps in the loss's space and NaN where visible."""
 
-    past: (3, S, S), frames, visible, painted: (G, 3, S, S), normalised images; visible: hidden patches are grey.
-    error, sigma: (G, h, w), NaN where visible, in the loss's space. occluded: fraction that something hid before, or
-    None where nobody knows.
-    """
-
-    past: Tensor
-    frames: Tensor
-    visible: Tensor
-    painted: Tensor
-    error: np.ndarray
+    past: Tensor  # (3, S, S)
+    frames: Tensor  # (G, 3, S, S)
+    visible: Tensor  # the same, hidden patches grey
+    painted: Tensor  # the same, hidden patches as predicted
+    error: np.ndarray  # (G, h, w), root mean square
     sigma: np.ndarray
-    occluded: np.ndarray | None
+    occluded: np.ndarray | None  # fraction that something hid before; None where nobody knows
 
 
 def future_view(estimator, split: Split, past: int, gaps: Sequence[int]) -> FutureView:
     """What the estimator predicts of the futures at these gap numbers."""
-    model, futures, gaps = measures.model_of(estimator), split.futures, list(gaps)
+    model, futures, single, gaps = measures.model_of(estimator), split.futures, split.only(past), list(gaps)
+    predictions = [measures.predict(estimator, single, gap) for gap in gaps]
+    means, variances = (torch.cat(parts) for parts in zip(*((p.mean, p.total) for p in predictions), strict=True))
+    targets = torch.cat([measures.truth(estimator, single, gap) for gap in gaps])
     frames = normalize_images(futures.future[past, gaps])
     hidden = split.mask.hidden[past].expand(len(gaps), -1)
-    predicted = measures.predicted_frames(estimator, split, past)[gaps]
-    maps = measures.heat_maps(estimator, split, past)
-    occluded = futures.occluded
+
+    def in_cells(values: Tensor) -> np.ndarray:
+        return values.masked_fill(~hidden, torch.nan).view(-1, *model.encoder.grid).numpy()
+
     return FutureView(
         normalize_images(futures.past[past]),
         frames,
         paint_mask(frames, hidden, model.patch_size),
-        paint_prediction(frames, predicted, hidden, model.patch_size, model.norm_pix),
-        maps["error"][gaps],
-        maps["sigma"][gaps],
-        None if occluded is None else occluded[past, gaps].view(-1, *model.encoder.grid).numpy(),
+        paint_prediction(frames, means, hidden, model.patch_size, model.norm_pix),
+        in_cells((targets - means).square().mean(2).sqrt()),
+        in_cells(variances.mean(2).sqrt()),
+        None if futures.occluded is None else futures.occluded[past, gaps].view(-1, *model.encoder.grid).numpy(),
     )
-
-
-def with_past_of(split: Split, past: int, other: int) -> Split:
-    """The split of one past, with its futures and mask, but with the frame of another past."""
-    alone = split.only(past)
-    return alone._replace(futures=alone.futures._replace(past=split.futures.past[other : other + 1]))
 
 
 def control_rows(estimator, split: Split, past: int, other: int, gaps: Sequence[int]) -> dict[str, list]:
     """Rows of pictures under the same masks and with the same privilege: truth, prediction, that with another past,
     and those of no model. The first of a row is the past frame where it is not the truth's.
     """
-    model, gaps = measures.model_of(estimator), list(gaps)
+    model, single, gaps = measures.model_of(estimator), split.only(past), list(gaps)
     frames = normalize_images(split.futures.future[past, gaps])
     first, wrong = (normalize_images(split.futures.past[k]) for k in (past, other))
+    mistaken = single._replace(futures=single.futures._replace(past=split.futures.past[other : other + 1]))
     predictions = {
-        "prediction": measures.predicted_frames(estimator, split, past)[gaps],
-        "prediction,\nanother past": measures.predicted_frames(estimator, with_past_of(split, past, other), 0)[gaps],
+        name: torch.cat([measures.predict(estimator, given, gap).mean for gap in gaps])
+        for name, given in (("prediction", single), ("prediction,\nanother past", mistaken))
     }
     predictions |= model_free_predictions(first.expand_as(frames), frames, model.patch_size, model.norm_pix)
     hidden = split.mask.hidden[past].expand(len(gaps), -1)
@@ -109,13 +103,11 @@ def space_rows(estimator, split: Split, gap: int) -> list[dict]:
     model, hidden = measures.model_of(estimator), split.mask.hidden
     frames = normalize_images(split.futures.future[:, gap])
     prediction = measures.predict(estimator, split, gap)
+    in_pixels = to_pixels(prediction, frames, model.patch_size, model.norm_pix)
+    colours = patchify(denormalize_images(frames), model.patch_size)
     spaces = {
         "normalised pixels": (prediction, measures.truth(estimator, split, gap), 1),
-        "RGB, 0 to 255": (
-            to_pixels(prediction, frames, model.patch_size, model.norm_pix),
-            patchify(denormalize_images(frames), model.patch_size),
-            255,
-        ),
+        "RGB, 0 to 255": (in_pixels, colours, 255),
     }
     rows = []
     for space, (found, target, unit) in spaces.items():
@@ -128,26 +120,15 @@ def space_rows(estimator, split: Split, gap: int) -> list[dict]:
     return rows
 
 
-class Evaluated(NamedTuple):
-    """One pass's estimates on (test, calibration) clips; reports: its own, visible subsets', the guesses'."""
-
-    estimates: tuple[Estimate, Estimate]
-    reports: dict[str, Report]
-
-
-def evaluate_run(model: SiamMAE, study: Study, case: str) -> Evaluated:
-    """Reports by name: `case`, "visible subsets", and BASELINES, which have the model's mean and another sigma."""
-    splits, single = (study.test, study.calibration), SingleModel(model)
-    estimates = tuple(measures.estimate(single, split, study.gaps) for split in splits)
-    reports = {case: measures.evaluate_estimates(estimates, study.test, study.gaps)}
-    subsets = VisibleSubsets(model, SUBSETS)
-    reports["visible subsets"] = measures.evaluate_estimator(subsets, study.test, study.calibration, study.gaps)
-    for name in BASELINES:
-        guesses = (
-            measures.with_baseline(part, split, study.gaps, name) for part, split in zip(estimates, splits, strict=True)
-        )
-        reports[name] = measures.evaluate_estimates(tuple(guesses), study.test, study.gaps)
-    return Evaluated(estimates, reports)
+def evaluate_run(model: SiamMAE, study: Study, case: str) -> tuple[list[Estimate], dict[str, Report]]:
+    """One pass's estimates on (test, calibration) clips, and reports: its own, named `case`, that of "visible subsets",
+    and those of BASELINES, which have the model's mean and another sigma.
+    """
+    estimates = measures.estimates_of(SingleModel(model), study)
+    reports = {case: measures.report(estimates, study)}
+    reports["visible subsets"] = measures.report_of(VisibleSubsets(model, SUBSETS), study)
+    reports |= {name: measures.report_of_baseline(estimates, study, name) for name in BASELINES}
+    return estimates, reports
 
 
 def against_guesses(reports: Mapping[str, Report], case: str) -> list[dict]:
@@ -170,7 +151,7 @@ def sparsifications(estimate: Estimate, study: Study, case: str) -> dict[str, ra
 
 def sigma_groups(estimate: Estimate, study: Study) -> dict[str, np.ndarray]:
     """Sigma of the test clips' hidden patches that the past shows, that something hid there, and that lay outside."""
-    sigma, shown = ranking.patch_ranks(*estimate).sigma, measures.revealed(study.test, study.gaps)
+    sigma, shown = ranking.patch_ranks(*estimate).sigma, measures.revealed(study)
     groups = {
         "seen in the past": shown["occluded_or_seen"] <= SEEN,
         "hidden in the past": shown["occluded"] >= REVEALED,
@@ -182,7 +163,7 @@ def sigma_groups(estimate: Estimate, study: Study) -> dict[str, np.ndarray]:
 def auroc_rows(estimate: Estimate, reports: Mapping[str, Report], study: Study, case: str) -> list[dict]:
     """How well sigma tells what the past does not show, with its interval; the guesses; and the true error itself."""
     errors, rows, own = ranking.patch_ranks(*estimate).squared_error, [], reports[case].row
-    for name, fraction in measures.revealed(study.test, study.gaps).items():
+    for name, fraction in measures.revealed(study).items():
         known = ~fraction.isnan()
         row = {"truth": name, "AUROC": own[f"auroc_{name}"]}
         row |= {end: own[f"auroc_{name}_{end}"] for end in ("low", "high")}

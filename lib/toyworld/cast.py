@@ -38,13 +38,10 @@ class Part:
     size: tuple[float, float]
     centre: tuple[float, float]
     picture: Image.Image
-    maps: np.ndarray
-    """(T,2,3): own coordinates to pixels."""
+    maps: np.ndarray  # (T,2,3): own coordinates to pixels
 
 
-def wave(
-    rng: np.random.Generator, seconds: np.ndarray, amplitude: float, slow: float = 0.1, fast: float = 0.35
-) -> np.ndarray:
+def wave(rng, seconds: np.ndarray, amplitude: float, slow: float = 0.1, fast: float = 0.35) -> np.ndarray:
     """(T,) a smooth random course within +-amplitude: two sines between `slow` and `fast` Hz."""
     parts = [np.sin(2 * np.pi * rng.uniform(slow, fast) * seconds + rng.uniform(0, 6.28)) for _ in range(2)]
     return amplitude * (0.65 * parts[0] + 0.35 * parts[1])
@@ -79,19 +76,18 @@ def prop(rng: np.random.Generator, setting: CastSetting, number: int, path: str,
     return [_part(shape, number, shape, half, (0.0, 0.0), picture, compose(setting.camera, own))]
 
 
-def _prop_picture(rng: np.random.Generator, setting: CastSetting, half: tuple[float, float]) -> np.ndarray:
-    """A pattern for a shape with these half extents."""
-    period = max(4.0, half[0] * rng.uniform(0.45, 0.8)) * TEXELS
-    kind = str(rng.choice(textures.PATTERNS))
-    return textures.pattern(rng, kind, _tones(rng, setting), *_texture_size(half), period)
-
-
 def poster(rng, setting: CastSetting, number: int, place: tuple[float, float], radius: float) -> Part:
     """A patterned shape of `radius` pixels with object id `number` that hangs at `place` (x, y) and never moves."""
     shape, still = str(rng.choice(PROP_SHAPES)), np.zeros(len(setting.seconds))
     picture = _prop_picture(rng, setting, (radius, radius))
     own = affine(still + place[0], still + place[1], still + rng.uniform(0, 6.28))
     return _part(shape, number, shape, (radius, radius), (0.0, 0.0), picture, compose(setting.camera, own))
+
+
+def _prop_picture(rng: np.random.Generator, setting: CastSetting, half: tuple[float, float]) -> np.ndarray:
+    period = max(4.0, half[0] * rng.uniform(0.45, 0.8)) * TEXELS
+    kind = str(rng.choice(textures.PATTERNS))
+    return textures.pattern(rng, kind, _tones(rng, setting), *_texture_size(half), period)
 
 
 def _course(rng, setting: CastSetting, t: np.ndarray, path: str, radius: float) -> tuple[np.ndarray, np.ndarray]:
@@ -154,10 +150,8 @@ def _puppet_parts(rng, setting: CastSetting, number, unit, frames) -> list[Part]
         return _part(name, number, "capsule", half, (0.0, length / 2 * unit), picture, frames[name])
 
     def limbs(side: str, upper: str, lower: str, piece: str, lengths, radius: float, end: np.ndarray) -> list[Part]:
-        return [
-            limb(f"{side} {upper}", piece, lengths[0], radius, None),
-            limb(f"{side} {lower}", piece, lengths[1], radius * 0.94, end),
-        ]
+        above = limb(f"{side} {upper}", piece, lengths[0], radius, None)
+        return [above, limb(f"{side} {lower}", piece, lengths[1], radius * 0.94, end)]
 
     arms = {s: limbs(s, "upper arm", "forearm", "sleeve", (actions.ARM, actions.FOREARM), 5.6, skin) for s in "RL"}
     shoe = 0.6 * palette[0] + 0.4 * palette[2 + rng.integers(0, 4)]
@@ -165,8 +159,7 @@ def _puppet_parts(rng, setting: CastSetting, number, unit, frames) -> list[Part]
     half = (15.5 * unit, (actions.TORSO / 2 + 5) * unit)
     centre = (0.0, (-actions.TORSO / 2 + 3) * unit)
     torso = _part("torso", number, "torso", half, centre, cloth("torso", half), frames["torso"])
-    near = "RL"[rng.integers(0, 2)]
-    far = "LR"["RL".index(near)]
+    near, far = ("RL", "LR")[rng.integers(0, 2)]
     head = _head(rng, number, palette, skin, hair, unit, frames)
     return [*arms[far], *legs[far][::-1], *legs[near][::-1], torso, *head, *arms[near]]
 

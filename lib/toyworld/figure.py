@@ -10,9 +10,10 @@ from lib.runtime import atomic_path
 from lib.toyworld.actions import ACTIONS, JOINTS
 from lib.toyworld.options import ToyWorldOptions
 from lib.toyworld.render import RenderedClip, render_clip, render_frame
-from lib.toyworld.scene import Scene, build_scene
+from lib.toyworld.scene import build_scene
 
 WIDTH = 900  # pixels, what a README shows without shrinking
+GAP, TITLE = 4, 19  # pixels between panels, and above a row for its label
 TONES = np.array([(214, 84, 60), (58, 134, 164), (240, 178, 72), (128, 166, 92), (140, 96, 150)], np.float32)
 BONES = [
     (0, 2), (0, 1), (0, 3), (0, 4), (3, 7), (7, 11), (4, 8), (8, 12), (1, 5), (1, 6), (5, 9), (9, 13), (6, 10),
@@ -37,10 +38,7 @@ def show_parts(clip: RenderedClip, t: int) -> np.ndarray:
 
 
 def show_flow(flow: np.ndarray, visible: np.ndarray, reach: float = 3.5) -> np.ndarray:
-    """(H,W,3) uint8: hue is the direction of flow (H,W,2), strength of colour its length up to `reach` pixels.
-
-    Points that the next frame does not show are dark.
-    """
+    """(H,W,3) uint8: hue is the flow's direction, strength its length up to `reach` pixels; dark: not visible next."""
     hue = np.arctan2(flow[..., 1], flow[..., 0])[..., None] + np.array([0, -2.0944, 2.0944])
     strength = np.clip(np.hypot(flow[..., 0], flow[..., 1]) / reach, 0, 1)[..., None]
     picture = 245 * (1 - strength * (0.5 - 0.5 * np.cos(hue)))
@@ -73,26 +71,23 @@ def contact_sheet(clip: RenderedClip, times: list[int], size: tuple[int, int]) -
     ]
 
 
-def _stack(rows: list[tuple[str, list[Image.Image]]], gap: int = 4, title: int = 19) -> Image.Image:
+def _stack(rows: list[tuple[str, list[Image.Image]]]) -> Image.Image:
     """One picture of labelled rows."""
-    height = sum(panels[0].height + title for _, panels in rows) + gap
-    sheet = Image.new("RGB", (WIDTH, height), PALE)
+    heights = [TITLE + panels[0].height for _, panels in rows]
+    sheet = Image.new("RGB", (WIDTH, sum(heights) + GAP), PALE)
     draw, y = ImageDraw.Draw(sheet), 0
-    for label, panels in rows:
-        draw.text((gap, y + 3), label, fill=DARK, font=ImageFont.load_default(13))
+    for (label, panels), height in zip(rows, heights, strict=True):
+        draw.text((GAP, y + 3), label, fill=DARK, font=ImageFont.load_default(13))
         for i, picture in enumerate(panels):
-            sheet.paste(picture, (gap + i * (picture.width + gap), y + title))
-        y += panels[0].height + title
+            sheet.paste(picture, (GAP + i * (picture.width + GAP), y + TITLE))
+        y += height
     return sheet
 
 
-def _actors(options: ToyWorldOptions, frames: int) -> list[Scene]:
-    """One scene for each action."""
-    scenes, seconds = [], np.arange(frames) / 30
-    for i, action in enumerate(ACTIONS):
-        rng = np.random.default_rng([options.seed, 1001 + i])
-        scenes.append(build_scene(rng, options, action=action, seconds=seconds))
-    return scenes
+def _panel_size(columns: int, options: ToyWorldOptions) -> tuple[int, int]:
+    """Width and height of so many panels side by side."""
+    width = (WIDTH - GAP) // columns - GAP
+    return width, width * options.height // options.width
 
 
 def write_figure(path: str | Path, options: ToyWorldOptions | None = None) -> Path:
@@ -100,13 +95,14 @@ def write_figure(path: str | Path, options: ToyWorldOptions | None = None) -> Pa
     path, options = Path(path), options or ToyWorldOptions()
     if path.suffix != ".png":
         raise UserError(f"{path}: the contact sheet is a .png")
-    columns, gap = len(ACTIONS), 4
-    small = (WIDTH - gap) // columns - gap, ((WIDTH - gap) // columns - gap) * options.height // options.width
-    stars = [Image.fromarray(render_frame(s, 12)).resize(small, Image.Resampling.LANCZOS) for s in _actors(options, 25)]
+    stars, seconds = [], np.arange(25) / 30
+    for i, action in enumerate(ACTIONS):
+        rng = np.random.default_rng([options.seed, 1001 + i])
+        frame = render_frame(build_scene(rng, options, action=action, seconds=seconds), 12)
+        stars.append(Image.fromarray(frame).resize(_panel_size(len(ACTIONS), options), Image.Resampling.LANCZOS))
     clip = render_clip(options.seed + 64, options, action="jumping jacks", frames=49, objects=4, puppets=2)
-    wide = (WIDTH - gap) // 5 - gap, ((WIDTH - gap) // 5 - gap) * options.height // options.width
-    rows = [("actions: " + ", ".join(ACTIONS), stars), *contact_sheet(clip, [0, 10, 20, 30, 40], wide)]
+    sheet = contact_sheet(clip, [0, 10, 20, 30, 40], _panel_size(5, options))
+    rows = [("actions: " + ", ".join(ACTIONS), stars), *sheet]
     with atomic_path(path) as temporary:
-        # A palette keeps the painted grain's file small.
-        _stack(rows).quantize(256).save(temporary, optimize=True)
+        _stack(rows).quantize(256).save(temporary, optimize=True)  # a palette keeps the painted grain's file small
     return path

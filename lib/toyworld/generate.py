@@ -1,22 +1,25 @@
 """A whole toy world on disk: processes, the manifest, and the rule that a half-made world is never taken for one.
 
-The world is made in a temporary sibling folder; `manifest.json` is written last and the folder then moved. Processes
-take clips one at a time; since each is seeded by its own number, the result does not depend on how.
+The world is made in a temporary sibling folder; `manifest.json` is written last and the folder then moved. Each clip is
+seeded by its own number, so the result does not depend on how processes share them.
 """
 
 import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 
 from lib.data.kinetics import MANIFEST
 from lib.errors import UserError
 from lib.runtime import atomic_path, cpu_cores, progress, write_json
-from lib.toyworld.layouts import ClipPlan, plan, write_lists
+from lib.toyworld.layouts import plan, write_lists
 from lib.toyworld.options import ToyWorldOptions
 from lib.toyworld.writers import write_clip
 
@@ -26,21 +29,19 @@ GENERATOR_VERSION = 2
 def ensure_toy_world(root: str | Path, options: ToyWorldOptions | None = None, workers: int | None = None) -> Path:
     """Make a toy world at `root` unless it is already there, and return `root`.
 
-    `workers`: processes to use, by default one for each CPU core. A world that holds more data sets than asked for is
-    taken as it is; those that a world of equal options lacks are added to it.
+    `workers`: processes, None: one for each CPU core. A world that holds more data sets than asked for is taken as it
+    is; those that a world of equal options lacks are added to it.
     """
     root, options, workers = Path(root), options or ToyWorldOptions(), workers or cpu_cores()
-    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
-        missing = _check(root, options)
-        if missing:
-            _add(root, replace(options, datasets=missing), workers)
-    else:
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         _make(root, options, workers)
+    elif missing := _check(root, options):
+        _add(root, replace(options, datasets=missing), workers)
     return root
 
 
 def toy_world_name(root: str | Path) -> str:
-    """What stands beside a number from the toy world at `root`; nothing where there is none: then data are real."""
+    """What stands beside a number from the toy world at `root`; "" where there is none: then data are real."""
     if not (Path(root) / "manifest.json").is_file():
         return ""
     name = Path(root).resolve().name
@@ -70,13 +71,6 @@ def _add(root: Path, options: ToyWorldOptions, workers: int) -> None:
             manifest["options"] = {**_plain(options), **manifest["options"], "datasets": datasets}
             manifest["files"] |= _count(root, [name])
             write_json(root / "manifest.json", manifest)
-
-
-def _write_datasets(root: Path, options: ToyWorldOptions, workers: int) -> None:
-    clips = plan(options)
-    _write_all(root, clips, options, workers)
-    for name in options.datasets:
-        write_lists(root / name, name, [clip for clip in clips if clip.dataset == name])
 
 
 def _plain(options: ToyWorldOptions) -> dict:
@@ -111,47 +105,30 @@ def _check(root: Path, options: ToyWorldOptions) -> list[str]:
     return missing
 
 
-def _write_all(root: Path, clips: list[ClipPlan], options: ToyWorldOptions, workers: int) -> None:
-    """Write all clips with `workers` processes; this process is one of them."""
-    # Forking spares the children the imports; where that is missing or unsafe (Windows, macOS), they start afresh.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    turn = context.Value("i", 0)
-    helpers = [
-        context.Process(target=_work, args=(root, clips, options, turn, os.getpid()), daemon=True)
-        for _ in range(min(workers, len(clips)) - 1)
-    ]
-    try:
-        for helper in helpers:
-            helper.start()
-        with progress(None, "making the toy world", total=len(clips)) as bar:
-            for index in _turns(turn, len(clips)):
-                write_clip(root, clips[index], options)
-                bar.update(turn.value - bar.n)
-        for helper in helpers:
-            helper.join()
-            if helper.exitcode:
-                raise RuntimeError(f"a process making the toy world ended with exit code {helper.exitcode}")
-    finally:
-        for helper in helpers:
-            if helper.is_alive():
-                helper.terminate()
-                helper.join()
+def _write_datasets(root: Path, options: ToyWorldOptions, workers: int) -> None:
+    """Write the data sets of `options`, with `workers` processes if they are more than one."""
+    clips, write = plan(options), partial(write_clip, root, options=options)
+    if workers == 1:
+        for clip in progress(clips, "making the toy world"):
+            write(clip)
+    else:
+        # Forking spares the processes the imports; where it is missing or unsafe (Windows, macOS), they start afresh.
+        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        pool = ProcessPoolExecutor(min(workers, len(clips)), context, _end_with_parent)
+        try:
+            for _ in progress(pool.map(write, clips), "making the toy world", total=len(clips)):
+                pass
+        finally:
+            pool.shutdown(cancel_futures=True)
+    for name in options.datasets:
+        write_lists(root / name, name, [clip for clip in clips if clip.dataset == name])
 
 
-def _turns(turn, count: int) -> Iterator[int]:
-    """Indices below `count` that no other process has taken."""
-    while True:
-        with turn.get_lock():
-            index = turn.value
-            turn.value = min(index + 1, count)
-        if index >= count:
-            return
-        yield index
+def _end_with_parent() -> None:
+    """Let this process end when the one that started it was killed: a pool's processes would wait for it for ever."""
 
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
 
-def _work(root: Path, clips: list[ClipPlan], options: ToyWorldOptions, turn, parent: int) -> None:
-    """A helper process: write clips until none is left, or the process that started it is gone."""
-    for index in _turns(turn, len(clips)):
-        if os.getppid() != parent:
-            return
-        write_clip(root, clips[index], options)
+    Thread(target=watch, daemon=True).start()

@@ -1,14 +1,11 @@
-"""Which clips a toy world holds, what they are called, and the lists that name them, as in the real data sets.
+"""Which clips a toy world holds, what they are called, and the lists that name them; lib.data tells the formats."""
 
-Nothing is rendered here. Formats follow the published copies; lib.data tells them.
-"""
-
-import csv
-import io
 import json
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from string import ascii_lowercase
 
 import numpy as np
 
@@ -30,23 +27,22 @@ STUDIO_FRAMES, STUDIO_SIZE = 40, (96, 128)  # height, width
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """One clip to be made: its place in the world, its name, what happens and what is wrong with it on purpose."""
+    """One clip to be made: its place in the world, its name, what happens and what is wrong with it on purpose.
+
+    fault: "" or "broken" (cut off before its index), "empty picture" (a frame of zero bytes), "null mask" (one object
+    is absent from one frame).
+    """
 
     dataset: str
-    index: int
-    """Number within the data set: with the seed it fixes the clip's content."""
+    index: int  # number within the data set: with the seed it fixes the clip's content
     split: str
     name: str
     action: str
     frames: int
     fps: int = 30
     fault: str = ""
-    """"" or "broken" (cut off before its index), "empty picture" (a frame of zero bytes), "null mask" (one object is
-    absent from one frame)."""
-    width: int = 0
-    """0: the options' width."""
+    width: int = 0  # 0: the options'
     height: int = 0
-    """0: the options' height."""
 
     def rng(self, seed: int) -> np.random.Generator:
         """The random stream of this clip in the world of this seed."""
@@ -55,9 +51,11 @@ class ClipPlan:
 
 def plan(options: ToyWorldOptions) -> list[ClipPlan]:
     """Every clip of a world, in a fixed order."""
-    planners = {"kinetics400": _plan_kinetics, "davis2017": _plan_davis}
-    planners |= {"vspw": _plan_vspw, "uvo": _plan_uvo, "kitti": _plan_kitti, "studio": _plan_studio}
-    return [clip for name in options.datasets for clip in planners.get(name, _plan_small)(name, options)]
+    planners = {
+        "kinetics400": _plan_kinetics, "davis2017": _plan_davis, "vip": _plan_vip, "vspw": _plan_vspw, "uvo": _plan_uvo,
+        "kitti": _plan_kitti, "studio": _plan_studio,
+    }  # fmt: skip
+    return [clip for name in options.datasets for clip in planners.get(name, _plan_classes)(name, options)]
 
 
 def _plan_kinetics(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
@@ -68,78 +66,77 @@ def _plan_kinetics(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
     for i, (split, frames, fps, fault) in enumerate(kinds):
         rng = np.random.default_rng([options.seed, 97, i])
         start = int(rng.integers(0, 300))
-        name = "".join(rng.choice(list(LETTERS), 11)) + f"_{start:06d}_{start + -(-frames // fps):06d}"
-        clips.append(ClipPlan(dataset, i, split, name, ACTIONS[i % len(ACTIONS)], frames, fps, fault))
+        name = f"{_youtube_id(rng)}_{start:06d}_{start + -(-frames // fps):06d}"
+        clips.append(ClipPlan(dataset, i, split, name, _turn(i), frames, fps, fault))
     return clips
 
 
 def _plan_davis(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
     clips = []
     for i in range(options.davis_val + options.davis_train):
-        action = ACTIONS[i % len(ACTIONS)]
-        name = f"{action.split()[0]}-{'ABCDEFGHIJKLMNOPQRSTUVWXYZ'.lower()[i // len(ACTIONS) % 26]}"
+        name = f"{_turn(i).split()[0]}-{ascii_lowercase[i // len(ACTIONS) % 26]}"
         width = (0, options.width * 7 // 6 // 16 * 16, options.width * 5 // 6 // 16 * 16)[i % 3]
         split = "val" if i < options.davis_val else "train"
-        clips.append(ClipPlan(dataset, i, split, name, action, options.davis_frames, width=width))
+        clips.append(ClipPlan(dataset, i, split, name, _turn(i), options.davis_frames, width=width))
     return clips
 
 
-def _plan_small(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
-    """Two classes of `small_clips` clips each; VIP has videos instead; SSv2 has train, validation and test items."""
-    actions, clips, frames = list(SSV2_TEMPLATES), [], options.small_frames
-    fps = {"ucf101": 25, "ssv2": 12}.get(dataset, 30)
-    if dataset == "vip":
-        names = [f"videos{i + 1}" for i in range(options.small_clips)]
-        return [ClipPlan(dataset, i, "val", name, ACTIONS[i % len(ACTIONS)], frames) for i, name in enumerate(names)]
-    for i in range(2 * options.small_clips):
-        action, take = actions[i % 2], i // 2
-        class_name = action.split()[0]
+def _plan_vip(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
+    names = [f"videos{i + 1}" for i in range(options.small_clips)]
+    return [ClipPlan(dataset, i, "val", name, _turn(i), options.small_frames) for i, name in enumerate(names)]
+
+
+def _plan_classes(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
+    """Two classes of `small_clips` clips each; in SSv2 the last of each is to validate on, and one more to test."""
+    fps, count, clips = {"jhmdb": 30, "ucf101": 25, "ssv2": 12}[dataset], 2 * options.small_clips, []
+    for i in range(count + (dataset == "ssv2")):
+        action, take = list(SSV2_TEMPLATES)[i % 2], i // 2
         name = {
-            "jhmdb": f"Puppet_theatre_{class_name}_f_cm_np1_fr_med_{take}",
+            "jhmdb": f"Puppet_theatre_{action.split()[0]}_f_cm_np1_fr_med_{take}",
             "ucf101": f"v_{action.title().replace(' ', '')}_g{take + 1:02d}_c01",
             "ssv2": str(100001 + i),
         }[dataset]
-        split = "" if dataset != "ssv2" else "train" if take < options.small_clips - 1 else "validation"
-        clips.append(ClipPlan(dataset, i, split, name, action, frames, fps))
-    if dataset == "ssv2":
-        clips.append(ClipPlan(dataset, len(clips), "test", str(100001 + len(clips)), actions[0], frames, fps))
+        split = "train" if i < count - 2 else "validation" if i < count else "test"
+        clips.append(ClipPlan(dataset, i, split if dataset == "ssv2" else "", name, action, options.small_frames, fps))
     return clips
 
 
 def _plan_vspw(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
     """Two videos; the published archive's fault, a picture of zero bytes, is in the second."""
-    names = [f"{100 + i}_{_youtube_id(options.seed, 96, i)}" for i in range(2)]
+    names = [f"{100 + i}_{_youtube_id(np.random.default_rng([options.seed, 96, i]))}" for i in range(2)]
     faults = ("", "empty picture")
-    return [ClipPlan(dataset, i, "val", name, ACTIONS[i], VSPW_FRAMES, 15, faults[i]) for i, name in enumerate(names)]
+    return [ClipPlan(dataset, i, "val", name, _turn(i), VSPW_FRAMES, 15, faults[i]) for i, name in enumerate(names)]
 
 
 def _plan_uvo(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
-    null, clips = min(1, options.uvo_videos - 1), []
-    for i in range(options.uvo_videos):
-        name, fault = _youtube_id(options.seed, 95, i), "null mask" if i == null else ""
-        clips.append(ClipPlan(dataset, i, "val", name, ACTIONS[i % len(ACTIONS)], options.uvo_frames, 15, fault))
-    return clips
+    names = [_youtube_id(np.random.default_rng([options.seed, 95, i])) for i in range(options.uvo_videos)]
+    faults = ["null mask" if i == min(1, len(names) - 1) else "" for i in range(len(names))]
+    frames = options.uvo_frames
+    return [ClipPlan(dataset, i, "val", name, _turn(i), frames, 15, faults[i]) for i, name in enumerate(names)]
 
 
 def _plan_kitti(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
     """One sequence of the validation split, in KITTI's format of 1242 x 375 (3.312)."""
     height = options.height * 2 // 3
-    width = round(height * 3.312)
-    return [ClipPlan(dataset, 0, "val", "0002", ACTIONS[2], KITTI_FRAMES, 10, width=width, height=height)]
+    return [ClipPlan(dataset, 0, "val", "0002", _turn(2), KITTI_FRAMES, 10, "", round(height * 3.312), height)]
 
 
 def _plan_studio(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
     """All actions in turn, so that they are equally frequent in both splits (up to one)."""
-    splits = ["val"] * options.studio_val + ["train"] * options.studio_train
-    height, width = STUDIO_SIZE
+    splits, (height, width) = ["val"] * options.studio_val + ["train"] * options.studio_train, STUDIO_SIZE
     return [
-        ClipPlan(dataset, i, split, f"{split}_{i:04d}", ACTIONS[i % len(ACTIONS)], STUDIO_FRAMES, 15, "", width, height)
+        ClipPlan(dataset, i, split, f"{split}_{i:04d}", _turn(i), STUDIO_FRAMES, 15, "", width, height)
         for i, split in enumerate(splits)
     ]
 
 
-def _youtube_id(*seeds: int) -> str:
-    return "".join(np.random.default_rng(seeds).choice(list(LETTERS), 11))
+def _turn(number: int) -> str:
+    """The actions by turns."""
+    return ACTIONS[number % len(ACTIONS)]
+
+
+def _youtube_id(rng: np.random.Generator) -> str:
+    return "".join(rng.choice(list(LETTERS), 11))
 
 
 def write_lists(base: Path, dataset: str, clips: list[ClipPlan]) -> None:
@@ -157,15 +154,10 @@ def write_lists(base: Path, dataset: str, clips: list[ClipPlan]) -> None:
 
 
 def _lists_kinetics(clips: list[ClipPlan]) -> dict[str, list[str]]:
-    lists = {}
-    for split in ("train", "val"):
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["label", "youtube_id", "time_start", "time_end"])
-        for clip in clips:
-            if clip.split == split:
-                writer.writerow([clip.action, clip.name[:11], int(clip.name[12:18]), int(clip.name[19:25])])
-        lists[f"annotations/{split}.csv"] = table.getvalue().splitlines()
+    lists = {f"annotations/{split}.csv": ["label,youtube_id,time_start,time_end"] for split in ("train", "val")}
+    for clip in clips:
+        row = f"{clip.action},{clip.name[:11]},{int(clip.name[12:18])},{int(clip.name[19:25])}"
+        lists[f"annotations/{clip.split}.csv"].append(row)
     return lists
 
 
@@ -209,16 +201,13 @@ def _lists_ssv2(clips: list[ClipPlan]) -> dict[str, list[str]]:
         template, *fillers = SSV2_TEMPLATES[clip.action]
         label = template
         for filler in fillers:
-            label = label.replace(label[label.index("[") : label.index("]") + 1], filler, 1)
+            label = re.sub(r"\[.*?\]", filler, label, count=1)
         return {"id": clip.name, "label": label.lower(), "template": template, "placeholders": fillers}
 
     plain = sorted(template.replace("[", "").replace("]", "") for template, *_ in SSV2_TEMPLATES.values())
-    contents = {
-        "labels": {name: str(i) for i, name in enumerate(plain)},
-        "train": [item(c) for c in clips if c.split == "train"],
-        "validation": [item(c) for c in clips if c.split == "validation"],
-        "test": [{"id": c.name} for c in clips if c.split == "test"],
-    }
+    contents = {split: [item(c) for c in clips if c.split == split] for split in ("train", "validation")}
+    contents["test"] = [{"id": c.name} for c in clips if c.split == "test"]
+    contents["labels"] = {name: str(i) for i, name in enumerate(plain)}
     return {f"something-something-v2-{name}.json": [json.dumps(content)] for name, content in contents.items()}
 
 

@@ -20,24 +20,19 @@ class ToyWorldOptions:
 
     datasets: tuple[str, ...] = DATASETS
     seed: int = 0
-    difficulty: float = 0.5
-    """0 to 1: scales light change, colour likeness of objects, camera motion and speed."""
+    difficulty: float = 0.5  # 0 to 1: scales light change, colour likeness of objects, camera motion and speed
     height: int = 144
     width: int = 192
-    objects: int = 4
-    """Most puppets and props in a clip."""
-    kinetics_train: int = 48
-    """Ordinary training clips; one broken, one too short and one at 25 fps are added to them."""
+    objects: int = 4  # most puppets and props in a clip
+    kinetics_train: int = 48  # ordinary ones; one broken, one too short and one at 25 fps are added to them
     kinetics_val: int = 8
     kinetics_frames: int = 75
     davis_train: int = 2
     davis_val: int = 12
     davis_frames: int = 40
-    small_clips: int = 2
-    """Clips for each of the two classes of JHMDB, UCF101 and SSv2, and videos of VIP."""
+    small_clips: int = 2  # for each of the two classes of JHMDB, UCF101 and SSv2, and videos of VIP
     small_frames: int = 32
-    uvo_videos: int = 16
-    """Videos of UVO; video i shows 1 + i mod 8 puppets."""
+    uvo_videos: int = 16  # video i shows 1 + i mod 8 puppets
     uvo_frames: int = 24
     studio_train: int = 180
     studio_val: int = 60
@@ -49,9 +44,8 @@ class ToyWorldOptions:
                 raise unknown("data set", name, DATASETS)
         if not 0 <= self.difficulty <= 1:
             raise UserError(f"difficulty {self.difficulty} is outside 0..1: choose a value between them")
-        for name in ("height", "width"):
-            if getattr(self, name) < 48 or getattr(self, name) % 2:
-                value = getattr(self, name)
+        for name, value in (("height", self.height), ("width", self.width)):
+            if value < 48 or value % 2:
                 raise UserError(f"{name} {value}: H.264 needs an even size, the puppets at least 48 pixels")
         for name, value in LEAST.items():
             if getattr(self, name) < value:

@@ -1,10 +1,8 @@
 """Frame pairs of the toy world with what is true of them: what was hidden in the past, and what moved.
 
 `toy_futures` renders clips that no data set on disk holds, for measuring. `MovingPairs` adds true motion to the
-training pairs of the Kinetics clips, for a masking that knows it (an oracle).
-
-Shapes: `I` clips, `G` gaps, `R` pairs drawn from one clip, `H W` pixels of a frame, `S` side of the square crop in
-pixels, `h w` patch grid, `N` = h*w patches.
+training pairs of the Kinetics clips, for a masking that knows it (an oracle). Shapes: `R` pairs drawn from one clip,
+`N` patches of a crop.
 """
 
 import json
@@ -17,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lib.data.clips import Cut, FramePairs, draw_crop, resize_views
+from lib.data.clips import Box, Cut, FramePairs, crop_frames, draw_crop
 from lib.data.futures import Futures, checked_gaps
 from lib.errors import UserError
 from lib.toyworld.actions import ACTIONS
-from lib.toyworld.layouts import ClipPlan, plan
+from lib.toyworld.layouts import plan
 from lib.toyworld.options import ToyWorldOptions
 from lib.toyworld.render import flow_truth, moves, part_map, render_frame
 from lib.toyworld.scene import Scene, build_scene
@@ -31,41 +29,33 @@ POINTS = 3  # a side: places of a patch at which its motion is looked up
 
 
 def toy_futures(
-    clips: int,
-    gaps: Sequence[int],
-    image_size: int,
-    patch_size: int,
-    crop_scale: tuple[float, float],
-    seed: int = 0,
-    options: ToyWorldOptions | None = None,
+    clips: int, gaps: Sequence[int], image_size: int, patch_size: int, crop_scale: tuple[float, float], seed: int = 0
 ) -> Futures:
     """One past from each of `clips` new clips at 30 frames a second, its futures, and what of them the past hid.
 
-    A function of (seed, number of the clip) and the options; crops as in training, not mirrored. Frames are as painted,
-    where those of the data sets have gone through a video codec.
+    A function of (seed, number of the clip); crops as in training, not mirrored. Frames are as painted, where those of
+    the data sets have gone through a video codec.
     """
-    gaps, options = checked_gaps(gaps), options or ToyWorldOptions()
-    side = image_size // patch_size
+    gaps, side = checked_gaps(gaps), image_size // patch_size
     pasts, futures, occluded, outside = [], [], [], []
     for number in range(clips):
         rng = np.random.default_rng([seed, number])
         seconds = np.arange(gaps[-1] + 12) / 30
-        scene = build_scene(rng, options, action=ACTIONS[number % len(ACTIONS)], seconds=seconds)
+        scene = build_scene(rng, ToyWorldOptions(), action=ACTIONS[number % len(ACTIONS)], seconds=seconds)
         first = int(rng.integers(len(seconds) - gaps[-1]))
-        box = top, left, height, width = draw_crop(scene.height, scene.width, rng, crop_scale)
+        box = draw_crop(scene.height, scene.width, rng, crop_scale)
         times = [first, *(first + gap for gap in gaps)]
-        frames = np.stack([render_frame(scene, t) for t in times])[:, top : top + height, left : left + width]
-        views = resize_views(frames, image_size, flip=False)
+        views = crop_frames([render_frame(scene, t) for t in times], box, image_size)
         hidden, absent = zip(*(unseen(scene, first, later, box, side) for later in times[1:]), strict=True)
         pasts.append(views[0])
         futures.append(views[1:])
         occluded.append(torch.stack(hidden))
         outside.append(torch.stack(absent))
-    joined = [torch.stack(part) for part in (pasts, futures, occluded, outside)]
-    return Futures(joined[0], joined[1], gaps, clips, joined[2], joined[3])
+    past, future, occluded, outside = map(torch.stack, (pasts, futures, occluded, outside))
+    return Futures(past, future, gaps, clips, occluded, outside)
 
 
-def unseen(scene: Scene, past: int, future: int, box: tuple[int, int, int, int], side: int) -> tuple[Tensor, Tensor]:
+def unseen(scene: Scene, past: int, future: int, box: Box, side: int) -> tuple[Tensor, Tensor]:
     """Why the past crop lacks what the future crop shows: two parts of each of side*side patches, float32 (N,).
 
     First: the surface lay inside the crop but something hid it. Second: it lay outside the crop.
@@ -121,7 +111,7 @@ class MovingPairs(Dataset):
         size = min(self.options.height, self.options.width)
         if pairs.frame_size not in (None, size):
             raise UserError(f"frame_size {pairs.frame_size}: true motion is known at the world's own size, {size}")
-        self.plans: list[ClipPlan] = [plans[clip.path.stem] for clip in pairs.clips]
+        self.plans = [plans[clip.path.stem] for clip in pairs.clips]
         self.scenes: dict[int, Scene] = {}
 
     def __len__(self) -> int:

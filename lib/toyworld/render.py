@@ -7,6 +7,7 @@ the viewer covers it there. `T` frames, `H W` pixels, flow is (x, y) in pixels.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ OUTLINE = 1.3  # pixels of dark line inside every part's edge
 
 
 def signed_distance(shape: str, u: np.ndarray, v: np.ndarray, size: tuple[float, float]) -> np.ndarray:
-    """Distance (pixels at zoom 1, negative inside) to the edge of a shape with half extents `size`, at (u, v) from it.
+    """Distance (pixels at zoom 1, negative inside) of (u, v) to the edge of a shape with half extents `size`.
 
     Exact for ball, capsule and boxes; a close bound for the others.
     """
@@ -57,26 +58,30 @@ def _inverse(m: np.ndarray) -> np.ndarray:
     return np.array([[d * k, -b * k, (b * y - d * x) * k], [-c * k, a * k, (c * x - a * y) * k]])
 
 
-def _box(part: Part, t: int, height: int, width: int) -> tuple[int, int, int, int] | None:
-    """The pixels (x0, y0, x1, y1; ends excluded) that a part may touch, None when it lies outside the picture."""
-    (a, b, x), (c, d, y) = part.maps[t].tolist()
-    (u, v), rx, ry = part.centre, part.size[0] + 1.5, part.size[1] + 1.5
-    x, y = a * u + b * v + x, c * u + d * v + y
-    reach_x, reach_y = abs(a) * rx + abs(b) * ry, abs(c) * rx + abs(d) * ry
-    x0, y0 = max(math.floor(x - reach_x), 0), max(math.floor(y - reach_y), 0)
-    x1, y1 = min(math.ceil(x + reach_x) + 1, width), min(math.ceil(y + reach_y) + 1, height)
-    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+def _shown(scene: Scene, t: int) -> Iterator[tuple[int, Part, np.ndarray, tuple[int, int, int, int]]]:
+    """Index, part, its map's inverse and the pixels (x0, y0, x1, y1; ends excluded) that it may touch in frame `t`."""
+    for index, part in enumerate(scene.parts):
+        (a, b, x), (c, d, y) = part.maps[t].tolist()
+        (u, v), rx, ry = part.centre, part.size[0] + 1.5, part.size[1] + 1.5
+        x, y = a * u + b * v + x, c * u + d * v + y
+        reach_x, reach_y = abs(a) * rx + abs(b) * ry, abs(c) * rx + abs(d) * ry
+        x0, y0 = max(math.floor(x - reach_x), 0), max(math.floor(y - reach_y), 0)
+        x1, y1 = min(math.ceil(x + reach_x) + 1, scene.width), min(math.ceil(y + reach_y) + 1, scene.height)
+        if x0 < x1 and y0 < y1:
+            yield index, part, _inverse(part.maps[t]), (x0, y0, x1, y1)
 
 
-def _distance(part: Part, back: np.ndarray, zoom: float, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Signed distance in pixels of the picture, at pixel positions (x, y); `back` is the map's inverse."""
+def _distance(part: Part, back: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Signed distance in the part's own coordinates, at pixel positions (x, y); `back` is its map's inverse."""
     u = back[0, 0] * x + back[0, 1] * y + (back[0, 2] - part.centre[0])
     v = back[1, 0] * x + back[1, 1] * y + (back[1, 2] - part.centre[1])
-    return signed_distance(part.shape, u.astype(np.float32), v.astype(np.float32), part.size) * zoom
+    return signed_distance(part.shape, u.astype(np.float32), v.astype(np.float32), part.size)
 
 
-def _zoom(maps: np.ndarray) -> float:
-    return float(np.hypot(maps[0, 0], maps[1, 0]))
+def _grid(box: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """x (1, w) and y (h, 1), float32, of the pixels of a box."""
+    x0, y0, x1, y1 = box
+    return np.arange(x0, x1, dtype=np.float32)[None], np.arange(y0, y1, dtype=np.float32)[:, None]
 
 
 def _sample(picture: Image.Image, back: np.ndarray, corner: tuple[float, float], texels: float, box) -> np.ndarray:
@@ -99,18 +104,14 @@ def _backdrop(scene: Scene, t: int) -> np.ndarray:
 def render_frame(scene: Scene, t: int) -> np.ndarray:
     """(H,W,3) uint8: frame `t`, antialiased."""
     frame = _backdrop(scene, t).astype(np.float32)
-    for part in scene.parts:
-        box = _box(part, t, scene.height, scene.width)
-        if box is None:
-            continue
-        x0, y0, x1, y1 = box
-        back, zoom = _inverse(part.maps[t]), _zoom(part.maps[t])
-        x, y = np.arange(x0, x1, dtype=np.float32)[None], np.arange(y0, y1, dtype=np.float32)[:, None]
-        distance = _distance(part, back, zoom, x, y)
+    for _, part, back, box in _shown(scene, t):
+        zoom = float(np.hypot(part.maps[t, 0, 0], part.maps[t, 1, 0]))
+        distance = _distance(part, back, *_grid(box)) * zoom
         corner = np.asarray(part.centre) - np.asarray(part.size) - MARGIN
         painted = _sample(part.picture, back, corner, TEXELS, box)
         shade = np.clip(0.5 - (distance + OUTLINE) * 0.6, 0.3, 1)
         alpha = np.clip(0.5 - distance, 0, 1)
+        x0, y0, x1, y1 = box
         patch = frame[y0:y1, x0:x1]
         patch += (painted * shade[..., None] - patch) * alpha[..., None]
     return _lit(scene, t, frame)
@@ -133,14 +134,9 @@ def _lit(scene: Scene, t: int, frame: np.ndarray) -> np.ndarray:
 def part_map(scene: Scene, t: int) -> np.ndarray:
     """(H,W) int16: the index into scene.parts of the topmost part at each pixel centre, -1 for the backdrop."""
     top = np.full((scene.height, scene.width), -1, np.int16)
-    for index, part in enumerate(scene.parts):
-        box = _box(part, t, scene.height, scene.width)
-        if box is None:
-            continue
+    for index, part, back, box in _shown(scene, t):
         x0, y0, x1, y1 = box
-        x, y = np.arange(x0, x1, dtype=np.float32)[None], np.arange(y0, y1, dtype=np.float32)[:, None]
-        inside = _distance(part, _inverse(part.maps[t]), 1.0, x, y) < 0
-        top[y0:y1, x0:x1][inside] = index
+        top[y0:y1, x0:x1][_distance(part, back, *_grid(box)) < 0] = index
     return top
 
 
@@ -166,14 +162,11 @@ def flow_truth(scene: Scene, t: int, parts: np.ndarray, later: int | None = None
     y, x = np.mgrid[0 : scene.height, 0 : scene.width].astype(np.float64)
     target = move[..., 0] * x[..., None] + move[..., 1] * y[..., None] + move[..., 2]
     visible = ((target > -0.5) & (target < (scene.width - 0.5, scene.height - 0.5))).all(-1)
-    for index, part in enumerate(scene.parts):
-        box = _box(part, later, scene.height, scene.width)
-        if box is None:
-            continue
+    for index, part, back, box in _shown(scene, later):
         near = (target > np.array(box[:2]) - 1) & (target < np.array(box[2:]) + 1)
         rows, columns = np.nonzero(near.all(-1) & (parts < index))
         at = target[rows, columns]
-        hidden = _distance(part, _inverse(part.maps[later]), 1.0, at[:, 0], at[:, 1]) < 0
+        hidden = _distance(part, back, at[:, 0], at[:, 1]) < 0
         visible[rows[hidden], columns[hidden]] = False
     return (target - np.stack([x, y], -1)).astype(np.float32), visible
 
@@ -182,34 +175,23 @@ def flow_truth(scene: Scene, t: int, parts: np.ndarray, later: int | None = None
 class RenderedClip:
     """A rendered clip and its truth. `T` frames, `n` puppets."""
 
-    frames: np.ndarray
-    """(T,H,W,3) uint8 RGB."""
-    objects: np.ndarray
-    """(T,H,W) uint8: object ids 1..n contiguous, 0 for the backdrop."""
-    parts: np.ndarray
-    """(T,H,W) int16: index into scene.parts, -1 for the backdrop."""
-    flow: np.ndarray
-    """(T-1,H,W,2) float32: pixels (x,y) to the next frame."""
-    visible: np.ndarray
-    """(T-1,H,W) bool: the surface point is also seen in the next frame."""
-    joints: np.ndarray
-    """(n,T,15,2) float64: pixels (x,y), in actions.JOINTS' order."""
+    frames: np.ndarray  # (T,H,W,3) uint8 RGB
+    objects: np.ndarray  # (T,H,W) uint8: object ids 1..n contiguous, 0 for the backdrop
+    parts: np.ndarray  # (T,H,W) int16: index into scene.parts, -1 for the backdrop
+    flow: np.ndarray  # (T-1,H,W,2) float32: pixels (x,y) to the next frame
+    visible: np.ndarray  # (T-1,H,W) bool: the surface point is also seen in the next frame
+    joints: np.ndarray  # (n,T,15,2) float64: pixels (x,y), in actions.JOINTS' order
     scene: Scene
 
 
 def render_clip(
-    rng: np.random.Generator | int,
-    options: ToyWorldOptions | None = None,
-    *,
-    action: str | None = None,
-    frames: int = 40,
-    **scene_choices,
+    seed: int, options: ToyWorldOptions | None = None, *, action: str | None = None, frames: int = 40, **scene_choices
 ) -> RenderedClip:
     """Invent and render one clip at 30 frames a second with all its truth, without touching the disk.
 
-    `rng` is a generator or a seed; `action` is drawn when None; `scene_choices` go to scene.build_scene.
+    `action` is drawn when None; `scene_choices` go to scene.build_scene.
     """
-    rng = np.random.default_rng(rng)
+    rng = np.random.default_rng(seed)
     action = action or str(rng.choice(ACTIONS))
     options, seconds = options or ToyWorldOptions(), np.arange(frames) / 30
     scene = build_scene(rng, options, action=action, seconds=seconds, **scene_choices)

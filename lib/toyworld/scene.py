@@ -26,10 +26,8 @@ class Light:
 
     gamma: np.ndarray
     gain: np.ndarray
-    spot: np.ndarray
-    """(T,4): x, y, radius in pixels, strength."""
-    shadow: np.ndarray
-    """(T,3): position across the picture (pixels), half width, strength."""
+    spot: np.ndarray  # (T,4): x, y, radius in pixels, strength
+    shadow: np.ndarray  # (T,3): position across the picture (pixels), half width, strength
 
 
 @dataclass
@@ -39,14 +37,11 @@ class Scene:
     height: int
     width: int
     backdrop: Image.Image
-    camera: np.ndarray
-    """(T,2,3): stage pixels to picture pixels."""
+    camera: np.ndarray  # (T,2,3): stage pixels to picture pixels
     light: Light
     parts: list[Part] = field(default_factory=list)
-    joints: list[np.ndarray] = field(default_factory=list)
-    """One (T,15,2) array a puppet, pixels (x,y)."""
-    puppets: list[int] = field(default_factory=list)
-    """The object ids of the puppets, in the order of `joints`."""
+    joints: list[np.ndarray] = field(default_factory=list)  # a (T,15,2) array for each puppet, pixels (x,y)
+    puppets: list[int] = field(default_factory=list)  # their object ids, in the order of `joints`
 
     @property
     def length(self) -> int:
@@ -60,18 +55,10 @@ class Scene:
 
 
 def build_scene(
-    rng: np.random.Generator,
-    options: ToyWorldOptions,
-    *,
-    action: str,
-    seconds: np.ndarray,
-    size: tuple[int, int] | None = None,
-    objects: int | None = None,
-    puppets: int | None = None,
-    leaves: bool = False,
-    tiny: bool = False,
-    crowd: bool = False,
-) -> Scene:
+    rng: np.random.Generator, options: ToyWorldOptions, *, action: str, seconds: np.ndarray,
+    size: tuple[int, int] | None = None, objects: int | None = None, puppets: int | None = None,
+    leaves: bool = False, tiny: bool = False, crowd: bool = False,
+) -> Scene:  # fmt: skip
     """Invent a clip in which the first puppet performs `action` (one of actions.ACTIONS).
 
     `seconds` (T,) are the frames' times; `size` (H,W) replaces the options' size; `objects` and `puppets` fix how many
@@ -148,30 +135,20 @@ def _camera(rng, difficulty, seconds, height, width) -> np.ndarray:
     still = np.zeros(len(seconds))
     centre = affine(still + (width - 1) / 2, still + (height - 1) / 2, still)
     reach = 0.03 + 0.10 * difficulty
-    move = affine(
-        wave(rng, seconds, reach * width, 0.15, 0.45),
-        wave(rng, seconds, 0.5 * reach * height),
-        wave(rng, seconds, 0.01 + 0.05 * difficulty),
-        np.exp(wave(rng, seconds, 0.03 + 0.10 * difficulty) + 0.06),
-    )
+    x, y = wave(rng, seconds, reach * width, 0.15, 0.45), wave(rng, seconds, 0.5 * reach * height)
+    roll = wave(rng, seconds, 0.01 + 0.05 * difficulty)
+    move = affine(x, y, roll, np.exp(wave(rng, seconds, 0.03 + 0.10 * difficulty) + 0.06))
     return compose(compose(centre, move), affine(-centre[:, 0, 2], -centre[:, 1, 2], still))
 
 
 def _light(rng, difficulty, seconds, height, width) -> Light:
     gain = 0.98 + wave(rng, seconds, 0.08 + 0.26 * difficulty)
     tint = np.stack([wave(rng, seconds, 0.02 + 0.10 * difficulty) for _ in range(3)], -1)
-    spot = [
-        width * (0.5 + wave(rng, seconds, 0.45)),
-        height * (0.45 + wave(rng, seconds, 0.35)),
-        np.full(len(seconds), rng.uniform(0.28, 0.45) * height),
-        np.full(len(seconds), 0.15 + 0.5 * difficulty),
-    ]
-    across = np.hypot(height, width)
-    shadow = [
-        across * wave(rng, seconds, 0.5),
-        np.full(len(seconds), across * rng.uniform(0.08, 0.14)),
-        np.full(len(seconds), 0.12 + 0.4 * difficulty),
-    ]
+    still, across = np.zeros(len(seconds)), np.hypot(height, width)
+    x, y = width * (0.5 + wave(rng, seconds, 0.45)), height * (0.45 + wave(rng, seconds, 0.35))
+    spot = [x, y, still + rng.uniform(0.28, 0.45) * height, still + 0.15 + 0.5 * difficulty]
+    place, half = across * wave(rng, seconds, 0.5), still + across * rng.uniform(0.08, 0.14)
+    shadow = [place, half, still + 0.12 + 0.4 * difficulty]
     gamma = np.exp(wave(rng, seconds, 0.08 + 0.3 * difficulty))
     return Light(gamma, np.clip(gain[:, None] + tint, 0.45, 1.4), np.stack(spot, -1), np.stack(shadow, -1))
 

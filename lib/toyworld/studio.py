@@ -4,7 +4,7 @@ One puppet acts before a plain wall on which posters hang; camera and light are 
 (the puppet), to be textured but static (a poster) or to be plain (the wall), and only the action tells clips apart.
 
 Layout: `classes.txt`, `train.txt` and `val.txt` with lines `path label`, `videos/*.mp4`, and for the val split
-`layers/{video}/{frame:05d}.png`, a grey picture for each frame of indices into LAYERS.
+`layers/{video}/{frame:05d}.png`, grey, of indices into LAYERS.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from lib.toyworld.layouts import ClipPlan
 from lib.toyworld.options import ToyWorldOptions
 from lib.toyworld.render import part_map
 from lib.toyworld.scene import Scene, stage_size, steady_light
-from lib.toyworld.staging import make_folders
+from lib.toyworld.staging import save
 
 LAYERS = ("wall", "puppet", "poster")
 WALL, PUPPET, POSTER = range(3)
@@ -52,10 +52,9 @@ def build_studio(clip: ClipPlan, options: ToyWorldOptions) -> Scene:
 
 def write_layers(folder: Path, scene: Scene) -> None:
     """What each pixel of each frame belongs to, one grey PNG a frame."""
-    make_folders(folder)
     layer_of = np.array([PUPPET if part.object_id == 1 else POSTER for part in scene.parts] + [WALL], np.uint8)
     for t in range(scene.length):
-        Image.fromarray(layer_of[part_map(scene, t)]).save(folder / f"{t:05d}.png")
+        save(folder / f"{t:05d}.png", layer_of[part_map(scene, t)])
 
 
 def _wall(rng, palette: list[np.ndarray], height: int, width: int) -> Image.Image:

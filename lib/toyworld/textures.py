@@ -43,9 +43,7 @@ def mix(below: np.ndarray, above: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return below + (above - below) * alpha[..., None]
 
 
-def pattern(
-    rng: np.random.Generator, kind: str, colours: list[np.ndarray], height: int, width: int, period: float
-) -> np.ndarray:
+def pattern(rng, kind: str, colours: list[np.ndarray], height: int, width: int, period: float) -> np.ndarray:
     """(H,W,3) float32: a repeating pattern of `colours` (ground and figure, each one colour or a picture), turned.
 
     `period` is in texels. Grain and a slow shade are added so that no two places look quite alike.
@@ -72,9 +70,7 @@ def pattern(
     return np.clip(picture * grain[..., None], 0, 255).astype(np.float32)
 
 
-def disc(
-    picture: np.ndarray, x: float, y: float, rx: float, ry: float, tone: np.ndarray, strength: float = 1.0
-) -> np.ndarray:
+def disc(picture, x: float, y: float, rx: float, ry: float, tone: np.ndarray, strength: float = 1.0) -> np.ndarray:
     """Paint a filled ellipse (texels) with a soft edge."""
     rows, columns = np.mgrid[0 : picture.shape[0], 0 : picture.shape[1]].astype(np.float32)
     inside = (1 - np.hypot((columns - x) / rx, (rows - y) / ry)) * min(rx, ry)

@@ -8,7 +8,7 @@ import torch
 
 from lib.benchmark import __main__ as command
 from lib.benchmark import masking as benchmark
-from lib.benchmark.masking import DEFAULT, Design, Trainer, peak_bytes
+from lib.benchmark.masking import DEFAULT, Design, memory_of, peak_bytes, training_step
 from lib.models.adamae import AdaMAE
 from lib.models.video_mae import VideoMAE
 from lib.tokens.maskings import get_masking
@@ -67,15 +67,15 @@ def test_the_peak_of_a_chain_is_what_its_gradient_keeps(depth):
 
 
 def test_a_steps_memory_holds_weights_twice_over_for_adamw():
-    trainer = Trainer(DEFAULT, arguments())
-    trainer.step()
-    weights = sum(p.nbytes for p in trainer.model.parameters())
-    buffers = sum(b.nbytes for b in trainer.model.buffers())
-    activations = peak_bytes(trainer.step, CPU) - weights
+    step = training_step(DEFAULT, arguments())
+    step()
+    weights = sum(p.nbytes for p in step.model.parameters())
+    buffers = sum(b.nbytes for b in step.model.buffers())
+    activations = peak_bytes(step, CPU) - weights
     assert activations > 0
-    steps = 4 * len(list(trainer.model.parameters()))  # AdamW counts each tensor's steps in a float32
-    static = 3 * weights + buffers + trainer.step.batch["video"].nbytes + steps
-    assert trainer.memory() == pytest.approx(static + weights + activations, abs=4096)
+    steps = 4 * len(list(step.model.parameters()))  # AdamW counts each tensor's steps in a float32
+    static = 3 * weights + buffers + step.batch["video"].nbytes + steps
+    assert memory_of(step) == pytest.approx(static + weights + activations, abs=4096)
 
 
 # --- steps --------------------------------------------------------------------------------------------------
@@ -98,27 +98,26 @@ def test_designs_build_the_models_they_name():
 
 
 def test_a_step_trains_every_part_and_leaves_no_gradient():
-    first = Trainer(DEFAULT, arguments())
-    second = Trainer(Design("random", 0.9), arguments(), first)
+    first = training_step(DEFAULT, arguments())
+    second = training_step(Design("random", 0.9), arguments(), first)
     assert second.model.encoder is first.model.encoder
-    for trainer in (first, second):
+    for step in (first, second):
         for _ in range(2):  # the sampler's last Linear starts at zero: what is before it learns from the second on
-            before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
-            trainer.step()
-        still = {name for name, p in trainer.model.named_parameters() if torch.equal(p, before[name])}
+            before = {name: p.detach().clone() for name, p in step.model.named_parameters()}
+            step()
+        still = {name for name, p in step.model.named_parameters() if torch.equal(p, before[name])}
         assert all(before[name].ndim < 2 for name in still)  # vectors of the sampler may move less than rounding
-        assert all(p.grad is None for p in trainer.model.parameters())
+        assert all(p.grad is None for p in step.model.parameters())
 
 
 def test_shared_encoders_do_not_change_what_a_step_needs():
     args, design = arguments(), Design("tube", 0.75)
-    first = Trainer(DEFAULT, args)
-    first.step()
-    alone, sharing = Trainer(design, args), Trainer(design, args, first)
+    first = training_step(DEFAULT, args)
+    first()
     sizes = []
-    for trainer in (alone, sharing):
-        trainer.step()
-        sizes.append(trainer.memory())
+    for step in (training_step(design, args), training_step(design, args, first)):
+        step()
+        sizes.append(memory_of(step))
     assert sizes[0] == pytest.approx(sizes[1], abs=4096)
 
 
@@ -165,8 +164,8 @@ def test_the_command_prints_and_writes_the_same_numbers(tmp_path, capsys):
     assert command.main(["masking", *SMALL, "--rows", "a", "--json", str(path)]) == 0
     result, printed = json.loads(path.read_text()), capsys.readouterr().out
     assert len(result["rows"]) == 7
-    assert all(f"{row['seconds']:.3f}" in printed and f"{row['memory_mb']:.0f}" in printed for row in result["rows"])
-    assert f"time {result['comparisons']['adaptive 0.95 against random 0.95']['time_ratio']:.3f}" in printed
+    assert all(f"{row['seconds']:.3f}" in printed and f"{row['memory_mb']:.3f}" in printed for row in result["rows"])
+    assert f"{result['comparisons']['adaptive 0.95 against random 0.95']['time_ratio']:.3f}" in printed
 
 
 @pytest.mark.parametrize(

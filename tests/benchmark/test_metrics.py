@@ -114,8 +114,6 @@ def test_alternatives_take_turns_and_the_best_counts():
     times = timing.best_times({name: alternative(name) for name in naps}, rounds=2)
     assert order == ["a", "b", "a", "b"]
     assert 0.001 <= times["a"] < 0.03 and times["b"] >= 0.01
-    with pytest.raises(UserError, match="rounds must be 1 or more, not 0"):
-        timing.best_times({}, 0)
 
 
 def test_peak_memory_grows_with_what_is_held():

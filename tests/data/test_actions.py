@@ -95,36 +95,28 @@ def test_class_folders_alone_are_labels_too(tmp_path):
     assert val.classes == ("a", "b") and labels(val) == [0]
 
 
-def test_a_label_outside_the_class_list_is_named_with_its_line(tmp_path):
-    root = kinetics(tmp_path, ["a,ida,1,2", "jumping,idb,1,2"], ["a/ida_000001_000002", "jumping/idb_000001_000002"])
-    with pytest.raises(UserError) as error:
-        list_kinetics_actions(root, classes=["a", "jumping jacks"])
-    message = one_line(error)
-    assert message.startswith(
-        f"{root / 'annotations/train.csv'}:3: unknown class 'jumping': did you mean 'jumping jacks'?"
-    )
-    assert "2 others" in message
+def test_a_label_that_training_lacks_is_named(tmp_path):
+    kinetics(tmp_path, ["jumping jacks,ida,1,2"], ["jumping_jacks/ida_000001_000002"])
+    kinetics(tmp_path, ["jumping,idb,1,2"], ["jumping/idb_000001_000002"], "val")
+    with pytest.raises(UserError, match="split val, idb.*: unknown class 'jumping': did you mean 'jumping jacks'") as e:
+        list_kinetics_actions(tmp_path, "val")
+    one_line(e)
 
 
-def test_a_missing_video_is_named_with_its_line_or_left_to_the_reader(tmp_path):
+def test_a_missing_video_is_left_to_the_reader(tmp_path):
     root = kinetics(tmp_path, ["a,ida,1,2", "a,idb,1,2"], ["a/ida_000001_000002"])
-    with pytest.raises(UserError, match=r"train.csv:3: no video .*idb_000001_000002.mp4; put it there"):
-        list_kinetics_actions(root)
-    assert len(list_kinetics_actions(root, missing_ok=True).videos) == 2
+    assert len(list_kinetics_actions(root).videos) == 2
 
 
 def test_kinetics_without_labels_or_rows(tmp_path):
     make(tmp_path / "flat", {"videos/x.mp4": b""})
-    with pytest.raises(UserError, match="neither annotations/train.csv nor class folders"):
+    with pytest.raises(UserError, match="without class folders in it the videos have no labels"):
         list_kinetics_actions(tmp_path / "flat")
     with pytest.raises(UserError, match="names no video"):
         list_kinetics_actions(kinetics(tmp_path / "empty", [], ["a/x"]))
     make(tmp_path / "other", {"annotations/train.csv": "name,x\na,b\n", "train/a/x.mp4": b""})
-    with pytest.raises(UserError, match="must name the columns label"):
-        list_kinetics_actions(tmp_path / "other")
-    make(tmp_path / "val", {"annotations/train.csv": "name\na\n", "val/a/x.mp4": b""})
     with pytest.raises(UserError, match="train.csv: the first line must name the columns label"):
-        list_kinetics_actions(tmp_path / "val", "val")
+        list_kinetics_actions(tmp_path / "other")
 
 
 # --- Something-Something v2 ---------------------------------------------------------------------------------
@@ -157,19 +149,19 @@ def test_ssv2_classes_are_in_the_order_of_their_numbers_and_videos_may_be_conver
     assert [str(video.path.relative_to(tmp_path)) for video in actions.videos] == files
 
 
+FORM = "not of Something-Something's form"
+
+
 @pytest.mark.parametrize(
     ("classes", "train", "words"),
     [
         ({"A": "0"}, [{"id": "1", "template": "A"}, {"id": "2", "template": "[B]"}],
-         r"train.json: item 2 \(id 2\): unknown class 'B': the class list has 1 others; is it of this data set"),
-        ({"A": "0"}, [{"id": "1"}], r"item 1 \(id 1\): has no template"),
-        ({"A": "0"}, [{"id": "3", "template": "A"}], r"item 1 \(id 3\): no video .*videos/3.webm"),
-        ({"A": "0"}, [], "train.json: the list is empty"),
-        ({"A": "0"}, {"id": "1"}, "is no list of items with an id"),
-        ({"A": "1"}, [], "labels.json: its 1 classes are not numbered 0, 1, 2"),
-        ({}, [], "labels.json: its 0 classes"),
-        (["A"], [], "labels.json: is no map of class names to numbers"),
-        ({"A": "first"}, [], "labels.json: is no map of class names to numbers"),
+         r"train.json, id 2: unknown class 'B'"),
+        ({"A": "0"}, [{"id": "1"}], "train.json, id 1: unknown class"),
+        ({"A": "0"}, [{"id": "3", "template": "A"}], "train.json, id 3: no video .*videos/3.webm"),
+        ({"A": "0"}, {"id": "1"}, f"train.json: {FORM}"),
+        (["A"], [], f"labels.json: {FORM}"),
+        ({"A": "first"}, [], f"labels.json: {FORM}"),
     ],
 )  # fmt: skip
 def test_broken_ssv2_files(tmp_path, classes, train, words):
@@ -180,18 +172,14 @@ def test_broken_ssv2_files(tmp_path, classes, train, words):
 
 
 def test_ssv2_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(UserError, match=r"labels.json: no such file"):
+    with pytest.raises(UserError, match="labels.json: no such file"):
         list_ssv2(tmp_path)
     make(tmp_path, {"something-something-v2-labels.json": '{"A": "0",\n"B" "1"}'})
-    with pytest.raises(UserError, match=r"labels.json:2: is no JSON"):
+    with pytest.raises(UserError, match=f"labels.json: {FORM}"):
         list_ssv2(tmp_path)
     make(tmp_path, {"something-something-v2-labels.json": b"\xff\xfe\xfa"})
     with pytest.raises(UserError, match="is no text in UTF-8"):
         list_ssv2(tmp_path)
-    with pytest.raises(
-        UserError, match="unknown split of Something-Something v2 'val': choose one of test, train, val"
-    ):
-        list_ssv2(tmp_path, "val")
 
 
 # --- UCF101 -------------------------------------------------------------------------------------------------
@@ -216,11 +204,8 @@ CLASSES = "1 ApplyEyeMakeup\n2 Archery\n"
     ("classes", "train", "words"),
     [
         (CLASSES, "Archery/a.avi 2\nBowling/b.avi 3\n", r"trainlist01.txt:2: unknown class 'Bowling'"),
-        (CLASSES, "Archery/a.avi 1\n", r"trainlist01.txt:1: label 1, but Archery is 2 in classInd.txt"),
         (CLASSES, "Archery/a.avi 2\n\nArchery/gone.avi 2\n", r"trainlist01.txt:3: no video .*UCF-101/Archery/gone.avi"),
         (CLASSES, "\n", r"trainlist01.txt: the list is empty"),
-        ("1 ApplyEyeMakeup\n3 Archery\n", "", r"classInd.txt:2: '3 Archery' is not `2 ClassName`"),
-        ("0 a\n", "", r"classInd.txt:1: '0 a' is not `1 ClassName`"),
         ("", "", r"classInd.txt: the list is empty"),
     ],
 )  # fmt: skip
@@ -232,11 +217,11 @@ def test_broken_ucf101_lists(tmp_path, classes, train, words):
     one_line(error)
 
 
-def test_ucf101_split_and_fold_are_checked(tmp_path):
-    with pytest.raises(UserError, match="unknown split of UCF101 'val'"):
-        list_ucf101(tmp_path, "val")
-    with pytest.raises(UserError, match="fold 4: UCF101 has the folds 1, 2 and 3"):
-        list_ucf101(tmp_path, fold=4)
+def test_another_split_or_fold_has_no_list(tmp_path):
+    make(tmp_path, {"ucfTrainTestlist/classInd.txt": CLASSES})
+    for split, fold in (("val", 1), ("train", 4)):
+        with pytest.raises(UserError, match=f"{split}list0{fold}.txt: no such file"):
+            list_ucf101(tmp_path, split, fold)
 
 
 def test_windows_line_ends_and_byte_order_marks_do_no_harm(tmp_path):
@@ -262,9 +247,9 @@ def test_real_ucf101_clips_fit_the_layout(real_data, tmp_path):
 
 def test_a_plain_list_may_have_spaces_and_absolute_paths(tmp_path):
     make(tmp_path, {"in/my clip.mp4": b"", "b.mp4": b"", "in/list.txt": f"my clip.mp4 1\n\n{tmp_path}/b.mp4 0\n"})
-    actions = list_labelled(tmp_path / "in/list.txt", ["x", "y"], mirrored=False)
+    actions = list_labelled(tmp_path / "in/list.txt", ["x", "y"])
     assert actions.videos == (LabelledVideo(tmp_path / "in/my clip.mp4", 1), LabelledVideo(tmp_path / "b.mp4", 0))
-    assert actions.classes == ("x", "y") and not actions.mirrored
+    assert actions.classes == ("x", "y") and actions.mirrored
 
 
 @pytest.mark.parametrize(
@@ -281,5 +266,5 @@ def test_a_plain_list_may_have_spaces_and_absolute_paths(tmp_path):
 def test_broken_plain_lists(tmp_path, text, words):
     make(tmp_path, {"a.mp4": b"", "list.txt": text})
     with pytest.raises(UserError, match=words) as error:
-        list_labelled(tmp_path / "list.txt", ["x", "y"], mirrored=True)
+        list_labelled(tmp_path / "list.txt", ["x", "y"])
     one_line(error)

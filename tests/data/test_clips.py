@@ -21,8 +21,9 @@ from torchvision.transforms import v2
 
 import make
 from data_scripts import prepare_kinetics
-from lib.data import clips, video
+from lib.data import clips, frame_cache, video
 from lib.data.clips import FramePairs, collate_pairs, draw_crop, draw_pair
+from lib.data.frame_cache import read_clip
 from lib.data.kinetics import (
     MANIFEST,
     Clip,
@@ -161,7 +162,7 @@ def test_wrong_folders_and_lists_are_told_in_one_line(kinetics, tmp_path):
         tmp_path / "headless.csv": "must name the columns path",
         tmp_path / "nothing.csv": "the list is empty",
         tmp_path / "ragged.csv": "must name the columns path",
-        tmp_path / "binary.csv": "is no CSV text",
+        tmp_path / "binary.csv": "is no text in UTF-8",
     }
     for path, message in cases.items():
         with pytest.raises(UserError) as caught:
@@ -270,7 +271,7 @@ def test_a_manifest_is_gone_on_with(data, monkeypatch):
 def test_the_manifest_moves_with_its_videos(tmp_path):
     (tmp_path / "old").mkdir()
     path = write_numbered(tmp_path / "old" / "a.mp4", 60, Fraction(30000, 1001), preset="ultrafast")
-    known = dict(probe_all([path]))
+    known = dict(probe_all([path], workers=1))
     write_manifest(tmp_path / "old" / MANIFEST, known)
     (tmp_path / "old").rename(tmp_path / "new")
     assert read_manifest(tmp_path / "new" / MANIFEST) == {tmp_path / "new" / "a.mp4": known[path]}
@@ -403,14 +404,13 @@ def test_a_view_is_torchvisions_resized_crop_of_the_frame(good):
 
 
 def test_the_past_comes_before_the_future_by_the_gap(good, monkeypatch):
-    resize = clips.resize_views
-    monkeypatch.setattr(clips, "resize_views", lambda crops, side, flip: resize(crops, side, flip=False))
     monkeypatch.setattr(clips, "draw_crop", lambda height, width, *_: (0, 0, height, width))
     dataset = FramePairs(good, image_size=160, gap=(10, 20), repeated_sampling=3)
     for index in range(12):
-        fps, sample = good[index % 3].info.fps, dataset[index]
-        for *views, gap in zip(sample["past"], sample["future"], sample["gap"], strict=True):
-            first, second = (read_number(view.permute(1, 2, 0).numpy()) for view in views)
+        fps, (sample, cuts) = good[index % 3].info.fps, dataset.sample(index)
+        for *views, gap, cut in zip(sample["past"], sample["future"], sample["gap"], cuts, strict=True):
+            upright = [view.flip(-1) if cut.flip else view for view in views]
+            first, second = (read_number(view.permute(1, 2, 0).numpy()) for view in upright)
             assert gap.item() == pytest.approx((second - first) / fps * 30, rel=1e-6) and gap.dtype == torch.float32
             assert 10 / 30 - 0.5 / fps <= (second - first) / fps <= 20 / 30 + 0.5 / fps and first >= 0
 
@@ -448,8 +448,8 @@ def test_a_data_set_refuses_what_it_cannot_serve(good):
 # --- Cache
 
 
-def fill(clip: Clip, folder: Path) -> None:
-    clips.cached_frames(clip, 32, folder)
+def fill(clip: Clip, folder: Path) -> np.ndarray:
+    return read_clip(clip, range(clip.info.num_frames), 32, folder)
 
 
 def test_the_cache_holds_the_same_frames_and_is_used(good, tmp_path, monkeypatch):
@@ -459,21 +459,21 @@ def test_the_cache_holds_the_same_frames_and_is_used(good, tmp_path, monkeypatch
         assert torch.equal(direct[index]["past"], cached[index]["past"])
         assert torch.equal(direct[index]["future"], cached[index]["future"])
     assert len(list((tmp_path / "cache").iterdir())) == 3
-    monkeypatch.setattr(clips, "read_frames", None)  # no video may be opened now
+    monkeypatch.setattr(frame_cache, "read_frames", None)  # no video may be opened now
     assert cached[5]["past"].shape == (2, 3, 24, 24)
 
 
 def test_a_changed_video_or_size_is_decoded_again(tmp_path):
     path = write_numbered(tmp_path / "a.mp4", 60, preset="ultrafast")
     clip = scan_videos([path]).clips[0]
-    assert clips.cached_frames(clip, 32, tmp_path / "c").shape == (60, 32, 80, 3)
-    assert clips.cached_frames(clip, None, tmp_path / "c").shape == (60, 64, 160, 3)
+    assert fill(clip, tmp_path / "c").shape == (60, 32, 80, 3)
+    assert read_clip(clip, [3, 0], None, tmp_path / "c").shape == (2, 64, 160, 3)
     write_frames(path, np.full((60, 64, 160, 3), 77, np.uint8), 30, "libx264")
     os.utime(path, ns=(1, 1))
-    assert abs(int(clips.cached_frames(clip, 32, tmp_path / "c").mean()) - 77) < 3
+    assert abs(int(fill(clip, tmp_path / "c").mean()) - 77) < 3
     path.unlink()
     with pytest.raises(UserError, match="a.mp4: no such file any more"):
-        clips.cached_frames(clip, 32, tmp_path / "c")
+        fill(clip, tmp_path / "c")
 
 
 def test_a_killed_writer_leaves_nothing_that_is_read(good, tmp_path, monkeypatch):
@@ -491,7 +491,7 @@ def test_a_killed_writer_leaves_nothing_that_is_read(good, tmp_path, monkeypatch
     monkeypatch.undo()
     assert process.exitcode == 9 and len(list(tmp_path.iterdir())) == 1
     expected = read_frames(good[0].path, range(60), 32)
-    np.testing.assert_array_equal(clips.cached_frames(good[0], 32, tmp_path), expected)
+    np.testing.assert_array_equal(fill(good[0], tmp_path), expected)
 
 
 def test_several_writers_of_one_clip_do_not_disturb_each_other(good, tmp_path):

@@ -199,20 +199,14 @@ def test_toy_uvo_areas_and_boxes_are_those_of_the_masks(world):
     assert sorted(left) == ["VideoDenseSet", "uvo_videos_dense_frames"]
 
 
-def test_toy_kitti_says_the_same_as_mots_and_as_step(world):
-    mots, step = (KittiDataset(world / "kitti", labels=labels) for labels in ("mots", "step"))
-    assert [s.name for s in mots] == [s.name for s in step] == ["0002"]
-    one, other = mots["0002"], step["0002"]
-    check_usable(one)
-    check_usable(other)
-    assert len(one) == 25 and one.num_objects == other.num_objects == 5
-    height, width = one.mask(0).shape
+def test_toy_kitti(world):
+    sequence = KittiDataset(world / "kitti")["0002"]
+    check_usable(sequence)
+    assert len(sequence) == 25 and sequence.num_objects == 5
+    height, width = sequence.mask(0).shape
     assert width / height == pytest.approx(1242 / 375, rel=0.01)
-    raw = np.array(Image.open(one.sources[0]))
-    assert raw.dtype == np.uint16 and (raw == 10000).sum() > 50 and not one.mask(0)[raw == 10000].any()
-    # cars come before people in MOTS' ids, after them in STEP's
-    order = [int(other.mask(0)[one.mask(0) == k][0]) for k in range(1, 6)]
-    np.testing.assert_array_equal(np.array([0, *order])[one.masks()], other.masks())
+    raw = np.array(Image.open(sequence.sources[0]))
+    assert raw.dtype == np.uint16 and (raw == 10000).sum() > 50 and not sequence.mask(0)[raw == 10000].any()
 
 
 # --- hand-made files ----------------------------------------------------------------------------------------
@@ -280,24 +274,10 @@ def make_mots(root: Path) -> tuple[np.ndarray, np.ndarray]:
     return masks[1:], np.array([0, 2, 1, 0])[masks[1:]]
 
 
-def make_step(root: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Instance numbers above 255; 7 belongs to a car and to a person; what has no instance is no object."""
-    masks = late_squares()
-    write_frames(root / "training" / "image_02" / "0006", masks, [f"{t:06d}.png" for t in range(5)])
-    rgb = np.array([(2, 0, 0), (13, 0, 7), (13, 1, 7), (11, 0, 7)], np.uint8)[masks]
-    rgb[:, :2], rgb[:, 37:] = (255, 3, 3), (13, 0, 0)  # void; a crowd of cars
-    for t, values in enumerate(rgb):
-        path = root / "kitti-step" / "panoptic_maps" / "val" / "0006" / f"{t:06d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(values).save(path)
-    return masks[1:], np.array([0, 1, 2, 0])[masks[1:]]
-
-
 LOADERS = {
     "vspw": (make_vspw, VspwDataset, ["9_b", "10_a"]),
     "uvo": (make_uvo, UvoDataset, ["zz-1", "aa_2"]),  # "bare" shows nothing
     "mots": (make_mots, KittiDataset, ["0006"]),  # 0013 shows nothing
-    "step": (make_step, partial(KittiDataset, labels="step"), ["0006"]),
 }
 
 
@@ -363,12 +343,12 @@ def edit_rle(key: str, value, root: Path) -> None:
 
 
 V, U, M = Path("data/9_b"), Path("uvo_videos_dense_frames/zz-1"), Path("instances/0006")
-F, S = Path("training/image_02/0006"), Path("kitti-step/panoptic_maps/val/0006")
+F = Path("training/image_02/0006")
 WIDE = np.zeros((40, 60), np.uint16)
 FAULTS = [
     ("vspw", "not a VSPW root", lambda r: (r / "data").rename(r / "videos")),
     ("vspw", "unknown split .*'val'.*did you mean 'vol'", lambda r: (r / "val.txt").rename(r / "vol.txt")),
-    ("vspw", "val.txt: lists no video", lambda r: (r / "val.txt").write_text("")),
+    ("vspw", "val.txt: the list is empty", lambda r: (r / "val.txt").write_text("")),
     ("vspw", "11_c.origin: no such folder", lambda r: (r / "val.txt").write_text("11_c\n")),
     ("vspw", "00000004.png: missing annotation of 9_b .1 missing.", lambda r: (r / V / "mask/00000004.png").unlink()),
     ("vspw", "origin: all its frames are of zero bytes", lambda r: [p.write_bytes(b"") for p in (r / V).glob("o*/*")]),
@@ -384,7 +364,7 @@ FAULTS = [
     ("uvo", "names a video twice", partial(edit_uvo, lambda c: c["videos"][1].update(ytid="zz-1"))),
     ("uvo", "names a video twice", partial(edit_uvo, lambda c: c["videos"].append(c["videos"][0]))),
     ("uvo", "zz-1: an object has not one", partial(edit_uvo, lambda c: c["annotations"][0]["segmentations"].pop())),
-    ("uvo", "no sequence shows an object", partial(edit_uvo, lambda c: c["annotations"].clear())),
+    ("uvo", "holds no sequence that shows an object", partial(edit_uvo, lambda c: c["annotations"].clear())),
     ("uvo", "7.png: missing frame, but .*json names it", lambda r: (r / U / "7.png").unlink()),
     ("uvo", "7.png: not a readable image", lambda r: (r / U / "7.png").write_bytes(b"")),
     ("uvo", "dense.json: video zz-1, zz-1/2.png, object 2: runs of 2401", partial(edit_rle, "counts", [2401])),
@@ -395,8 +375,8 @@ FAULTS = [
         *(f.update(segmentations=[encode_rle(np.eye(40, 61))] * 11) for f in c["annotations"][:3]),
     ])),
     ("mots", "not a KITTI root: expected training.image_02", lambda r: (r / "training").rename(r / "testing")),
-    ("mots", "instances: no such folder; unpack the mots", lambda r: (r / "instances").rename(r / "masks")),
-    ("mots", "no sequence of split val", lambda r: [(r / M).rename(r / "6"), (r / M.parent / "0013").rename(r / "7")]),
+    ("mots", "not a KITTI root: expected .*instances", lambda r: (r / "instances").rename(r / "masks")),
+    ("mots", "holds no sequence", lambda r: [(r / M).rename(r / "6"), (r / M.parent / "0013").rename(r / "7")]),
     ("mots", "0006: holds no .png frame", lambda r: [p.unlink() for p in (r / F).iterdir()]),
     ("mots", "000002.png: missing annotation of 0006", lambda r: (r / M / "000002.png").unlink()),
     ("mots", "000002.png: a mask must be a 16-bit .* not mode P", lambda r: write_png(r / M / "000002.png", WIDE)),
@@ -404,9 +384,6 @@ FAULTS = [
     ("mots", "000002.png: id 7", lambda r: Image.fromarray(WIDE + 7).save(r / M / "000002.png")),
     ("mots", "000002.png: 30x40 .* frame", lambda r: Image.fromarray(WIDE[:, :30]).save(r / M / "000002.png")),
     ("mots", "000002.png: not a readable image", lambda r: (r / F / "000002.png").write_bytes(b"")),
-    ("step", "panoptic_maps.val: no such folder; unpack the step", lambda r: (r / "kitti-step").rename(r / "x")),
-    ("step", "000002.png: class 19", lambda r: Image.new("RGB", (60, 40), (19, 0, 1)).save(r / S / "000002.png")),
-    ("step", "000002.png: a mask .* RGB .* not mode L", lambda r: Image.new("L", (60, 40)).save(r / S / "000002.png")),
 ]  # fmt: skip
 
 
@@ -426,9 +403,7 @@ def test_every_fault_is_told_in_one_line(tmp_path, kind, message, damage):
     assert "\n" not in str(caught.value)
 
 
-def test_unknown_kitti_choices(tmp_path):
+def test_an_unknown_kitti_split(tmp_path):
     make_mots(tmp_path)
     with pytest.raises(UserError, match="unknown KITTI split 'test'"):
         KittiDataset(tmp_path, split="test")
-    with pytest.raises(UserError, match="unknown KITTI annotation 'most': did you mean 'mots'"):
-        KittiDataset(tmp_path, labels="most")

@@ -89,7 +89,7 @@ BREAK = {
         (r / "ImageSets/2017/val.txt").rename(r / "ImageSets/2017/train.txt"),
         (r / "ImageSets/2017/test.txt").write_text("dog\n"),
     ],
-    "lists no video": lambda r: (r / "ImageSets/2017/val.txt").write_text("\n"),
+    "the list is empty": lambda r: (r / "ImageSets/2017/val.txt").write_text("\n"),
     "cat: no such folder": lambda r: (r / "ImageSets/2017/val.txt").write_text("dog\ncat\n"),
     "dog: holds no .jpg frame": lambda r: [remove(p) for p in (r / J).iterdir()],
     "00002.png: missing annotation of dog \\(1 missing\\)": lambda r: remove(r / A / "00002.png"),

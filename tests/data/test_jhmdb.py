@@ -93,7 +93,7 @@ def refused(call, *mentions: str) -> str:
 @pytest.mark.parametrize(
     ("content", "mention"),
     [
-        ({"pos_world": np.zeros((2, 15, 5))}, "no pos_img"),
+        ({"pos_world": np.zeros((2, 15, 5))}, "pos_img must be"),
         ({"pos_img": np.zeros((2, 14, 5))}, "(2, 14, 5)"),
         ({"pos_img": np.zeros((15, 2, 5))}, "(15, 2, 5)"),
         ({"pos_img": np.zeros((2, 15))}, "(2, 15)"),
@@ -146,7 +146,7 @@ def test_wrong_roots_splits_and_lists_are_named(root, tmp_path):
     listing = root / "splits" / "walk_test_split1.txt"
     for line in ("a.avi\n", "a.avi 3\n", "2\n"):
         listing.write_text("b.avi 2\n" + line)
-        refused(lambda: JhmdbDataset(root), str(listing), "line 2")
+        refused(lambda: JhmdbDataset(root), f"{listing}:2")
     listing.write_text("gone.avi 2\n")
     refused(lambda: JhmdbDataset(root), "walk/gone")
     for path in (root / "splits").glob("[!.]*split2*"):
@@ -154,7 +154,7 @@ def test_wrong_roots_splits_and_lists_are_named(root, tmp_path):
     refused(lambda: JhmdbDataset(root, 2), "no test clip")
     free = tmp_path / "list.txt"
     free.write_text("Rename_Images/walk/a\nwalk/b\n")
-    refused(lambda: JhmdbDataset(root, free), str(free), "line 2")
+    refused(lambda: JhmdbDataset(root, free), f"{free}:2")
     (root / "joint_positions" / "catch" / "Goal!_(x)" / "joint_positions.mat").unlink()
     refused(lambda: JhmdbDataset(root, 1), "Goal!_(x)", "joint_positions.mat")
     for path in (root / "splits").iterdir():

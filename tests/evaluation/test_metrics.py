@@ -251,9 +251,9 @@ def test_tolerance_is_a_disc_and_includes_its_edge():
     truth[240, 400] = 1
     for shift, within in (((0, 8), True), ((0, 10), False), ((5, 6), True), ((7, 8), False)):
         # a single pixel's boundary is a 2x2 square, so of a shift by (0, 8) all four, of (0, 10) none are matched
-        value = metrics.boundary_accuracy(truth == 1, np.roll(truth, shift, (0, 1)) == 1)
+        value = metrics.boundary_accuracy(truth == 1, np.roll(truth, shift, (0, 1)) == 1, 1)
         assert (value == 1) if within else (value < 1), (shift, value)
-    assert metrics.boundary_accuracy(truth == 1, np.roll(truth, (0, 10), (0, 1)) == 1) == 0
+    assert metrics.boundary_accuracy(truth == 1, np.roll(truth, (0, 10), (0, 1)) == 1, 1) == 0
 
 
 def test_empty_and_vanished_objects():

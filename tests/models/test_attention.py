@@ -46,16 +46,12 @@ def slow_attention(tokens: torch.Tensor, block, heads: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("block", [1, 2, 3, -1])
 @pytest.mark.parametrize("size", [(32, 32), (16, 40)])
-def test_maps_are_the_softmax_of_queries_and_keys(encoder, block, size):
-    images = torch.randn(2, 3, *size)
-    maps = attention_maps(encoder, images, block)
-    tokens = torch.cat([(encoder.cls_token + encoder.pos_embed[:, :1]).expand(2, -1, -1), encoder.embed(images)], dim=1)
-    last = DEPTH if block == -1 else block
-    for before in encoder.blocks[: last - 1]:
-        tokens = before(tokens)
-    expected = torch.stack([slow_attention(sample, encoder.blocks[last - 1], HEADS) for sample in tokens])
+def test_maps_are_the_softmax_of_queries_and_keys(encoder, size):
+    entered = []
+    encoder.blocks[-1].register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
+    maps = attention_maps(encoder, torch.randn(2, 3, *size))
+    expected = torch.stack([slow_attention(sample, encoder.blocks[-1], HEADS) for sample in entered[0]])
     assert maps.shape == expected.shape and maps.dtype == torch.float32
     torch.testing.assert_close(maps.double(), expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(maps.sum(-1), torch.ones(maps.shape[:-1]), rtol=1e-5, atol=1e-5)
@@ -65,12 +61,12 @@ def test_maps_are_the_softmax_of_queries_and_keys(encoder, block, size):
 @pytest.mark.parametrize("name", ["test_vit", "test_vit2"])  # a class token; a register and no class token
 def test_maps_of_timms_models(name):
     encoder, images = timm_encoder(name), torch.randn(2, 3, 64, 96)
-    maps = attention_maps(encoder, images, 3)
+    maps = attention_maps(encoder, images)
     tokens = encoder.model.patch_embed(images * encoder.scale + encoder.shift)
     tokens = encoder.model._pos_embed(tokens)
-    for before in encoder.blocks[:2]:
+    for before in encoder.blocks[:-1]:
         tokens = before(tokens)
-    expected = torch.stack([slow_attention(sample, encoder.blocks[2], 2) for sample in tokens])
+    expected = torch.stack([slow_attention(sample, encoder.blocks[-1], 2) for sample in tokens])
     if name == "test_vit2":
         assert (maps.sum(-1) < 1).all()
         expected = expected[:, :, 1:, 1:]
@@ -83,11 +79,11 @@ def test_maps_of_rotary_attention_are_what_its_fused_kernel_forms(monkeypatch):
     encoder, images, calls = timm_encoder("eva02_tiny_patch14_224"), torch.randn(1, 3, 56, 70), []
     fused = F.scaled_dot_product_attention
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *args, **kw: calls.append(args) or fused(*args, **kw))
-    encoder.features(images, 2)
-    queries, keys, _ = (part.double() for part in calls[1])
+    encoder.features(images)
+    queries, keys, _ = (part.double() for part in calls[-1])
     scores = torch.exp(queries @ keys.mT / math.sqrt(queries.shape[-1]))
-    maps = attention_maps(encoder, images, 2)
-    assert len(calls) == 3 and maps.shape == (1, 3, 21, 21)  # the second look forms block 2's itself
+    maps, depth = attention_maps(encoder, images), len(encoder.blocks)
+    assert len(calls) == 2 * depth - 1 and maps.shape == (1, 3, 21, 21)  # the second look forms the last block's itself
     torch.testing.assert_close(maps.double(), scores / scores.sum(-1, keepdim=True), rtol=1e-4, atol=1e-6)
 
 
@@ -101,12 +97,6 @@ def test_looking_leaves_the_encoder_as_it_was(encoder):
     with pytest.raises(UserError, match="use 32x32"):  # also when it fails midway
         attention_maps(encoder, torch.randn(1, 3, 31, 32))
     assert encoder.blocks[-1].attn.fused_attn == fused and not encoder.blocks[-1].attn.attn_drop._forward_pre_hooks
-
-
-def test_a_block_that_does_not_exist(encoder):
-    for block in (0, DEPTH + 1, -2):
-        with pytest.raises(UserError, match=f"block {block} does not exist: choose 1 to {DEPTH}, or -1"):
-            attention_maps(encoder, torch.randn(1, 3, 32, 32), block)
 
 
 # --- one query's map ----------------------------------------------------------------------------------------
@@ -134,8 +124,9 @@ def test_queries_that_do_not_exist():
 
 
 @torch.no_grad()
-def test_a_querys_map_lies_on_the_frame(encoder):
+def test_a_querys_map_lies_on_the_frame():
     """A patch that is made to attract all attention is found at its own place."""
+    encoder = shaken(ViTEncoder(32, P, 32, 1, HEADS))
     images = torch.zeros(1, 3, 24, 40)
     attention = encoder.blocks[0].attn
     attention.qkv.weight.zero_()
@@ -150,5 +141,5 @@ def test_a_querys_map_lies_on_the_frame(encoder):
     encoder.patch_embed.proj.weight[:8, 0] = 1  # red light raises the first head's channels
     encoder.patch_embed.proj.bias.copy_(torch.linspace(-1, 1, 32) * 1e-3)
     images[:, 0, 8:16, 32:40] = 1
-    found = query_map(attention_maps(encoder, images, 1), (3, 5), (0, 0))[0, 0]
+    found = query_map(attention_maps(encoder, images), (3, 5), (0, 0))[0, 0]
     assert divmod(found.argmax().item(), 5) == (1, 4) and found.max() > 0.9

@@ -9,6 +9,7 @@ from small_training import OPTIONS, make_loader
 
 from lib.checkpoints import load_checkpoint, load_weights, read_losses
 from lib.errors import UserError
+from lib.models import uncertainty
 from lib.models.adaptive_sampler import AdaptiveMasking
 from lib.models.evidential import EvidentialSiamMAE
 from lib.models.siammae import SiamMAE
@@ -161,8 +162,9 @@ def test_with_beta_1_and_detached_input_the_mean_is_trained_as_plain_siammaes():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_variance_may_depend_on_the_gap_and_the_mean_does_not(kind):
+def test_the_variance_may_depend_on_the_gap_and_the_mean_does_not(kind, monkeypatch):
     """The head's numbers equal the formula's, pair by pair; at 16 frames they are those of a head without a gap."""
+    monkeypatch.setattr(uncertainty, "FRACTION", 1)
     model, blind = build(kind, knows_gap=True), build(kind)
     state = model.state_dict()
     blind.load_state_dict({name: part for name, part in state.items() if name != "variance_head.gap.weight"})
@@ -182,7 +184,7 @@ def test_the_variance_may_depend_on_the_gap_and_the_mean_does_not(kind):
         SingleModel(model),
         MCDropout(model, 2),
         DeepEnsemble([model, model]),
-        VisibleSubsets(model, 1, 1.0),
+        VisibleSubsets(model, 1),
     ):
         found, same = estimator.predict(past, future, mask, gap), SingleModel(blind).predict(past, future, mask)
         torch.testing.assert_close(found.mean, same.mean)

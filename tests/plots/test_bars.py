@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
-from lib.errors import UserError
 from lib.plots import bars
 
 
@@ -35,8 +34,6 @@ def test_seeds_are_dots_and_their_mean_a_diamond():
     assert marks(axis, "o") == [[30, 32], [35]] and marks(axis, "D") == [[31], [35]]
     assert axis.lines[0].get_xdata()[0] == 31  # the reference's mean
     assert [text.get_text() for text in axis.texts] == ["31.0", "35.0"]
-    with pytest.raises(UserError, match="no row of 'uniform'"):
-        bars.dot_panels(rows, {"JF": "J&F"}, reference="uniform")
 
 
 def test_groups_are_shares_of_each_group():
@@ -57,7 +54,7 @@ def test_bars_of_regions_start_at_chance():
         for region, value in zip(bars.REGION_COLORS, values, strict=True)
         for shift in (-0.1, 0.1)
     ]
-    figure, numbers = bars.regions_figure(rows)
+    figure, numbers = bars.regions_figure(pd.DataFrame(rows))
     (axis,) = figure.axes
     assert axis.yaxis_inverted()
     drawn = [container for container in axis.containers if hasattr(container, "patches")]
@@ -67,28 +64,31 @@ def test_bars_of_regions_start_at_chance():
         assert random.get_width() == pytest.approx(0)
     assert len(numbers) == 6 and (numbers["seeds"] == 2).all()
     assert numbers["interval"].to_numpy() == pytest.approx(12.706 * 0.1, rel=1e-4)  # t of 1 degree x standard error
-    _, single = bars.regions_figure([{"sampler": "ours", "region": "moving objects", "times_chance": 1}])
+    _, single = bars.regions_figure(pd.DataFrame(rows[:1]))
     assert single["interval"].isna().all()
 
 
 def test_score_bars_print_what_they_draw():
     rows = [("MAE", 40.0, 30.0, 35.0, 60.0), ("SiamMAE, block 4", 62.0, np.nan, 47.0, 76.1)]
-    tasks = (("DAVIS", "J&F"), ("VIP", "mIoU"), ("JHMDB", "PCK@0.1"), ("JHMDB", "PCK@0.2"))
-    table = pd.DataFrame(
-        {"method": method, "task": task, "metric": metric, "value": value}
-        for method, *values in rows
-        for (task, metric), value in zip(tasks, values, strict=True)
-    )
-    figure = bars.score_bars(table)
+    table = pd.DataFrame(rows, columns=["method", "JF_mean", "mIoU", "PCK@0.1", "PCK@0.2"])
+    data = {"objects": "DAVIS", "body parts": "VIP", "joints": "JHMDB"}
+    figure = bars.task_bars(table, data)
     davis, vip, jhmdb = figure.axes
-    assert [axis.get_title() for axis in figure.axes] == ["DAVIS", "VIP", "JHMDB"]
+    assert [axis.get_title() for axis in figure.axes] == [f"{task}\n{name}" for task, name in data.items()]
     assert davis.get_xlabel() == "J&F (%)" and jhmdb.get_xlabel() == "PCK@0.1 and PCK@0.2 (%)"
     assert [label.get_text() for label in davis.get_yticklabels()] == ["MAE", "SiamMAE, block 4"]
     assert [text.get_text() for text in davis.texts] == ["40.0", "62.0"]
     assert [text.get_text() for text in vip.texts] == ["30.0", "–"]
     assert [text.get_text() for text in jhmdb.texts] == ["35.0  PCK@0.1", "47.0", "60.0  PCK@0.2", "76.1"]
-    turned = bars.score_bars(table.iloc[[*range(4, 8), *range(4)]]).axes[2]  # names stand at the shortest bars
+    turned = bars.task_bars(table[::-1], data).axes[2]  # names stand at the shortest bars
     assert [text.get_text() for text in turned.texts] == ["47.0", "35.0  PCK@0.1", "76.1", "60.0  PCK@0.2"]
     assert [bar.get_width() for bar in jhmdb.patches] == [35, 47, 60, 76.1]
     first, second = jhmdb.patches[0], jhmdb.patches[2]
     assert first.get_y() < second.get_y() and davis.yaxis_inverted()  # the first metric above the second
+
+
+def test_bars_have_a_panel_for_each_task_that_was_scored():
+    table = pd.DataFrame({"method": ["A", "B"], "JF_mean": [40.0, 20.0], "J_mean": [1.0, 2.0], "mIoU": [30.0, 10.0]})
+    figure = bars.task_bars(table, {"objects": "DAVIS", "body parts": "VIP"})
+    assert [axis.get_title() for axis in figure.axes] == ["objects\nDAVIS", "body parts\nVIP"]
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [40, 20]

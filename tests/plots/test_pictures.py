@@ -1,6 +1,5 @@
 """Pictures: skeletons, heat maps and rows of images are where the numbers say."""
 
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import colormaps
-from matplotlib.colors import to_rgb
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgb
 
 from lib.data.jhmdb import JOINTS
-from lib.errors import UserError
 from lib.plots import pictures, style
 
 LOST = (-1.0, -1.0)
@@ -78,42 +77,46 @@ def test_joints_outside_the_frame_are_no_trouble(joints):
     assert picture.shape == frame.shape and 0 <= picture.min() <= picture.max() <= 1
 
 
-def test_joints_must_be_fifteen():
-    with pytest.raises(UserError, match=r"\(14, 2\)"):
-        pictures.draw_joints(np.zeros((8, 8, 3), np.uint8), np.zeros((14, 2)))
-
-
 @given(st.integers(0, 5), st.integers(0, 7), st.integers(0, 255))
 def test_heat_is_brightest_where_the_map_is(row, column, level):
     values = np.full((6, 8), 0.1)
     values[row, column] = 3.0
-    picture = pictures.heat_on_frame(np.full((48, 96, 3), level, np.uint8), values)
+    (picture,) = pictures.heads_on_frame(np.full((48, 96, 3), level, np.uint8), values[None])
     assert picture.shape == (48, 96, 3) and 0 <= picture.min() <= picture.max() <= 1
     y, x = np.unravel_index(picture.sum(axis=2).argmax(), picture.shape[:2])
     assert (y // 8, x // 12) == (row, column)
 
 
-def test_heat_limits_make_maps_comparable():
-    frame = np.full((16, 16, 3), 90, np.uint8)
-    low, high = np.full((2, 2), 0.2), np.full((2, 2), 0.8)
-    heat = partial(pictures.heat_on_frame, frame)
-    np.testing.assert_array_equal(heat(low), heat(high))  # each on its own: flat
-    assert heat(low, (0, 1)).sum() < heat(high, (0, 1)).sum()
-    np.testing.assert_array_equal(heat(high, (0, 0.5)), heat(high, (0, 0.8)))  # clipped
-
-
 def test_heat_is_smooth_between_cells():
-    picture = pictures.heat_on_frame(np.zeros((10, 40, 3), np.uint8), np.array([[0.0, 1.0]]))
+    (picture,) = pictures.heads_on_frame(np.zeros((10, 40, 3), np.uint8), np.array([[[0.0, 1.0]]]))
     brightness = picture.sum(axis=2)[5]
     assert (np.diff(brightness) >= 0).all() and len(np.unique(brightness[10:30])) == 20
 
 
-def test_heat_refuses_what_it_cannot_show():
-    frame = np.zeros((8, 8, 3), np.uint8)
-    with pytest.raises(UserError, match="NaN"):
-        pictures.heat_on_frame(frame, np.array([[0.0, np.nan]]))
-    with pytest.raises(UserError, match="rise"):
-        pictures.heat_on_frame(frame, np.zeros((2, 2)), (1, 1))
+def test_a_ring_lies_around_the_largest_object():
+    ids = np.zeros((40, 60), np.uint8)
+    ids[2:5, 2:5], ids[20:31, 40:51] = 1, 2
+    place = pictures.centre_of_largest(ids)
+    assert place == (25.5 / 40, 45.5 / 60)
+    frame = np.full((40, 60, 3), 9, np.uint8)
+    ring = pictures.ringed(frame, place)
+    drawn = np.argwhere((ring != frame).any(axis=2))
+    assert len(drawn) and (np.abs(drawn.mean(axis=0) - (25.5, 45.5)) < 0.6).all() and (ring[25, 45] == 9).all()
+
+
+def test_the_centre_of_a_hollow_object_is_on_it():
+    ids = np.ones((21, 21), np.uint8)
+    ids[5:16, 5:16] = 0
+    y, x = (int(share * 21) for share in pictures.centre_of_largest(ids))
+    assert ids[y, x] == 1
+
+
+def test_maps_have_one_scale():
+    maps = np.zeros((2, 2, 3))
+    maps[0, 0, 0], maps[1] = 4.0, 2.0
+    first, second = pictures.heads_on_frame(np.zeros((2, 3, 3), np.uint8), maps)
+    assert first[0, 0].sum() > second[0, 0].sum() > first[1, 2].sum()
+    assert np.allclose(pictures.heads_on_frame(np.zeros((2, 3, 3), np.uint8), maps[1:])[0][0, 0], first[0, 0])
 
 
 def test_rows_of_a_grid_get_the_height_of_their_images():
@@ -138,20 +141,17 @@ def test_tasks_stand_in_blocks_with_their_own_titles():
     assert [len(axis.images) for axis in jhmdb.axes] == [1, 1, 0, 1, 0, 0]
     assert [axis.get_ylabel() for axis in jhmdb.axes[::3]] == ["truth", "ours"]
     assert [axis.get_title() for axis in jhmdb.axes] == ["0", "5", "", "", "", ""]
-    once = pictures.tasks_figure(rows, ["0", "10", "20"])
-    assert [axis.get_title() for axis in once.axes if axis.get_title()] == ["0", "10", "20"]
 
 
 def test_heat_is_the_colour_of_each_cell():
     maps = np.array([[[0.0, 1.0], [np.nan, 2.0]]])
-    (picture,) = pictures.heat_pictures(maps, 0, 1, 3)
+    scale = ScalarMappable(Normalize(0, 1, clip=True), colormaps["inferno"].with_extremes(bad=[0.75] * 3))
+    (picture,) = pictures.colored(scale, maps, 3)
     assert picture.shape == (6, 6, 3)
     for place, expected in (((0, 0), colormaps["inferno"](0.0)[:3]), ((0, 5), colormaps["inferno"](1.0)[:3])):
         np.testing.assert_allclose(picture[place], expected)
     assert (picture[3:, :3] == 0.75).all(), "visible patches are grey"
     np.testing.assert_allclose(picture[5, 5], picture[0, 5], err_msg="values beyond the scale are its end")
-    with pytest.raises(UserError, match="no range"):
-        pictures.heat_pictures(maps, 1, 1, 3)
 
 
 def test_rows_of_futures():

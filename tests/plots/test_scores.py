@@ -1,6 +1,5 @@
-"""Rows of scores: choices of protocols, effects of factors, Table 1, gains over seeds, rings."""
+"""Rows of scores: choices of protocols, effects of factors, Table 1, gains over seeds."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -54,39 +53,6 @@ def test_gains_are_paired_and_corrected_within_a_family():
     assert table["p, Holm"].tolist()[2:] == pytest.approx(2 * table["p_value"][2:])  # two tests in the family
     one = scores.gains(pd.DataFrame(rows), {"x": "height", "y": "depth"}, pairs, ["all", "all"])
     assert one["p, Holm"].tolist()[2:] == pytest.approx([4 * p for p in table["p_value"][2:]])
-
-
-def test_bars_have_a_panel_for_each_task_that_was_scored():
-    table = pd.DataFrame({"method": ["A", "B"], "JF_mean": [40.0, 20.0], "J_mean": [1.0, 2.0], "mIoU": [30.0, 10.0]})
-    figure = scores.task_bars(table, {"objects": "DAVIS", "body parts": "VIP"})
-    assert [axis.get_title() for axis in figure.axes] == ["objects\nDAVIS", "body parts\nVIP"]
-    assert [bar.get_width() for bar in figure.axes[0].patches] == [40, 20]
-
-
-def test_a_ring_lies_around_the_largest_object():
-    ids = np.zeros((40, 60), np.uint8)
-    ids[2:5, 2:5], ids[20:31, 40:51] = 1, 2
-    place = scores.centre_of_largest(ids)
-    assert place == (25.5 / 40, 45.5 / 60)
-    frame = np.full((40, 60, 3), 9, np.uint8)
-    ring = scores.ringed(frame, place)
-    drawn = np.argwhere((ring != frame).any(axis=2))
-    assert len(drawn) and (np.abs(drawn.mean(axis=0) - (25.5, 45.5)) < 0.6).all() and (ring[25, 45] == 9).all()
-
-
-def test_the_centre_of_a_hollow_object_is_on_it():
-    ids = np.ones((21, 21), np.uint8)
-    ids[5:16, 5:16] = 0
-    y, x = (int(share * 21) for share in scores.centre_of_largest(ids))
-    assert ids[y, x] == 1
-
-
-def test_maps_have_one_scale():
-    maps = np.zeros((2, 2, 3))
-    maps[0, 0, 0], maps[1] = 4.0, 2.0
-    first, second = scores.heads_on_frame(np.zeros((2, 3, 3), np.uint8), maps)
-    assert first[0, 0].sum() > second[0, 0].sum() > first[1, 2].sum()
-    assert np.allclose(scores.heads_on_frame(np.zeros((2, 3, 3), np.uint8), maps[1:])[0][0, 0], first[0, 0])
 
 
 def test_protocols_of_a_run_are_marked_by_their_name():

@@ -19,7 +19,7 @@ from lib.evaluation.keypoints import cells_to_joints, copy_first_joints, joints_
 from lib.evaluation.pck import pck
 from lib.evaluation.protocols import get_protocol
 from lib.score.__main__ import main
-from lib.score.jhmdb import print_jhmdb, read_joints, score_jhmdb, split_argument, write_joints
+from lib.score.jhmdb import GRID, print_jhmdb, read_joints, score_jhmdb, split_argument, write_joints
 from lib.toyworld import ToyWorldOptions, ensure_toy_world
 
 
@@ -36,6 +36,11 @@ def refused(call, *mentions: str) -> str:
     return message
 
 
+def write_cells(path: Path, joints: np.ndarray, size: tuple[int, int], grid: int) -> None:
+    """A result file of another grid than ours."""
+    write_joints(path, joints * grid / GRID, size)
+
+
 # --- Result files ---
 
 
@@ -43,7 +48,7 @@ def test_result_files_hold_cells_of_the_stated_grid_and_come_back_as_pixels(tmp_
     joints = joints_of(3)
     joints[2, 4] = [-7, 3]
     path = tmp_path / "results" / "0.dat"
-    write_joints(path, joints, SIZE, grid=10)
+    write_cells(path, joints, SIZE, grid=10)
     stored = np.load(path, allow_pickle=True)  # as the published scorers read it
     assert stored.shape == (2, 15, 5) and stored.dtype == np.float32
     np.testing.assert_allclose(stored[:, 0, 0], joints[0, 0] * [10 / 40, 10 / 24], rtol=1e-6)
@@ -187,7 +192,7 @@ def test_the_number_of_frames_can_be_limited(root, tmp_path):
 def test_the_grid_only_changes_the_unit(root, tmp_path):
     for grid in (20, 40):
         for index, clip in enumerate(JhmdbDataset(root)):
-            write_joints(tmp_path / str(grid) / f"{index}.dat", clip.joints() + 1, SIZE, grid)
+            write_cells(tmp_path / str(grid) / f"{index}.dat", clip.joints() + 1, SIZE, grid)
     a, b = (score_jhmdb(root, tmp_path / str(grid), grid=grid) for grid in (20, 40))
     assert a.pop("grid") == 20 and b.pop("grid") == 40 and a == b and a["PCK@0.1"] > 0
     refused(lambda: score_jhmdb(root, tmp_path / "40", grid=20), "grid is 20")
@@ -231,7 +236,7 @@ def test_jhmdb_on_the_command_line(tmp_path, capsys):
             Image.new("RGB", (40, 24)).save(images / f"{t + 1:05d}.png")
         (root / "joint_positions" / "walk" / name).mkdir(parents=True)
         savemat(root / "joint_positions" / "walk" / name / "joint_positions.mat", {"pos_img": joints.T + 1})
-        write_joints(tmp_path / "results" / f"{index}.dat", joints + [30 * index, 0], (24, 40), grid=40)
+        write_cells(tmp_path / "results" / f"{index}.dat", joints + [30 * index, 0], (24, 40), grid=40)
     (root / "splits").mkdir()
     (root / "splits" / "walk_test_split2.txt").write_text("a.avi 2\nb.avi 2\n")
     command = ["jhmdb", "--truth", str(root), "--predictions", str(tmp_path / "results"), "--json", str(out)]

@@ -12,10 +12,12 @@ from lib.data.jhmdb import JhmdbDataset
 from lib.evaluation.protocols import get_protocol
 from lib.models.vit import ViTEncoder
 from lib.score.jhmdb import write_joints
+from lib.studies import excerpts
 from lib.studies.excerpts import excerpt, head_maps
 
 
-def test_masks_are_those_of_the_times_and_unknown_ids_are_background(tmp_path):
+def test_masks_are_those_of_the_times_and_unknown_ids_are_background(tmp_path, monkeypatch):
+    monkeypatch.setattr(excerpts, "FRAMES", 3)
     truth = np.zeros((9, 8, 8), np.uint8)
     for t in range(9):
         truth[t, t % 8] = 1
@@ -24,20 +26,21 @@ def test_masks_are_those_of_the_times_and_unknown_ids_are_background(tmp_path):
     for t in range(9):
         write_png(tmp_path / "out" / "b" / f"{t:05d}.png", truth[(t + 1) % 9])
     dataset = DavisDataset(tmp_path / "davis")
-    times, real, predicted = excerpt(dataset, 1, tmp_path / "out", number=3)
+    times, real, predicted = excerpt(dataset, 1, tmp_path / "out")
     assert times.tolist() == [0, 4, 8]
     for t, mine, theirs in zip(times, real, predicted, strict=True):
         np.testing.assert_array_equal(mine, truth[t] == 1)
         np.testing.assert_array_equal(theirs, truth[(t + 1) % 9] == 1)
-    assert excerpt(dataset, 1, tmp_path / "out", max_frames=5, number=3)[0].tolist() == [0, 2, 4]
+    assert excerpt(dataset, 1, tmp_path / "out", max_frames=5)[0].tolist() == [0, 2, 4]
 
 
-def test_joints_are_those_of_the_clip(tmp_path):
+def test_joints_are_those_of_the_clip(tmp_path, monkeypatch):
+    monkeypatch.setattr(excerpts, "FRAMES", 2)
     dataset = JhmdbDataset(make_jhmdb(tmp_path / "jhmdb"))
     (tmp_path / "out").mkdir()
     for index, clip in enumerate(dataset):
         write_joints(tmp_path / "out" / f"{index}.dat", clip.joints() + index, (24, 40))
-    times, truth, predicted = excerpt(dataset, -1, tmp_path / "out", number=2)
+    times, truth, predicted = excerpt(dataset, -1, tmp_path / "out")
     assert times.tolist() == [0, 4]
     np.testing.assert_allclose(truth, joints_of(1)[[0, 4]])  # walk/a, the last of the list
     np.testing.assert_allclose(predicted, truth + len(dataset) - 1, atol=1e-4)

@@ -120,27 +120,29 @@ def test_the_cover_of_regions_by_hand():
     assert cover[0, :, 0].tolist() == [1, 0, 1, 0] and cover[0, :, 1].tolist() == [0, 0.5, 0, 0]
 
 
-def test_mean_errors_count_hidden_draws_only():
+def test_mean_errors_count_hidden_draws_only(monkeypatch):
+    monkeypatch.setattr(study, "DRAWS", 3)
     torch.manual_seed(0)
     arguments = PRESET.architecture() | {"mask_ratio": 0.9}
     model = VideoMAE(masking=TubeMasking(0.9), **arguments).eval()
-    errors, seen = study.mean_errors(model, torch.randint(0, 256, (2, 3, 16, 48, 48), dtype=torch.uint8), draws=3)
+    errors, seen = study.mean_errors(model, torch.randint(0, 256, (2, 3, 16, 48, 48), dtype=torch.uint8))
     assert errors.shape == seen.shape == (2, 288)
     assert torch.equal(errors.isnan(), seen == 1)  # never hidden: no error is known
     assert seen.mean() == pytest.approx(3 / 36, abs=1e-6)  # three of 36 columns
 
 
-def test_random_masks_lie_at_chance_and_a_sampler_that_knows_is_found_out(studio):
+def test_random_masks_lie_at_chance_and_a_sampler_that_knows_is_found_out(studio, monkeypatch):
+    monkeypatch.setattr(study, "DRAWS", 60)
     views = LayerViews(list_studio(studio, "val"), ClipReader(16, 2, 48), 48)
     torch.manual_seed(0)
     model = VideoMAE(**PRESET.architecture()).eval()
-    found = study.focus(model, views, draws=60)
+    found = study.focus(model, views)
     assert all(found[layer] == pytest.approx(1, abs=0.2) for layer in ("wall", "puppet", "poster"))
     assert set(found) == {"wall", "puppet", "poster", "puppet_error", "poster_error", "agreement", "error"}
     where = study.region_cover(torch.stack([views[i]["layers"] for i in range(3)]), 2, 8)[..., 1]
     sampler = AdaMAE(**PRESET.sampler() | PRESET.architecture()).eval()
     sampler.masking.log_probs = lambda tokens: (where + 1e-6).log().log_softmax(-1)
-    assert study.focus(sampler, views, draws=4)["puppet"] > 3
+    assert study.focus(sampler, views)["puppet"] > 3
 
 
 # --- fine-tuning --------------------------------------------------------------------------------------------

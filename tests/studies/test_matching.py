@@ -8,6 +8,7 @@ from PIL import Image
 
 from lib.data.davis import DavisDataset
 from lib.evaluation.protocols import get_protocol
+from lib.studies import matching
 from lib.studies.matching import match
 from lib.toyworld.flow import flow_path
 
@@ -37,9 +38,11 @@ def colours(images: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.pixel_unshuffle(images, CELL)
 
 
-def test_what_moves_by_whole_cells_is_found_and_baselines_come_last(davis):
+def test_what_moves_by_whole_cells_is_found_and_baselines_come_last(davis, monkeypatch):
+    monkeypatch.setattr(matching, "GAPS", (2, 4))
+    monkeypatch.setattr(matching, "STARTS", (0, 1, 9))
     features = {"colours": (colours, CELL), "blind": (lambda x: torch.ones(len(x), 1, 6, 12), CELL)}
-    rows = match(davis, features, PROTOCOL, gaps=(2, 4), starts=(0, 1, 9))
+    rows = match(davis, features, PROTOCOL)
     assert list(dict.fromkeys(rows["method"])) == [
         "colours", "blind", "nothing moves", "random match", "best possible cell"
     ]  # fmt: skip
@@ -53,7 +56,10 @@ def test_what_moves_by_whole_cells_is_found_and_baselines_come_last(davis):
     assert found.loc["best possible cell"]["end_point_error"].tolist() == [0, 0]
 
 
-def test_a_pair_must_lie_within_the_sequence(davis):
-    rows = match(davis, {"colours": (colours, CELL)}, PROTOCOL, gaps=(4,), starts=(0, 1))
-    fewer = match(davis, {"colours": (colours, CELL)}, PROTOCOL, gaps=(4,), starts=(0, 2))
+def test_a_pair_must_lie_within_the_sequence(davis, monkeypatch):
+    monkeypatch.setattr(matching, "GAPS", (4,))
+    monkeypatch.setattr(matching, "STARTS", (0, 1))
+    rows = match(davis, {"colours": (colours, CELL)}, PROTOCOL)
+    monkeypatch.setattr(matching, "STARTS", (0, 2))
+    fewer = match(davis, {"colours": (colours, CELL)}, PROTOCOL)
     assert rows["cells"].iloc[0] == 2 * fewer["cells"].iloc[0]

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ from lib.models.uncertainty import DeepEnsemble, MCDropout, SingleModel, Visible
 from lib.models.variance_heads import GaussianSiamMAE
 from lib.presets import frame_pairs
 from lib.studies import uncertainty as study
+from lib.studies import uncertainty_data as data
 from lib.studies import uncertainty_measures as measures
-from lib.studies import uncertainty_runs as runs
 from lib.studies.grid import Row, choose, run_folder
 from lib.studies.table import chosen, read_table, wide
+from lib.studies.uncertainty_views import future_view
 from lib.tokens.patches import normalize_images, normalize_patches, patchify
 from lib.toyworld import ToyWorldOptions, ensure_toy_world
 from tests.make_videos import write_numbered
@@ -43,17 +45,24 @@ def world(tmp_path_factory):
     return ensure_toy_world(tmp_path_factory.mktemp("toy") / "world", WORLD, workers=1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_gaps():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "GAPS", GAPS)
+        yield
+
+
 @pytest.fixture(scope="module")
 def rendered(world, tmp_path_factory):
     """A folder with the held-out clips alone: they are made once."""
-    return runs.prepare(world, PRESET, tmp_path_factory.mktemp("runs"), test=6, gaps=GAPS).out
+    return data.prepare(world, PRESET, tmp_path_factory.mktemp("runs"), test=6).out
 
 
 @pytest.fixture
-def small(world, rendered, tmp_path, monkeypatch) -> runs.Study:
+def small(world, rendered, tmp_path, monkeypatch) -> data.Study:
     monkeypatch.setitem(frame_pairs.VIT_SIZES, "micro", SMALL)
     shutil.copytree(rendered, tmp_path / "runs")
-    return runs.prepare(world, PRESET, tmp_path / "runs", test=6, gaps=GAPS)
+    return data.prepare(world, PRESET, tmp_path / "runs", test=6)
 
 
 def models() -> tuple[GaussianSiamMAE, ...]:
@@ -73,14 +82,14 @@ def plain() -> SiamMAE:
 
 
 def test_splits_are_kept_apart_and_the_same_again(small, world):
-    again = runs.prepare(world, PRESET, small.out, test=6, gaps=GAPS)
+    again = data.prepare(world, PRESET, small.out, test=6)
     for one, two in ((small.test, again.test), (small.calibration, again.calibration)):
         assert torch.equal(one.futures.past, two.futures.past) and torch.equal(one.mask.hidden, two.mask.hidden)
-    other = runs.prepare(world, replace(PRESET, patch_size=4), small.out, test=6, gaps=GAPS)
+    other = data.prepare(world, replace(PRESET, patch_size=4), small.out, test=6)
     assert other.test.futures.occluded.shape == (6, 3, 64), "cached clips of other sizes are not mistaken for these"
     assert small.test.futures.clips == 6 and small.calibration.futures.clips == 3
     assert not torch.equal(small.test.futures.past[:3], small.calibration.futures.past)
-    assert small.gaps == [0, 1] and small.test.upto(48) == [0, 1, 2]
+    assert small.gaps == [0, 1] and small.test.futures.gaps == GAPS
     assert (small.test.mask.hidden.sum(1) == 12).all() and small.test.mask.hidden.unique(dim=0).shape[0] > 1
 
 
@@ -142,7 +151,7 @@ def test_baselines_keep_the_mean_and_know_the_mask(small):
 
 
 def test_what_was_revealed_is_that_of_the_hidden_patches(small):
-    shares = measures.revealed(small.test, [0, 1])
+    shares = measures.revealed(small)
     hidden = small.test.mask.hidden
     for past in range(6):
         for gap in range(2):
@@ -156,21 +165,20 @@ def test_what_was_revealed_is_that_of_the_hidden_patches(small):
             torch.testing.assert_close(told[clear], occluded[clear])
             assert told[~clear].isnan().all()
     blind = small.test._replace(futures=small.test.futures._replace(occluded=None, outside=None))
-    assert measures.revealed(blind, [0]) == {}
+    assert measures.revealed(replace(small, test=blind)) == {}
 
 
-def test_growth_and_maps_tell_of_the_same_numbers(small):
+def test_growth_and_views_tell_of_the_same_numbers(small):
     model = models()[0]
     growth = measures.by_gap(SingleModel(model), small.test)
     assert all(part.shape == (6, 3) for part in growth.values())
     single = measures.estimate(SingleModel(model), small.test, [1])
     error = (single.target - single.mean).double().square().flatten(1).mean(1)
     torch.testing.assert_close(growth["squared_error"][:, 1], error)
-    maps = measures.heat_maps(SingleModel(model), small.test, 2)
-    assert maps["sigma"].shape == maps["error"].shape == (3, 4, 4)
-    assert np.array_equal(np.isnan(maps["error"][0]), ~small.test.mask.hidden[2].view(4, 4).numpy())
-    assert np.nanmean(maps["error"][1] ** 2) == pytest.approx(float(error[2]), rel=1e-4)
-    assert measures.predicted_frames(SingleModel(model), small.test, 2).shape == (3, 16, 192)
+    view = future_view(SingleModel(model), small.test, 2, range(3))
+    assert view.sigma.shape == view.error.shape == (3, 4, 4)
+    assert np.array_equal(np.isnan(view.error[0]), ~small.test.mask.hidden[2].view(4, 4).numpy())
+    assert np.nanmean(view.error[1] ** 2) == pytest.approx(float(error[2]), rel=1e-4)
 
 
 # --- data and training --------------------------------------------------------------------------------------
@@ -179,38 +187,38 @@ def test_growth_and_maps_tell_of_the_same_numbers(small):
 def test_real_videos_are_shared_out_without_overlap(tmp_path):
     for number in range(8):
         write_numbered(tmp_path / f"clip{number}.mp4", 60, 30, preset="ultrafast")
-    found = runs.prepare(tmp_path, PRESET, tmp_path / "runs", gaps=GAPS)
+    found = data.prepare(tmp_path, PRESET, tmp_path / "runs")
     assert len(found.clips) == 4 and found.test.futures.clips == found.calibration.futures.clips == 2
-    assert len(found.test.futures.past) == 2 * runs.REAL_DRAWS and found.test.futures.occluded is None
-    parts = [{clip.path.stem for clip in part} for part in runs.held_out_videos(tmp_path)]
+    assert len(found.test.futures.past) == 2 * data.REAL_DRAWS and found.test.futures.occluded is None
+    parts = [{clip.path.stem for clip in part} for part in data.held_out_videos(tmp_path)]
     assert set.union(*parts) == {f"clip{number}" for number in range(8)} and sum(map(len, parts)) == 8
     assert {clip.path.stem for clip in found.clips} == parts[0]
     (tmp_path / "clip7.mp4").unlink()
     with pytest.raises(UserError, match="8 in all"):
-        runs.held_out_videos(tmp_path)
+        data.held_out_videos(tmp_path)
 
 
-@pytest.mark.parametrize("row", runs.ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", study.MODELS, ids=lambda row: row.name)
 def test_every_row_trains_and_is_measured(small, row):
     folder = run_folder(small.out, row.name, 0)
-    model, losses = runs.train_model(small, row, 0, folder)
+    model, losses = study.train_model(small, row, 0, folder)
     assert len(losses) == row.length * small.steps == row.length * 4 and not model.training
     assert isinstance(model, row.model or GaussianSiamMAE)
     if row.changes.get("order") == "curriculum":
         assert model.direction() == -1, "it has come to its end"
-    found = measures.evaluate_estimator(SingleModel(model), small.test, small.calibration, small.gaps).row
+    found = measures.report_of(SingleModel(model), small).row
     assert all(np.isfinite(value) for name, value in found.items() if not name.startswith("auroc"))
-    again, _ = runs.train_model(small, row, 0, folder)
-    for model_again in (again, runs.trained(small, row, 0)):
+    again, _ = study.train_model(small, row, 0, folder)
+    for model_again in (again, study.trained(small, row, 0)):
         for one, two in zip(model.parameters(), model_again.parameters(), strict=True):
             assert torch.equal(one, two)
 
 
 def test_the_detached_head_leaves_the_mean_as_plain_training_has_it(small):
     """The same seed, data and masks: what plain SiamMAE learns is learned to the last bit, up to rounding."""
-    (detached,) = choose(runs.ROWS, ["beta 1, head detached"])
-    without, _ = runs.train_model(small, runs.PLAIN, 0, small.out / "a")
-    headed, _ = runs.train_model(small, detached, 0, small.out / "b")
+    (detached,) = choose(study.MODELS, ["beta 1, head detached"])
+    without, _ = study.train_model(small, study.PLAIN, 0, small.out / "a")
+    headed, _ = study.train_model(small, detached, 0, small.out / "b")
     for name, value in without.encoder.state_dict().items():
         torch.testing.assert_close(headed.encoder.state_dict()[name], value, atol=1e-5, rtol=1e-4)
 
@@ -231,7 +239,7 @@ def test_the_committed_rows_are_those_of_the_study():
     lines = wide(read_table(MEASURED))
     assert set(lines["row"]) == {row.name for row in study.ROWS} and len(lines) == 32 + 7 + 9
     for row in study.ROWS:
-        seeds = {runs.DEFAULT.name: 5}.get(row.name, 3 if row.seeds is None else 1)
+        seeds = {study.DEFAULT.name: 5}.get(row.name, 3 if row.seeds is None else 1)
         assert lines.loc[lines["row"] == row.name, "seed"].tolist() == list(range(seeds))
     heads = chosen(lines, study.HEADS)
     assert list(dict.fromkeys(heads["case"])) == list(study.HEADS) and heads["spearman"].notna().all()
@@ -243,8 +251,7 @@ def test_the_study_makes_its_rows_in_stages(small, world, monkeypatch):
         "beta 0.5", "plain SiamMAE", "dropout 0.1", *study.ESTIMATORS, *measures.BASELINES, "shuffled, s = 4",
     ]  # fmt: skip
     monkeypatch.setitem(presets.SIAMMAE, "toy", PRESET)
-    prepare = runs.prepare
-    monkeypatch.setattr(runs, "prepare", lambda data, preset, out: prepare(data, preset, out, 6, GAPS))
+    monkeypatch.setattr(study, "prepare", partial(data.prepare, test=6))
     table = study.run(world, small.out, 1.0, rows=choose(study.ROWS, wanted), seeds=2)
     lines = wide(table)
     assert lines.groupby("row", sort=False).size().to_dict() == dict.fromkeys(wanted, 1) | {

@@ -14,7 +14,7 @@ from lib.models.uncertainty import SingleModel
 from lib.models.variance_heads import GaussianSiamMAE
 from lib.studies import uncertainty_measures as measures
 from lib.studies import uncertainty_views as views
-from lib.studies.uncertainty_runs import Study
+from lib.studies.uncertainty_data import Study, masked
 from lib.tokens.painting import paint_prediction
 from lib.tokens.patches import normalize_images
 
@@ -37,7 +37,7 @@ def random_futures(clips: int, seed: int) -> Futures:
 
 @pytest.fixture(scope="module")
 def study() -> Study:
-    splits = (measures.masked(random_futures(CLIPS, seed), PATCH, 0.75, seed) for seed in range(2))
+    splits = (masked(random_futures(CLIPS, seed), PATCH, 0.75) for seed in range(2))
     return Study(PRESET, Path(), Path(), [], *splits, Path())
 
 
@@ -114,9 +114,7 @@ def test_patches_are_grouped_by_what_the_past_shows(study, model):
     sizes = [len(values) for values in groups.values()]
     assert sizes == [int((hidden == 0).sum()), int((hidden == 1).sum()), 0]
     sharp = estimate._replace(variance=torch.ones_like(estimate.variance))
-    reports = dict.fromkeys(
-        ("a", *measures.BASELINES), measures.evaluate_estimates((sharp, sharp), study.test, study.gaps)
-    )
+    reports = dict.fromkeys(("a", *measures.BASELINES), measures.report((sharp, sharp), study))
     rows = views.auroc_rows(sharp, reports, study, "a")
     assert [row["truth"] for row in rows] == ["occluded", "occluded_or_seen", "unseen"]
     assert all(row["AUROC"] == 0.5 for row in rows) and rows[0]["AUROC of the true error"] != 0.5

@@ -32,7 +32,7 @@ def scene():
 
 
 def test_toy_futures_are_a_function_of_the_seed():
-    first, again, other = (toy_futures(3, (4, 12), 32, 8, SCALE, seed, WORLD) for seed in (0, 0, 1))
+    first, again, other = (toy_futures(3, (4, 12), 32, 8, SCALE, seed) for seed in (0, 0, 1))
     assert first.future.shape == (3, 2, 3, 32, 32) and first.occluded.shape == first.outside.shape == (3, 2, 16)
     for one, two in zip(first, again, strict=True):
         assert torch.equal(one, two) if torch.is_tensor(one) else one == two
@@ -43,7 +43,7 @@ def test_toy_futures_are_a_function_of_the_seed():
 
 def test_more_gaps_leave_the_others_as_they_are():
     """The largest gap fixes how long clips are; between two sets with the same one, common gaps have common truth."""
-    few, many = (toy_futures(2, gaps, 32, 8, SCALE, 0, WORLD) for gaps in ((4, 16), (4, 8, 16)))
+    few, many = (toy_futures(2, gaps, 32, 8, SCALE) for gaps in ((4, 16), (4, 8, 16)))
     assert torch.equal(few.future, many.future[:, [0, 2]]) and torch.equal(few.occluded, many.occluded[:, [0, 2]])
 
 

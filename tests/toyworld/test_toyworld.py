@@ -1,5 +1,6 @@
 """The toy world: the same seed gives the same world, layouts are the real ones, and the truth is true."""
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -30,13 +31,12 @@ from lib.toyworld import DATASETS, ToyWorldOptions, ensure_toy_world, render_cli
 from lib.toyworld import generate as generate_module
 from lib.toyworld.actions import ACTIONS, JOINTS, affine, apply, compose
 from lib.toyworld.cast import Part
-from lib.toyworld.complex_writers import hide
 from lib.toyworld.layouts import plan
 from lib.toyworld.render import flow_truth, inverse, part_map, render_frame, signed_distance
 from lib.toyworld.scene import Scene, build_scene, steady_light
-from lib.toyworld.staging import shown_pixels
+from lib.toyworld.staging import shown_pixels, take_away
 from lib.toyworld.studio import POSTER, PUPPET, WALL
-from lib.toyworld.writers import hats_late, push_out
+from lib.toyworld.writers import push_out
 
 SCRIPT = make.ROOT / "data_scripts" / "make_toy_world.py"
 TINY = ToyWorldOptions(
@@ -277,7 +277,7 @@ def test_a_hidden_puppet_is_away_in_one_frame_and_back_in_the_next():
     )
     before = [shown_pixels(scene, t) for t in range(3)]
     assert min(shown.min() for shown in before) > 0
-    hide(scene, 2, 1)
+    take_away(scene, lambda part: part.object_id == 2, 1)
     assert shown_pixels(scene, 1)[1] == 0 and joints_outside_their_limbs(scene) != []
     np.testing.assert_array_equal([shown_pixels(scene, t) for t in (0, 2)], [before[0], before[2]])
 
@@ -445,7 +445,7 @@ def test_moving_a_puppet_or_its_hat_takes_nothing_else_along():
         np.testing.assert_allclose(shifts, np.broadcast_to(shifts[0, 0], shifts.shape), atol=1e-9)
         first = scene.joints[0][0, :, 0]
         assert (first < 0).any() or (first > scene.width - 1).any()
-        hats_late(scene)
+        take_away(scene, lambda part: part.name == "hat", slice(3))
         assert joints_outside_their_limbs(scene) == []
 
 
@@ -578,7 +578,7 @@ def test_a_world_that_lost_files_is_refused(tmp_path):
 
 
 def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(generate_module, "write_clip", full)
@@ -589,15 +589,17 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
 
 def test_a_killed_generation_does_not_pass_for_complete(tmp_path):
     command = [sys.executable, str(SCRIPT), "--root", str(tmp_path / "world"), "--datasets", "kinetics400"]
-    process = subprocess.Popen([*command, "--workers", "2"], start_new_session=True)
+    process = subprocess.Popen([*command, "--workers", "2"], stdout=subprocess.PIPE, start_new_session=True)
     try:
         deadline = time.monotonic() + 60
         while not list(tmp_path.rglob("*.mp4")):
             assert process.poll() is None and time.monotonic() < deadline, "nothing was written"
             time.sleep(0.05)
+        process.kill()
+        process.communicate(timeout=60)  # ends when its helpers have ended, too: they hold the same pipe
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert not (tmp_path / "world").exists()
     [left] = tmp_path.iterdir()
     with pytest.raises(UserError, match="no finished toy world"):
