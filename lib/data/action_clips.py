@@ -17,8 +17,7 @@ import torch
 from torch.utils.data import Dataset
 
 from lib.data.actions import ActionList
-from lib.data.clips import Box, crop_frames, draw_crop
-from lib.data.frame_cache import read_clip
+from lib.data.clips import Box, crop_frames, draw_crop, read_clip
 from lib.data.kinetics import Clip, scan_videos
 from lib.data.video import VideoInfo, probe
 from lib.errors import UserError

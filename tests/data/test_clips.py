@@ -21,9 +21,8 @@ from torchvision.transforms import v2
 
 import make
 from data_scripts import prepare_kinetics
-from lib.data import clips, frame_cache, video
-from lib.data.clips import FramePairs, collate_pairs, draw_crop, draw_pair
-from lib.data.frame_cache import read_clip
+from lib.data import clips, video
+from lib.data.clips import FramePairs, collate_pairs, draw_crop, draw_pair, read_clip
 from lib.data.kinetics import (
     MANIFEST,
     Clip,
@@ -459,7 +458,7 @@ def test_the_cache_holds_the_same_frames_and_is_used(good, tmp_path, monkeypatch
         assert torch.equal(direct[index]["past"], cached[index]["past"])
         assert torch.equal(direct[index]["future"], cached[index]["future"])
     assert len(list((tmp_path / "cache").iterdir())) == 3
-    monkeypatch.setattr(frame_cache, "read_frames", None)  # no video may be opened now
+    monkeypatch.setattr(clips, "read_frames", None)  # no video may be opened now
     assert cached[5]["past"].shape == (2, 3, 24, 24)
 
 

@@ -103,10 +103,11 @@ def test_jf_of_a_sequence_is_the_mean_over_its_objects():
 
 
 def test_the_best_block_is_that_of_the_encoder_itself():
-    methods = {f"{name}, block {k}": Method(f"{name}, block {k}", None, 8, name, k) for name in "AB" for k in (1, 2)}
-    found = {"A, block 1": 0.1, "A, block 2": 0.3, "B, block 1": 0.9, "B, block 2": 0.2}
+    names = {f"{encoder}, block {k}": (encoder, k) for encoder in ("SiamMAE", "MAE") for k in (1, 2)}
+    methods = {name: Method(name, None, 8, *source) for name, source in names.items()}
+    found = dict(zip(names, (0.1, 0.3, 0.9, 0.2), strict=True))
     scores = {"davis": {name: {"JF_mean": value} for name, value in found.items()}}
-    assert three_tasks.best_of(scores, methods, "A").name == "A, block 2"
+    assert three_tasks.best_of(scores, methods).name == "SiamMAE, block 2"
 
 
 # --- Encoders ---

@@ -44,7 +44,7 @@ def study() -> Study:
 @pytest.fixture(scope="module")
 def model() -> GaussianSiamMAE:
     torch.manual_seed(0)
-    return GaussianSiamMAE(**PRESET.model_arguments(SMALL)).eval()
+    return GaussianSiamMAE(**(PRESET.model_arguments() | SMALL)).eval()
 
 
 def test_the_most_revealing_pasts_are_of_different_clips(study):
