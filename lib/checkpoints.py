@@ -91,10 +91,8 @@ class RunFiles:
         """The message that ends a run whose loss or gradient is not a number."""
         name = "grad_norm" if math.isfinite(record["loss"]) else "loss"
         last = f"{self.checkpoint} (after step {self.saved_step})" if self.saved_step else "none was saved"
-        return (
-            f"{name} is {record[name]} at step {int(record['step'])}: lower base_lr or lengthen the warm-up; "
-            f"last good checkpoint: {last}"
-        )
+        what = f"{name} is {record[name]} at step {int(record['step'])}: lower base_lr or lengthen the warm-up"
+        return f"{what}; last good checkpoint: {last}"
 
 
 def plain(options: Any) -> dict:
@@ -155,10 +153,7 @@ def training_minutes(losses: list[Record]) -> float:
 
 
 def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
-    """Load a trained model's weights from a checkpoint of this loop; every name and shape must match.
-
-    Raises UserError for a missing or unreadable file and for a checkpoint of another architecture.
-    """
+    """Load a trained model's weights from a checkpoint of this loop; every name and shape must match."""
     if not Path(path).is_file():
         raise UserError(f"{path} does not exist: train first (notebooks/03_pretrain.ipynb), or correct the path")
     _fill(model, path, load_checkpoint(path), dict(model.architecture))

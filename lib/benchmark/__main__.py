@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from lib.benchmark import masking, metrics, propagation, uncertainty
 from lib.errors import cli
 from lib.runtime import write_json
@@ -26,11 +28,21 @@ def main(arguments: list[str] | None = None) -> None:
         module.add_arguments(subcommand)
         subcommand.add_argument("--json", type=Path, help="also write the result to this file")
     args = parser.parse_args(arguments)
-    module = BENCHMARKS[args.benchmark][0]
-    result = module.run(args)
-    module.show(result)
+    result = BENCHMARKS[args.benchmark][0].run(args)
+    show(result)
     if args.json:
         write_json(args.json, result)
+
+
+def show(result: dict) -> None:
+    """Print a result: values line by line, rows and comparisons as tables."""
+    for name, value in result.items():
+        if name == "comparisons":
+            value = [{name: pair, **ratios} for pair, ratios in value.items()]
+        if isinstance(value, list) and isinstance(value[0], dict):
+            print(pd.DataFrame(value).to_string(index=False, na_rep="-", float_format="{:.3f}".format))
+        else:
+            print(f"{name:30} {value:.6g}" if isinstance(value, float) else f"{name:30} {value}")
 
 
 if __name__ == "__main__":

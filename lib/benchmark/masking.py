@@ -1,9 +1,8 @@
 """What a training step costs by masking, mask ratio, decoder depth and sampler.
 
 The memory columns of AdaMAE's Table 1 a, b, c and f (Bandara et al. 2023, arXiv 2211.09120; batch 16 on one GPU), and
-the time of a step: those of `lib.training`, on random clips. Ratios are to the paper's default: adaptive, 0.95, a
-sampler of one block of the encoder's width. All designs train one encoder with one optimizer state, so that they fit in
-memory together and can take turns.
+the time of a step of `lib.training`, on random clips. Ratios are to the paper's default: adaptive, 0.95, a sampler of
+one block of the encoder's width. All designs train one encoder, so that they fit in memory together and take turns.
 """
 
 import argparse
@@ -14,12 +13,10 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
-import pandas as pd
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from lib.benchmark.timing import best_times, check_counts, conditions
-from lib.benchmark.training_step import TrainingStep, add_device_arguments, check_device
+from lib.benchmark.timing import TrainingStep, add_device_arguments, best_times, check_counts, check_device, conditions
 from lib.models.adamae import AdaMAE
 from lib.models.adaptive_sampler import OBJECTIVES
 from lib.models.video_mae import VideoMAE
@@ -46,35 +43,26 @@ DEFAULT_GB = 14.4
 # Table -> rows of (case, as figures/paper/adamae.csv has it, design, the paper's GB, None where it has no such row).
 TABLES = {
     "a": [
-        ("tube", Design("tube", 0.75), 16.2),
-        ("tube", Design("tube", 0.9), 14.7),
-        ("random", Design("random", 0.75), 16.2),
-        ("random", Design("random", 0.9), 14.7),
-        ("random", Design("random", 0.95), None),
-        ("frame", Design("frame", 0.875), 12.8),
+        ("tube", Design("tube", 0.75), 16.2), ("tube", Design("tube", 0.9), 14.7),
+        ("random", Design("random", 0.75), 16.2), ("random", Design("random", 0.9), 14.7),
+        ("random", Design("random", 0.95), None), ("frame", Design("frame", 0.875), 12.8),
         ("adaptive", DEFAULT, DEFAULT_GB),
     ],
     "b": [
-        ("adaptive", Design(ratio=0.98), 14.1),
-        ("adaptive", DEFAULT, DEFAULT_GB),
-        ("adaptive", Design(ratio=0.9), 15.1),
-        ("adaptive", Design(ratio=0.85), 15.9),
+        ("adaptive", Design(ratio=0.98), 14.1), ("adaptive", DEFAULT, DEFAULT_GB),
+        ("adaptive", Design(ratio=0.9), 15.1), ("adaptive", Design(ratio=0.85), 15.9),
         ("adaptive", Design(ratio=0.8), 16.9),
     ],
     "c": [
-        ("1 decoder block", Design(decoder_depth=1), 9.2),
-        ("2 decoder blocks", Design(decoder_depth=2), 11.0),
-        ("4 decoder blocks", Design(decoder_depth=4), DEFAULT_GB),
-        ("8 decoder blocks", Design(decoder_depth=8), 21.3),
+        ("1 decoder block", Design(decoder_depth=1), 9.2), ("2 decoder blocks", Design(decoder_depth=2), 11.0),
+        ("4 decoder blocks", Design(decoder_depth=4), DEFAULT_GB), ("8 decoder blocks", Design(decoder_depth=8), 21.3),
     ],
     "f": [
-        ("MLP", Design(sampler_depth=0), 11.8),
-        ("MHA, depth 1, width 384", HALF, 14.0),
-        ("attention, width 384", ATTENTION, None),
-        ("MHA, depth 1, width 768", DEFAULT, DEFAULT_GB),
+        ("MLP", Design(sampler_depth=0), 11.8), ("MHA, depth 1, width 384", HALF, 14.0),
+        ("attention, width 384", ATTENTION, None), ("MHA, depth 1, width 768", DEFAULT, DEFAULT_GB),
         ("MHA, depth 2, width 384", Design(sampler_depth=2, sampler_width=0.5), 17.1),
     ],
-}
+}  # fmt: skip
 # What the paper claims of memory, what the sampler alone costs (random masking at 0.95 is no row of the paper), and
 # what a cheaper one would: (of, against, the paper's ratio of memory).
 COMPARISONS = {
@@ -200,12 +188,3 @@ def run(args: argparse.Namespace) -> dict:
         "comparisons": {name: ratios(*pair) for name, pair in COMPARISONS.items()},
         **conditions(),
     }
-
-
-def show(result: dict) -> None:
-    """Print what `run` returned."""
-    sizes = " ".join(f"{name} {value}" for name, value in result["sizes"].items())
-    print(f"{sizes}, batch {result['batch']}, {result['variant']}, precision {result['precision']}")
-    print(f"{result['device']}, {result['hardware']}, {result['torch_threads']} threads; ratios to adaptive 0.95")
-    for rows in (result["rows"], [{"of": name, **pair} for name, pair in result["comparisons"].items()]):
-        print(pd.DataFrame(rows).to_string(index=False, na_rep="-", float_format="{:.3f}".format))

@@ -45,9 +45,8 @@ def _reference(truth: np.ndarray, predicted: np.ndarray, disc: np.ndarray) -> tu
 
 
 def moving_blobs(rng: np.random.Generator, frames: int, num_objects: int, size: tuple[int, int]) -> np.ndarray:
-    """Masks (T, H, W) uint8 of round shapes with wavy outlines that drift, turn and cover each other.
-
-    Frame 0 shows every object, as a truth must: they start side by side, too small to hide a neighbour's centre.
+    """Masks (T, H, W) uint8 of round shapes with wavy outlines that drift, turn and cover each other. Frame 0 shows
+    all, as a truth must: they start side by side, too small to hide a neighbour's centre.
     """
     y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
     masks = np.zeros((frames, *size), np.uint8)
@@ -96,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    """Measure and return the result; see the module's head."""
+    """Measure, by the module's head."""
     check_counts(args, "sequences", "objects", "compared", "rounds")
     check_counts(args, "max_frames", least=3)
     with tempfile.TemporaryDirectory() as folder:
@@ -115,12 +114,6 @@ def run(args: argparse.Namespace) -> dict:
                 pairs.append((truth[SCORED], predicted[SCORED], sequence.num_objects))
         result = {**_loops(pairs, args.rounds), **_workers(root, late, args)}
     return {**result, "peak_memory_mb": peak_memory_mb(), **conditions()}
-
-
-def show(result: dict) -> None:
-    """Print what `run` returned."""
-    for name, value in result.items():
-        print(f"{name:30} {value:.6g}" if isinstance(value, float) else f"{name:30} {value}")
 
 
 def _loops(pairs: list[tuple[np.ndarray, np.ndarray, int]], rounds: int) -> dict:

@@ -2,7 +2,6 @@
 
 The usual code, as the published evaluations have it: the whole affinity of a chunk of queries with every cell of every
 context frame, a mask for what lies outside the neighbourhood, then the top k over all of it.
-
 Shapes: `S` context frames, `N` = h * w cells, `D` feature width, `K` label channels.
 """
 
@@ -34,10 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    """Time both on the same frames in turns, once the queue is full; compare their labels.
+    """Time both on the same frames in turns, once the queue is full; compare their soft labels and arg max.
 
-    Returns seconds per frame (the best of the rounds), their ratio, the largest difference of the soft labels, the
-    fraction of cells with the same arg max, and the process's peak memory before the usual code has run.
+    The peak memory is the process's before the usual code has run.
     """
     check_counts(args, "height", "width", "channels", "rounds", "chunk")
     given = {name: getattr(args, name) for name in ("queue", "radius", "top_k") if getattr(args, name) is not None}
@@ -110,16 +108,3 @@ def _far(grid: tuple[int, int], protocol: Protocol) -> Tensor:
 
 def _cells(frame: Tensor) -> Tensor:
     return F.normalize(frame, dim=0).flatten(1).T.contiguous()
-
-
-def show(result: dict) -> None:
-    """Print what was measured."""
-    (height, width), protocol = result["grid"], result["protocol"]
-    print(f"{height}x{width} cells, {result['context_frames']} context frames, {result['channels']} channels,")
-    print(f"radius {protocol['radius']}, top {protocol['top_k']}, on {result['hardware']}")
-    memory = f"peak memory {result['peak_memory_mb']:.0f} MB"
-    print(f"this project     {result['seconds_per_frame']:8.3f} s a frame, {memory}")
-    print(f"the usual code   {result['usual_seconds_per_frame']:8.3f} s a frame")
-    print(f"ratio            {result['ratio']:8.2f}")
-    equal = f"equal arg max in {result['share_of_equal_labels']:.2%} of cells"
-    print(f"soft labels differ by {result['largest_difference']:.1e} at most; {equal}")

@@ -8,8 +8,7 @@ import argparse
 import torch
 
 from lib import presets
-from lib.benchmark.timing import best_times, check_counts, conditions
-from lib.benchmark.training_step import TrainingStep, add_device_arguments, check_device
+from lib.benchmark.timing import TrainingStep, add_device_arguments, best_times, check_counts, check_device, conditions
 from lib.models.adaptive_sampler import AdaptiveMasking
 from lib.models.evidential import EvidentialSiamMAE
 from lib.models.guided_masking import GuidedSiamMAE
@@ -69,11 +68,3 @@ def run(args: argparse.Namespace) -> dict:
         "rows": rows,
         **conditions(),
     }
-
-
-def show(result: dict) -> None:
-    """Print what `run` returned."""
-    print(f"preset {result['preset']}, {result['batch']} pairs a step, precision {result['precision']}")
-    print(f"{result['device']}, {result['hardware']}, {result['torch_threads']} threads; ratios to {PLAIN}")
-    for row in result["rows"]:
-        print(f"{row['model']:26} {row['seconds']:8.3f} s {row['time_ratio']:7.3f}")

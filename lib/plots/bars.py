@@ -22,14 +22,9 @@ TASK_METRICS = {"objects": {"JF_mean": "J&F"}, "body parts": {"mIoU": "mIoU"},
 
 
 def dot_panels(
-    rows: pd.DataFrame,
-    panels: Mapping[str, str],
-    lines: Mapping[str, float] | None = None,
-    reference: str | None = None,
-    colors: Mapping[str, str] | None = None,
-    decimals: int | None = None,
-    title: str = "",
-) -> Figure:
+    rows: pd.DataFrame, panels: Mapping[str, str], lines: Mapping[str, float] | None = None,
+    reference: str | None = None, colors: Mapping[str, str] | None = None, decimals: int | None = None, title: str = "",
+) -> Figure:  # fmt: skip
     """A row for each `case`, a panel for each measure: a dot for its value, a line for its interval.
 
     Where cases have several rows, one a `seed`: a dot for each seed, joined over the cases, and a diamond for the mean.
@@ -83,8 +78,7 @@ def _seed_dots(axis: Axes, rows: pd.DataFrame, cases: list[str], measure: str, c
 def task_bars(table: pd.DataFrame, data: Mapping[str, str]) -> Figure:
     """Bars of each method's scores, a panel a task; a task's further metrics are paler bars below the first.
 
-    table: a row a `method`, with the columns of the tasks that were scored; NaN is drawn as a dash. data: task -> the
-    data set's name.
+    table: a row a `method`, columns of the tasks that were scored, NaN a dash. data: task -> the data set's name.
     """
     methods = list(table["method"])
     panels = {task: metrics for task, metrics in TASK_METRICS.items() if set(metrics) <= set(table)}
@@ -118,7 +112,7 @@ def regions_figure(rows: pd.DataFrame, title: str = "") -> tuple[Figure, pd.Data
     """Motion or texture: how often each sampler's visible cubes meet each region, in bars that start at chance.
 
     Columns: `sampler`, `region` (a key of REGION_COLORS), `times_chance`; rows of one sampler and region are seeds,
-    drawn as mean and 95 % t interval. Returns the summary, too.
+    drawn as mean and 95 % t interval.
     """
     grouped = rows.groupby(["sampler", "region"], sort=False)["times_chance"]
     numbers = grouped.agg(mean="mean", interval="sem", seeds="size").reset_index()
@@ -152,7 +146,7 @@ def gap_histogram(histogram: pd.DataFrame) -> Figure:
 
 
 def groups_figure(groups: Mapping[str, np.ndarray], title: str = "") -> tuple[Figure, pd.DataFrame]:
-    """How sigma is distributed in each group of patches: name -> values (n,). Returns the histograms, too."""
+    """How sigma is distributed in each group of patches: name -> values (n,)."""
     figure, axis = plt.subplots(figsize=(7.5, 3.2))
     edges = np.histogram_bin_edges(np.concatenate(list(groups.values())), 30)
     numbers = {"low": edges[:-1], "high": edges[1:]}

@@ -51,9 +51,8 @@ class ClipSample(NamedTuple):
 
 
 def chance_scale(*maps: Tensor | np.ndarray) -> ScalarMappable:
-    """Colours for multiples of chance: 1 is white, more is red, less is blue, to the same factor both ways.
-
-    The factor is the power of 2 from 2 to 16 that holds the largest value of `maps`, if it can.
+    """Colours for multiples of chance: 1 is white, more is red, less is blue, to the same factor both ways: the power
+    of 2 from 2 to 16 that holds the largest value of `maps`, if it can.
     """
     largest = max(float(values.max()) for values in maps)
     factor = 2.0 ** np.clip(np.ceil(np.log2(max(largest, 1))), 1, 4)
@@ -110,9 +109,8 @@ def _sample_block(
     if sample.prediction is not None:
         rows["prediction"] = list(_pixels(sample.prediction)[moments])
     if sample.errors is not None:
-        errors = sample.errors[times]
-        label = "error\n(grey: seen)" if errors.isnan().any() else "error"
-        rows[label], bars[label] = colored(error_scale, errors, side), error_scale
+        bars["error\n(grey: seen)"] = error_scale
+        rows["error\n(grey: seen)"] = colored(error_scale, sample.errors[times], side)
     rows["probability"] = colored(scale, sample.chances[times], side)
     visible = enlarged(~sample.hidden[times], side)
     rows["mask\n(white: seen)"] = list(np.repeat(visible[..., None], 3, axis=-1).astype(float))
@@ -200,9 +198,6 @@ def ratios_figure(samples: Mapping[float, ClipSample]) -> Figure:
     """Figures 17-20: for each masking ratio the video, the probability and the mask (black hidden, white visible)."""
     shown = {f"{ratio:.0%} hidden": sample._replace(prediction=None, errors=None) for ratio, sample in samples.items()}
     return reconstruction_figure(shown)
-
-
-# --- what the sampler learns --------------------------------------------------------------------------------
 
 
 def sampling_strip(

@@ -16,19 +16,14 @@ BASELINES = ("nothing moves", "random match", "best possible cell")  # of corres
 WINDOW = 20  # steps of a running mean
 
 
-# --- training -----------------------------------------------------------------------------------------------
-
-
 def loss_curve(
-    curves: Mapping[str, list[dict]],
-    units: str | Mapping[str, str],
-    level: tuple[float, str] | None = None,
+    curves: Mapping[str, list[dict]], units: str | Mapping[str, str], level: tuple[float, str] | None = None,
     log: bool = False,
-) -> tuple[Figure, pd.DataFrame]:
+) -> tuple[Figure, pd.DataFrame]:  # fmt: skip
     """Training losses against the step: every step faint, the mean of WINDOW steps around it strong.
 
     curves: name -> records with `step`, `loss`, `seconds`. units: what is on the axis, for all or by name; curves in
-    other units get a panel of their own. level: a height to compare with, and its name. Returns the numbers, too.
+    other units get a panel of their own. level: a height to compare with, and its name.
     """
     units = dict.fromkeys(curves, units) if isinstance(units, str) else units
     panels = list(dict.fromkeys(units[name] for name in curves))
@@ -52,16 +47,16 @@ def loss_curve(
     return figure, pd.concat(numbers)
 
 
-def sampling_curves(entropy: pd.DataFrame, meetings: Sequence[Mapping], title: str = "") -> Figure:
+def sampling_curves(entropy: pd.DataFrame, meetings: pd.DataFrame, title: str = "") -> Figure:
     """AdaMAE's sampler in training: how spread its distribution is, and what its visible cubes meet.
 
-    entropy: columns `step`, `entropy_share` (of log N; 1 is random masking). meetings: rows with `step`, `region` (a
-    key of REGION_COLORS), `times_chance`.
+    entropy: columns `step`, `entropy_share` (of log N; 1 is random masking). meetings: columns `step`, `region` (a key
+    of REGION_COLORS), `times_chance`.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2))
     left.plot(entropy["step"], entropy["entropy_share"], color=ORANGE)
     left.set(xlabel="optimizer step", ylabel="entropy, share of log N", title="how spread the distribution is")
-    for region, rows in pd.DataFrame(meetings).groupby("region", sort=False):
+    for region, rows in meetings.groupby("region", sort=False):
         rows = rows.sort_values("step")
         right.plot(rows["step"], rows["times_chance"], "o-", color=REGION_COLORS[region], markersize=4, label=region)
     right.set(xlabel="optimizer step", ylabel="times chance", title="what cubes drawn by it meet, on average")
@@ -72,15 +67,10 @@ def sampling_curves(entropy: pd.DataFrame, meetings: Sequence[Mapping], title: s
     return figure
 
 
-# --- uncertainty --------------------------------------------------------------------------------------------
-
-
 def gap_figure(
     gaps: Sequence[int], bands: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], trained: int, title: str = ""
 ) -> tuple[Figure, pd.DataFrame]:
-    """Curves over the gap with their bands, name -> (mean, low, high); a line marks `trained`, the largest gap of the
-    training. Returns the numbers, too.
-    """
+    """Curves over the gap with their bands, name -> (mean, low, high); a line marks the largest gap of the training."""
     figure, axis = plt.subplots(figsize=(7.5, 3.6))
     numbers = []
     for (name, (mean, low, high)), color in zip(bands.items(), COLORS, strict=False):
@@ -103,10 +93,8 @@ def gap_figure(
 def reliability_figure(
     curves: Mapping[str, Mapping[str, Sequence[float]]], title: str = ""
 ) -> tuple[Figure, pd.DataFrame]:
-    """How far observed quantiles are from nominal ones, a panel an estimator; returns the numbers, too.
-
-    curves: name -> {"nominal" and others}. A calibrated estimator stays at 0. Below each name: the mean distance of its
-    curves from there.
+    """How far observed quantiles are from nominal ones, a panel an estimator: name -> {"nominal" and others}. Below the
+    name: the mean distance of its curves from 0, the calibrated.
     """
     figure, axes = plt.subplots(1, len(curves), figsize=(2.9 * len(curves), 3.2), sharey=True, squeeze=False)
     numbers = []
@@ -129,10 +117,7 @@ def reliability_figure(
 def sparsification_figure(
     curves: Mapping[str, np.ndarray], oracle: np.ndarray, removed: np.ndarray, title: str = ""
 ) -> tuple[Figure, pd.DataFrame]:
-    """Error that is left when the most uncertain patches are taken away, name -> curve.
-
-    `oracle` knows the errors; a random order stays at 1. Returns the numbers, too.
-    """
+    """Error that is left when the most uncertain patches are taken away; a random order stays at 1."""
     figure, axis = plt.subplots(figsize=(7.5, 3.8))
     for (name, curve), color in zip(curves.items(), COLORS, strict=False):
         axis.plot(100 * removed, curve, color=color, linewidth=1.6, label=name)
@@ -142,9 +127,6 @@ def sparsification_figure(
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     headline(figure, title)
     return figure, pd.DataFrame({"removed": removed, "oracle": oracle, **curves})
-
-
-# --- evaluation ---------------------------------------------------------------------------------------------
 
 
 def objects_figure(table: pd.DataFrame) -> Figure:

@@ -75,7 +75,7 @@ def cost_figure(rows: Sequence[Mapping], defaults: Mapping[str, float]) -> tuple
     """Memory and time against each factor, as ratios to the default's: the paper's beside ours.
 
     rows: `factor` (a key of `defaults`), `value`, `source` and `measure` (a key of COST_STYLES), `amount` in any unit.
-    defaults: factor -> value at which all ratios are 1. Returns the rows with a column `ratio`, too.
+    defaults: factor -> value at which all ratios are 1.
     """
     rows, parts = pd.DataFrame(rows), []
     figure, axes = plt.subplots(1, len(defaults), figsize=(10, 3.4), sharey=True, squeeze=False)

@@ -1,7 +1,6 @@
 """Rows and blocks of images, and what is drawn over them: object ids, skeletons, attention, maps of values.
 
 `tasks_figure` follows SiamMAE's Figure 3, `heads_on_frame` its Figure 5 (Gupta et al. 2023, arXiv 2305.14344).
-
 Shapes: `H W` pixels, `h w` patches or feature cells, `G` maps. An image is a normalised float tensor (3, H, W), a uint8
 tensor (3, H, W), or an array (H, W, 3), float in 0..1 or uint8.
 """
@@ -45,10 +44,7 @@ def to_picture(image: Tensor | np.ndarray) -> np.ndarray:
 
 
 def image_grid(rows: Mapping[str, Sequence], titles: Sequence[str] = (), width: float = WIDTH) -> Figure:
-    """Labelled rows of images; `titles` above the columns. Entries that are None stay empty.
-
-    The images of one row are of one size; each row gets the height that its images need.
-    """
+    """Labelled rows of images, each as high as its images need, with `titles` above; None stays empty."""
     columns = max(len(images) for images in rows.values())
     figure = plt.figure(figsize=(width, width / columns * sum(row_aspects(rows)) + 0.35))
     draw_rows(figure, rows, titles, columns)
@@ -80,9 +76,9 @@ def draw_rows(figure: FigureBase, rows: Mapping[str, Sequence], titles: Sequence
 def draw_blocks(
     blocks: Mapping[str, Mapping[str, Sequence]], titles: Mapping[str, Sequence[str]], margin: float = 0.55
 ) -> Figure:
-    """Blocks of rows, one below the other, each with its name at the left and its titles above.
+    """Blocks of rows, the figure's `subfigs`, each with its name at the left and its titles above.
 
-    margin: inches that names, labels and scales take of the width. The parts are the figure's `subfigs`.
+    margin: inches that names, labels and scales take of the width.
     """
     columns = max(len(images) for rows in blocks.values() for images in rows.values())
     column = (WIDTH - margin) / columns
@@ -96,10 +92,7 @@ def draw_blocks(
 
 
 def tasks_figure(rows: Mapping[str, Sequence], titles: Mapping[str, Sequence[str]]) -> Figure:
-    """Rows of pictures in one block a task, with the task's titles above its columns.
-
-    A row's label is "task: row", as in "objects: truth"; rows of one task stand together.
-    """
+    """Rows whose label is "task: row", as in "objects: truth", in one block a task with its titles above."""
     blocks: dict[str, dict[str, Sequence]] = {}
     for label, pictures in rows.items():
         task, row = label.split(": ")
@@ -160,10 +153,7 @@ def ringed(frame: np.ndarray, place: tuple[float, float]) -> np.ndarray:
 
 
 def heads_on_frame(frame: np.ndarray, maps: np.ndarray) -> list[np.ndarray]:
-    """Attention maps (heads, h, w) over the greyed frame (H, W, 3) uint8, bright where they are high.
-
-    They are upsampled bilinearly and have one scale, from 0 to the highest of all.
-    """
+    """Attention maps (heads, h, w) over the greyed frame (H, W, 3) uint8, on one scale from 0 to the highest of all."""
     grey, pictures = np.asarray(Image.fromarray(frame).convert("L"))[..., None] / 255, []
     for values in (maps / maps.max()).astype(np.float32):
         level = Image.fromarray(values).resize(frame.shape[1::-1], Image.Resampling.BILINEAR)
@@ -186,19 +176,16 @@ def colored(scale: ScalarMappable, maps: np.ndarray, side: int) -> list[np.ndarr
 
 
 def future_rows(views: Sequence, side: int, dark: float, bright: float) -> dict[str, list]:
-    """Rows for `image_grid`: each view's past and futures, what was visible, the prediction, its error and sigma.
+    """Rows for `image_grid` of each lib.studies.uncertainty_views.FutureView: its images, then its maps in colour.
 
-    views: have the fields of lib.studies.uncertainty_views.FutureView. side: of a patch, in pixels. dark, bright: ends
-    of the scale of error and sigma.
+    side: of a patch, in pixels. dark, bright: ends of the scale of error and sigma.
     """
     heat = ScalarMappable(Normalize(dark, bright, clip=True), colormaps["inferno"].with_extremes(bad=[0.75] * 3))
     share, rows = ScalarMappable(Normalize(0, 1), "gray"), {}
-    for number, view in enumerate(views, start=1):
-        rows[f"clip {number}:\ntruth"] = [view.past, *view.frames]
-        rows[f"visible {number}"] = [None, *view.visible]
-        rows[f"prediction {number}"] = [None, *view.painted]
-        rows[f"error {number}"] = [None, *colored(heat, view.error, side)]
-        rows[f"sigma {number}"] = [None, *colored(heat, view.sigma, side)]
-        if view.occluded is not None:
-            rows[f"occluded in\nthe past {number}"] = [None, *colored(share, view.occluded, side)]
+    for number, (past, images, maps) in enumerate(views, start=1):
+        rows[f"clip {number}:\ntruth"] = [past, *images["truth"]]
+        for name in ("visible", "prediction"):
+            rows[f"{name} {number}"] = [None, *images[name]]
+        for name, values in maps.items():
+            rows[f"{name} {number}"] = [None, *colored(share if "occluded" in name else heat, values, side)]
     return rows

@@ -1,7 +1,4 @@
-"""Rows for the tables of scores: choices of protocols, effects of single factors, Table 1, gains over seeds.
-
-Scores are percent, differences percentage points.
-"""
+"""Rows for the tables of scores, in percent: choices of protocols, effects of single factors, Table 1, gains."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -21,10 +18,7 @@ TABLE1 = {
 
 
 def protocol_rows(columns: Mapping[str, tuple[str, Protocol]]) -> list[dict[str, str]]:
-    """A row for each choice, `columns`: heading -> (name of the protocol, the protocol).
-
-    * marks what the protocol's source does not state.
-    """
+    """A row for each choice; columns: heading -> (its name, the protocol). * marks what its source does not state."""
     fields = asdict(next(iter(columns.values()))[1])
     return [
         {"choice": field, **{heading: _choice(*column, field) for heading, column in columns.items()}}
@@ -80,8 +74,7 @@ def gains(
 ) -> pd.DataFrame:
     """Differences of methods, seed by seed, with 95 % t intervals; each family of tests has Holm's correction.
 
-    scores: columns `seed`, `method` and the measures, which `measures` gives words. pairs: (ours, rival). family: a
-    name for each pair.
+    scores: columns `seed`, `method` and the measures, which have words. pairs: (ours, rival). family: of each pair.
     """
     rows = []
     for (ours, rival), name in zip(pairs, family, strict=True):

@@ -1,4 +1,4 @@
-"""Tables of the notebooks: settings as they are, measured values with the digits that their spread allows."""
+"""Tables of the notebooks: settings as they are, measured values with the digits that their spread allows, claims."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from IPython.display import HTML
 from lib.evaluation.intervals import Trend
 
 MISSING = "–"
+OPEN = ("missed", "shown not to hold", "not shown")  # verdicts on claims
 
 
 def table(rows: list[dict] | pd.DataFrame, about: str, decimals: int | Mapping[str, int] | None = None) -> HTML:
@@ -52,9 +53,8 @@ def decimals_of(spread: float) -> int:
 
 
 def plus_minus(mean: float, spread: float, decimals: int) -> str:
-    """Mean ± standard deviation; the mean alone where there is no spread, as with one seed or with none.
-
-    A spread that would round to 0 gets as many more decimals as its first digit needs.
+    """Mean ± standard deviation, or the mean alone where there is none, as of one seed; a spread that would round to 0
+    gets as many more decimals as its first digit needs.
     """
     if not spread > 0:
         return rounded(float(mean), decimals)
@@ -101,3 +101,43 @@ def trend_rows(trends: Mapping[str, Trend]) -> list[dict]:
          "p, Page's test": f"{found.p_value:.1g}"}
         for name, found in trends.items()
     ]  # fmt: skip
+
+
+def claim(words: str, found: Sequence[float], least: float = -math.inf, most: float = math.inf) -> dict[str, str]:
+    """A row: `found` must be at least or at most something. It is (value, low, high) or a value alone, (value,).
+
+    An interval decides: "shown" where it lies on the wanted side whole, "shown not to hold" where it lies on the other,
+    else "not shown". A value alone is "reached" or "missed".
+    """
+    value, *ends = map(float, found)
+    low, high = ends or (value, value)
+    alone = as_is(int(value)) if value.is_integer() else rounded(value, 3)
+    holds, fails = least <= low and high <= most, high < least or low > most
+    words_of = ("shown", "shown not to hold", "not shown") if ends else ("reached", "missed", "missed")
+    return {
+        "claim": words,
+        "measured": with_interval(value, low, high) if ends else alone,
+        "wanted": f"at least {least:g}" if math.isfinite(least) else f"at most {most:g}",
+        "verdict": words_of[0 if holds else 1 if fails else 2],
+    }
+
+
+def claim_of_test(words: str, row: Mapping) -> dict[str, str]:
+    """A row of lib.evaluation.differences as the claim that its difference is above 0; its corrected test decides."""
+    verdict = {"higher": "shown", "lower": "shown not to hold"}.get(row["verdict"], "not shown")
+    measured = with_interval(row["mean"], row["low"], row["high"])
+    return {"claim": words, "measured": measured, "wanted": "above 0, after Holm", "verdict": verdict}
+
+
+def with_ends(row: Mapping, measure: str) -> tuple[float, float, float]:
+    """A measure of a report's row and its interval."""
+    return row[measure], row[f"{measure}_low"], row[f"{measure}_high"]
+
+
+def open_claims(claims: Sequence[Mapping[str, str]]) -> str:
+    """What does not hold or is not shown, a list for each verdict."""
+    lines = []
+    for verdict in OPEN:
+        found = [f"- {row['claim']}: {row['measured']}" for row in claims if row["verdict"] == verdict]
+        lines += [f"{verdict}:", *(found or ["- nothing"])]
+    return "\n".join(lines)

@@ -1,8 +1,7 @@
 """Settings of MAE and SiamMAE on frame pairs: what a laptop does in minutes and what the paper did.
 
-`toy` is the notebooks' default: two CPU cores, about two minutes a notebook, on the toy world. `laptop` trains ten
-minutes on two CPU cores, for real clips. `colab` is for one 16 GB GPU and a Kinetics subset. `paper` is SiamMAE's
-Table 4 (arXiv 2305.14344) in full; what the table leaves open is marked below.
+`toy`, the default, and `laptop`, for real clips, train minutes on two CPU cores. `colab` is for one 16 GB GPU and a
+Kinetics subset. `paper` is SiamMAE's Table 4 (arXiv 2305.14344); what it leaves open is marked below.
 """
 
 from dataclasses import dataclass, replace

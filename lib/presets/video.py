@@ -1,8 +1,7 @@
 """Settings of the video systems: what a laptop does in minutes, and AdaMAE's paper in full.
 
-`toy` is the default of the notebook: two CPU cores, some minutes, on the toy world's studio. `laptop` is for real
-clips, on two CPU cores; `colab` is for one 16 GB GPU, not yet measured. `paper` is Tables 4 and 5 (arXiv 2211.09120,
-appendix A.3 and A.5); `light` is the same with the small runs' cheaper sampler.
+`toy`, the default, and `laptop`, for real clips, train minutes on two CPU cores; `colab`: one 16 GB GPU. `paper` is
+Tables 4 and 5 (arXiv 2211.09120, appendix A.3 and A.5); `light` is it with the small runs' cheaper sampler.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +17,6 @@ class Video(Schedule):
     Data: `stride` in the file's own frames (4 on Kinetics-400, 2 on Something-Something v2); `frame_size` is the short
     side in pixels at which videos are read (None: as they are); `crop_area` is the part of the frame that a random
     crop takes (None: the released code's multi-scale crop); `cache_frames` keeps them decoded on disk.
-    Model: see lib.models.video_mae.VideoMAE and lib.models.adamae.AdaMAE.
     """
 
     num_frames: int = 16
@@ -82,23 +80,10 @@ ADAMAE = {
     "toy": replace(_SMALL, stride=2, frame_size=48, image_size=48, epochs=45, warmup_epochs=1.9),
     "laptop": replace(_SMALL, frame_size=96, image_size=64, epochs=640, warmup_epochs=32),
     "colab": replace(
-        PAPER,
-        frame_size=128,
-        crop_area=(0.5, 1.0),
-        image_size=112,
-        workers=2,
-        embed_dim=192,
-        num_heads=3,
-        decoder_embed_dim=96,
-        decoder_num_heads=3,
-        norm_pix=False,
-        sampler_dim=96,
-        sampler_mlp=False,
-        epochs=400,
-        batch_size=64,
-        base_lr=6e-4,
-        save_every=200,
+        PAPER, frame_size=128, crop_area=(0.5, 1.0), image_size=112, workers=2, embed_dim=192, num_heads=3,
+        decoder_embed_dim=96, decoder_num_heads=3, norm_pix=False, sampler_dim=96, sampler_mlp=False, epochs=400,
+        batch_size=64, base_lr=6e-4, save_every=200,
     ),
     "light": replace(PAPER, sampler_dim=384, sampler_mlp=False),
     "paper": PAPER,
-}
+}  # fmt: skip

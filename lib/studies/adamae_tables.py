@@ -1,6 +1,5 @@
-"""The rows of AdaMAE's tables and charts: the paper's beside those of the study and of the benchmark.
-
-study: rows of lib.studies.masking.read_rows, with `table`, `case`, `ratio`, `seed` and measures.
+"""The rows of AdaMAE's tables and charts: the paper's, those of the study (by lib.studies.masking.read_rows), of the
+benchmark.
 """
 
 from collections.abc import Mapping
@@ -14,21 +13,14 @@ from lib.studies.adamae_views import REGIONS
 RELEASED = {"encoder": 86_227_200, "sampler": 8_290_561, "decoder side": 7_983_744}
 MORE = {"key biases, encoder": 12 * 768, "key biases, decoder": 4 * 384, "bias of the projection": 384}
 SAMPLERS = {
-    "adaptive (ours)": ("1a", "adaptive"),
-    "adaptive (paper)": ("variants", "paper"),
-    "adaptive (released code)": ("variants", "released_code"),
-    "REINFORCE": ("variants", "reinforce"),
-    "MLP": ("1f", "MLP"),
-    "random": ("1a", "random"),
-}
+    "adaptive (ours)": ("1a", "adaptive"), "adaptive (paper)": ("variants", "paper"),
+    "adaptive (released code)": ("variants", "released_code"), "REINFORCE": ("variants", "reinforce"),
+    "MLP": ("1f", "MLP"), "random": ("1a", "random"),
+}  # fmt: skip
 TITLES = {
-    "1a": "(a) mask types",
-    "1b": "(b) masking ratio",
-    "1c": "(c) decoder depth",
-    "1d": "(d) loss and target",
-    "1e": "(e) length of training",
-    "1f": "(f) sampler",
-}
+    "1a": "(a) mask types", "1b": "(b) masking ratio", "1c": "(c) decoder depth", "1d": "(d) loss and target",
+    "1e": "(e) length of training", "1f": "(f) sampler",
+}  # fmt: skip
 COLUMNS = {
     "case": "", "ratio": "ratio", "top1": "paper: top-1", "seeds": "seeds", "motion_probe": "ours: motion probe",
     "probe": "ours: mean probe", "puppet": "puppet, x chance", "memory_gb": "paper: memory (GB)",
@@ -76,9 +68,8 @@ def motion_or_texture(regions: pd.DataFrame) -> str:
     ours = regions[regions["sampler"] == "adaptive (ours)"].groupby("region")["times_chance"]
     motion, texture = (ours.get_group(REGIONS[layer]).to_numpy() for layer in ("puppet", "poster"))
     ahead = motion - texture  # in the same run
-    order = "motion before texture" if ahead.min() > 0 else "texture before motion"
-    if ahead.min() <= 0 <= ahead.max():
-        order = "seeds disagree"
+    apart = "motion before texture" if ahead.min() > 0 else "texture before motion"
+    order = "seeds disagree" if ahead.min() <= 0 <= ahead.max() else apart
     means = f"motion {motion.mean():.1f}, texture {texture.mean():.1f} times chance"
     return f"Adaptive (ours): {order} in {len(ahead)} seeds, {means}"
 
@@ -92,10 +83,7 @@ def recognition_rows(study: pd.DataFrame) -> pd.DataFrame:
 
 
 def table1(paper: pd.DataFrame, study: pd.DataFrame, cost: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Table 1, a part for each panel of the paper's: its rows, ours (means over seeds), and what they cost.
-
-    paper: figures/paper/adamae.csv. cost: the benchmark's rows.
-    """
+    """Table 1 by the paper's panels: its rows (figures/paper/adamae.csv), our means over seeds, the benchmark's."""
     keys = ["table", "case", "ratio"]
     grouped = study.groupby(keys, sort=False)
     ours = grouped.mean(numeric_only=True).assign(seeds=grouped.size().astype(str)).reset_index()
@@ -111,10 +99,7 @@ def table1(paper: pd.DataFrame, study: pd.DataFrame, cost: pd.DataFrame) -> dict
 
 
 def cost_rows(benchmark: Mapping) -> list[dict]:
-    """For `cost_figure`: memory and time over the masking ratio and the number of decoder blocks, ours and the paper's.
-
-    benchmark: figures/measured/benchmark_masking.json.
-    """
+    """Rows for `cost_figure`, ours and the paper's; benchmark: what figures/measured/benchmark_masking.json holds."""
     measures = {("ours", "memory"): "memory_mb", ("ours", "time"): "seconds", ("paper", "memory"): "paper_gb"}
     places = [("masking ratio", row["ratio"], row) for row in benchmark["rows"] if row["table"] == "b"]
     places += [

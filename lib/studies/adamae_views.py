@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
@@ -41,9 +42,8 @@ class ActionData(NamedTuple):
 
 
 def action_data(data_root: str | Path, settings: Video, frames: Path, studio: bool) -> ActionData:
-    """The toy world's studio, or Kinetics-400, with labels where its annotations and a `val` split are there.
-
-    frames: folder for decoded videos, used if the settings want that.
+    """The toy world's studio, or Kinetics-400, with labels where its annotations and a `val` split are there; `frames`
+    is for decoded videos, if the settings want that.
     """
     if studio:
         train, test = (list_studio(resolve(data_root) / "studio", split) for split in ("train", "val"))
@@ -102,7 +102,7 @@ def watch(model: AdaMAE, video: Tensor, run_dir: Path) -> RemovableHandle:
     """From now on keep the probabilities of one clip, uint8 (3, T, H, W), in `watched.npz`, of each EVERY steps.
 
     A run that is resumed goes on with its file. The training does not depend on it: a step's random numbers are drawn
-    before. Remove the handle when the training is over.
+    before.
     """
     last, path = run_dir / "last.pt", run_dir / "watched.npz"
     first = load_checkpoint(last)["step"] if last.is_file() else 0
@@ -128,17 +128,13 @@ def read_watched(path: Path) -> dict[int, np.ndarray]:
         return dict(zip(file["steps"].tolist(), file["probabilities"], strict=True))
 
 
-def meetings(watched: Mapping[int, np.ndarray], cover: Tensor) -> list[dict]:
+def meetings(watched: Mapping[int, np.ndarray], cover: Tensor) -> pd.DataFrame:
     """How often cubes drawn by the watched probabilities meet each region, on average: rows for `sampling_curves`.
 
-    cover: (N, R), by lib.studies.masking.region_cover, the regions being LAYERS.
+    cover: (N, R), by lib.studies.masking.region_cover, the regions being LAYERS. One that hardly shows is left out.
     """
-    rows = []
-    for step, probabilities in watched.items():
-        met = times_chance(torch.from_numpy(probabilities).reshape(1, -1), cover[None])[0]
-        rows += [
-            {"step": step, "region": REGIONS[layer], "times_chance": value.item()}
-            for layer, value in zip(LAYERS, met, strict=True)
-            if not value.isnan()  # of a region that hardly shows in the clip
-        ]
-    return rows
+    weights = torch.from_numpy(np.stack(list(watched.values()))).flatten(1)  # (steps, N)
+    met = times_chance(weights, cover.expand(len(weights), -1, -1))  # (steps, R)
+    table = pd.DataFrame(met.numpy(), columns=[REGIONS[layer] for layer in LAYERS]).assign(step=list(watched))
+    table = table.melt("step", var_name="region", value_name="times_chance")
+    return table.dropna().sort_values("step", kind="stable")

@@ -18,7 +18,6 @@ from lib.studies.shipped import load_or_fit
 from lib.tokens.cubes import normalize_videos
 
 VIEWS_AT_ONCE = 12
-FROM_SETTINGS = ("layer_decay", "label_smoothing", "mixup", "cutmix", "drop_path", "erasing")
 
 
 def finetune(
@@ -29,9 +28,9 @@ def finetune(
 
     Returns `top1` and `top5`, 0 to 1, and `low` and `high`, top-1's 95 % interval over videos (Wilson 1927).
     """
-    regularisation = {name: getattr(settings, name) for name in FROM_SETTINGS}
+    names = ("layer_decay", "label_smoothing", "mixup", "cutmix", "drop_path", "erasing")
     width, classes = model.architecture["embed_dim"], len(clips.actions.classes)
-    classifier = ActionClassifier(model, width, classes, **regularisation)
+    classifier = ActionClassifier(model, width, classes, **{name: getattr(settings, name) for name in names})
     load_or_fit(shipped, classifier, clips, settings, out_dir, clips.seed)
     scores, truth = class_probabilities(classifier, DataLoader(views, VIEWS_AT_ONCE))
     scores, truth = average_views(scores, views.views), truth[:: views.views]
@@ -42,10 +41,7 @@ def finetune(
 
 @torch.inference_mode()
 def class_probabilities(model: ActionClassifier, batches: Iterable[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Probabilities float32 (M, C) and labels int64 (M,) of all samples of a loader, in its order, on the CPU.
-
-    The model is left in evaluation mode.
-    """
+    """Probabilities float32 (M, C) and labels int64 (M,) of all samples, on the CPU; leaves the model evaluating."""
     device = next(model.eval().parameters()).device
     probabilities, labels = [], []
     for batch in progress(batches, "classify"):

@@ -26,6 +26,17 @@ def training_pairs(settings: FramePairs, clips: Sequence[Clip], seed: int, frame
     return data.FramePairs(clips, **settings.pair_arguments(), seed=seed, frame_cache=cache)
 
 
+def split_pairs(
+    root: Path, settings: FramePairs, seed: int, frames: Path
+) -> tuple[data.FramePairs, data.FramePairs, str]:
+    """Pairs to train on, and pairs of up to 64 clips that no training sees, one of each; what was found, in words."""
+    train, held_out = split_videos(root)
+    scan, held = scan_videos(train), scan_videos(held_out[:64]).clips
+    unseen = data.FramePairs(held, **settings.pair_arguments() | {"repeated_sampling": 1}, seed=seed + 1000)
+    report = f"to train on: {scan.report()}; held out: {len(held_out)} videos, of which {len(held)} are looked at below"
+    return training_pairs(settings, scan.clips, seed, frames), unseen, report
+
+
 def pretrain(
     kind: type[nn.Module], settings: FramePairs, clips: Sequence[Clip], seed: int, folder: Path, frames: Path
 ) -> list[Record]:

@@ -1,8 +1,7 @@
 """A grid of runs: named rows times seeds, each cell made once, one tidy table out.
 
-Any number of processes may work on one grid, on one machine or on several with a common disk: a cell is locked while
-it is made, and its file appears whole or not at all. The operating system frees the locks of a process that dies; then
-another one takes its cell over, and what `lib.training.fit` trains there goes on where it stopped.
+Any number of processes may work on it, on machines with a common disk: a cell is locked while it is made, and its file
+appears whole or not at all. The operating system frees the locks of a process that dies; another takes its cell over.
 """
 
 import math

@@ -2,7 +2,6 @@
 
 What stands for the paper's fine-tuned accuracy is a linear probe: `probe` on the mean of all tokens, `motion_probe` on
 how much the token of a place varies over time, averaged over places. The second is blind to the colour of the wall.
-
 Shapes: `B` clips, `N` cubes on the grid (s, h, w), `D` encoder width, `R` regions.
 """
 
@@ -121,9 +120,6 @@ def build_model(settings: Video, seed: int, masking: str = "adaptive", **argumen
     if masking == "adaptive":
         return AdaMAE(**settings.sampler() | settings.architecture() | arguments)
     return VideoMAE(**settings.architecture() | arguments, masking=get_masking(masking, settings.mask_ratio))
-
-
-# --- measures -----------------------------------------------------------------------------------------------
 
 
 def region_cover(layers: Tensor, tubelet_size: int, patch_size: int) -> Tensor:

@@ -32,16 +32,11 @@ from lib.studies.grid import Row, run_folder, run_grid
 from lib.studies.table import records
 
 FACTORS: dict[str, tuple] = {
-    "top_k": (1, 3, 5, 7, 10, 15, 20, 40),
-    "queue": (0, 1, 2, 4, 7, 14, 20, 30),
-    "radius": (1, 2, 4, 8, 12, 16, 20, 40),
-    "shape": ("disc", "square"),
-    "temperature": (0.01, 0.03, 0.05, 0.07, 0.1, 0.2, 0.4, 0.7, 1.0, 2.0),
-    "padded_start": (False, True),
-    "mask_first_frame": (False, True),
-    "label_resize": RESIZES,
-    "channel_min_max": (False, True),
-}
+    "top_k": (1, 3, 5, 7, 10, 15, 20, 40), "queue": (0, 1, 2, 4, 7, 14, 20, 30),
+    "radius": (1, 2, 4, 8, 12, 16, 20, 40), "shape": ("disc", "square"),
+    "temperature": (0.01, 0.03, 0.05, 0.07, 0.1, 0.2, 0.4, 0.7, 1.0, 2.0), "padded_start": (False, True),
+    "mask_first_frame": (False, True), "label_resize": RESIZES, "channel_min_max": (False, True),
+}  # fmt: skip
 BASE = Row("base")  # the model is trained here
 ROWS = (BASE, *(Row(factor, stage=1) for factor in FACTORS))
 SEQUENCES = 2  # the first of DAVIS: a propagation for each variant
@@ -56,24 +51,12 @@ class CachedVideo(NamedTuple):
     num_objects: int
 
 
-class Variant(NamedTuple):
-    """The base protocol with one factor changed to `value`; `is_base` where that is no change."""
-
-    factor: str
-    value: object
-    is_base: bool
-    protocol: Protocol
-
-
 @torch.inference_mode()
 def cached_videos(
     sequences: Sequence[MaskSequence], feature_fn: Callable[[Tensor], Tensor], patch_size: int, protocol: Protocol,
     max_frames: int | None = None, device: str = "cpu",
 ) -> list[CachedVideo]:  # fmt: skip
-    """The sequences at the protocol's input size; `feature_fn` and others as in FrameFeatures.
-
-    A sequence of DAVIS takes about 160 MB with ViT-S/16, 660 MB with ViT-S/8.
-    """
+    """Arguments as in FrameFeatures. A sequence of DAVIS takes about 160 MB with ViT-S/16, 660 MB with ViT-S/8."""
     videos = []
     for s in sequences:
         features = FrameFeatures(s.iter_frames(max_frames), feature_fn, patch_size, protocol, device)
@@ -81,38 +64,30 @@ def cached_videos(
     return videos
 
 
-def one_at_a_time(base: Protocol) -> list[Variant]:
-    """All variants of the study, factor by factor, numbers in rising order; the base's value is added where missing.
-
-    So each factor has exactly one variant that is the base.
-    """
+def one_at_a_time(base: Protocol) -> list[tuple[str, object, Protocol]]:
+    """(factor, value, the base with that changed), numbers in rising order; each factor has the base's value, too."""
     variants = []
     for factor, values in FACTORS.items():
         given = getattr(base, factor)
         values = dict.fromkeys([*values, given])
         for value in values if isinstance(given, str) else sorted(values):
-            variants.append(Variant(factor, value, value == given, replace(base, **{factor: value})))
+            variants.append((factor, value, replace(base, **{factor: value})))
     return variants
 
 
 def study(videos: Sequence[CachedVideo], base: Protocol, workers: int = 1) -> Iterator[dict[str, object]]:
-    """The scores of every variant, as soon as they are known: `factor`, `value`, `is_base`, and as `jf_of_protocol`.
-
-    The base is propagated once and appears in each factor. workers: threads.
-    """
+    """Every variant's `factor`, `value`, `is_base` and scores, as soon as they are known. workers: threads."""
     variants = one_at_a_time(base)
-    protocols = [base, *(variant.protocol for variant in variants if not variant.is_base)]
+    protocols = [base, *(protocol for *_, protocol in variants if protocol != base)]  # the base is propagated once
     scores = in_threads(partial(jf_of_protocol, videos), protocols, workers)
     at_base = next(scores)
-    for factor, value, is_base, _ in variants:
+    for factor, value, protocol in variants:
+        is_base = protocol == base
         yield {"factor": factor, "value": value, "is_base": is_base, **(at_base if is_base else next(scores))}
 
 
 def jf_of_protocol(videos: Sequence[CachedVideo], protocol: Protocol) -> dict[str, float]:
-    """`J_mean`, `F_mean`, `JF_mean` as DAVIS defines them: fractions, means over the objects of all videos.
-
-    Equal to the scores of `propagate_masks` at the native size.
-    """
+    """`J_mean`, `F_mean`, `JF_mean` as DAVIS has them: fractions, means over objects, of masks at the native size."""
     objects = []
     for video in videos:
         first = video.truth[0]
@@ -140,9 +115,12 @@ def measure_row(
     encoder = load_encoder(run_folder(out, BASE.name, seed) / "last.pt")
     base = get_protocol(settings.protocol, "davis", input_size=settings.eval_size)
     videos = cached_videos(davis.sequences[:SEQUENCES], encoder.features, encoder.patch_size, base)
-    variants = [variant for variant in one_at_a_time(base) if variant.factor == row.name and not variant.is_base]
-    protocols = {f"{v.factor} {v.value}": v.protocol for v in variants} or {BASE.name: base}
+    protocols = {
+        f"{factor} {value}": protocol
+        for factor, value, protocol in one_at_a_time(base)
+        if factor == row.name and protocol != base
+    }
     table = []
-    for name, protocol in protocols.items():
+    for name, protocol in (protocols or {BASE.name: base}).items():
         table += records({metric: 100 * value for metric, value in jf_of_protocol(videos, protocol).items()}, row=name)
     return table

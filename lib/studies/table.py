@@ -28,18 +28,16 @@ def write_table(path: str | Path, table: pd.DataFrame) -> None:
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
-    """A line for each row and seed: these two, `steps`, `seconds`, and a column with the last value of each metric."""
+    """A line for each row and seed: these two, `steps`, `seconds`, and a column with the value of each metric."""
     keys = ["row", "seed"]
-    last = table.drop_duplicates([*keys, "metric"], keep="last")
-    values = last.pivot(index=keys, columns="metric", values="value")[table["metric"].unique()]
+    values = table.pivot(index=keys, columns="metric", values="value")[table["metric"].unique()]
     ends = table.groupby(keys, sort=False).agg(steps=("step", "max"), seconds=("seconds", "max"))
     return ends.join(values).reset_index()
 
 
 def chosen(lines: pd.DataFrame, names: Sequence[str] | Mapping[str, str], seeds: int | None = None) -> pd.DataFrame:
-    """The lines of a wide table whose rows are named, in the names' order; `row` becomes `case`.
-
-    names: of rows, or of rows with the words that shall stand for them. seeds: only so many, from 0.
+    """The lines of a wide table whose rows are named, in the names' order and perhaps in other words; `row` becomes
+    `case`. seeds: only so many, from 0.
     """
     words = names if isinstance(names, Mapping) else {name: name for name in names}
     named = pd.concat([lines[lines["row"] == name].assign(row=word) for name, word in words.items()])

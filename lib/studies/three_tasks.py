@@ -40,11 +40,15 @@ MEASURES = {
     "vip": ("mIoU",),
     "jhmdb": ("PCK@0.1", "PCK@0.2"),
 }
+TRACKERS = {  # what writes predictions, what makes them from features, and from none
+    "davis": (track_masks, propagate_masks, copy_first_mask),
+    "vip": (track_parts, partial(propagate_masks, keep_first=False), copy_first_mask),  # frame 0 as the cells hold it
+    "jhmdb": (track_joints, propagate_joints, copy_first_joints),
+}
 COPIED, RGB, UNTRAINED = "first annotation, copied", "RGB patches", "untrained ViT"
 OWN = (UNTRAINED, "MAE", "SiamMAE")
 
-Scores = dict[str, dict[str, dict]]
-"""Task -> name of the method -> what its scorer returned."""
+Scores = dict[str, dict[str, dict]]  # task -> name of the method -> what its scorer returned
 
 
 # --- Data and protocols ---
@@ -78,10 +82,7 @@ def protocols_of(settings: FramePairs) -> dict[str, Protocol]:
 
 
 def describe_davis(davis: DavisDataset, world: str, max_frames: int | None = None, first: int | None = None) -> str:
-    """What stands beside J&F: data set, sequences (perhaps the first so many alone), frames, objects.
-
-    `world`: the toy world's name; "" for real data.
-    """
+    """What stands beside J&F: data set, sequences (the `first` alone), frames, objects. `world`: "" for real data."""
     sequences = davis.sequences[:first]
     longest = min(max(map(len, sequences)), max_frames or math.inf)
     least, most = (bound(sequence.num_objects for sequence in sequences) for bound in (min, max))
@@ -203,27 +204,16 @@ def evaluate(
     `max_frames`: of each DAVIS sequence; VIP and JHMDB are taken whole. `dataset` of task "davis" may be any other one
     of objects. Returns what the task's scorer does.
     """
-    tracker, to = _tracker(method, task, protocol, device), folder / method.folder
+    write, propagate, copy = TRACKERS[task]
+    given = {"feature_fn": method.features, "patch_size": method.patch_size, "protocol": protocol, "device": device}
+    tracker, to = partial(propagate, **given) if method.features else copy, folder / method.folder
     record = {"method": method.name, "weights": method.weights, "protocol": asdict(protocol)}
     record["data"] = str(Path(dataset.root).resolve())
-    workers = 1 if device == "cuda" else os.cpu_count()
+    frames = {"max_frames": max_frames} if task == "davis" else {}
+    write(dataset, tracker, to, record, workers=1 if device == "cuda" else os.cpu_count(), **frames)
     if task == "jhmdb":
-        track_joints(dataset, tracker, to, record, workers=workers)
         return score_jhmdb(dataset.root, to, _joint_split(dataset.root))
-    if task == "vip":
-        track_parts(dataset, tracker, to, record, workers=workers)
-        return score_vip(dataset.root, to, dataset.split)
-    track_masks(dataset, tracker, to, record, max_frames, workers)
-    return score_masks(dataset, to, max_frames)
-
-
-def _tracker(method: Method, task: str, protocol: Protocol, device: str) -> Callable:
-    """What turns a video's frames and first annotation into one prediction a frame."""
-    given = {"feature_fn": method.features, "patch_size": method.patch_size, "protocol": protocol, "device": device}
-    if task == "jhmdb":
-        return partial(propagate_joints, **given) if method.features else copy_first_joints
-    # VIP scores frame 0 as the cells hold it
-    return partial(propagate_masks, **given, keep_first=task != "vip") if method.features else copy_first_mask
+    return score_vip(dataset.root, to, dataset.split) if task == "vip" else score_masks(dataset, to, max_frames)
 
 
 def score_methods(

@@ -2,7 +2,6 @@
 
 Every row of MODELS is trained on the toy world's Kinetics clips and measured on clips that no model has seen; then come
 the estimators that need several models or passes, simple baselines, and label propagation weighted by confidence.
-J&F is in percent.
 """
 
 import json
@@ -114,9 +113,6 @@ def measure_row(study: Study, row: Row, seed: int, folder: Path) -> list[dict]:
     return records(metrics, step=len(losses), seconds=sum(record["seconds"] for record in losses))
 
 
-# --- models -------------------------------------------------------------------------------------------------
-
-
 def build_model(study: Study, row: Row, seed: int) -> SiamMAE:
     """An untrained model of the preset's size."""
     settings, arguments = row.settings(study.preset)
@@ -143,9 +139,6 @@ def trained(study: Study, row: Row, seed: int) -> SiamMAE:
     """The model of a finished run."""
     model = build_model(study, row, seed)
     return load_weights(model, run_folder(study.out, row.name, seed) / "last.pt").eval()
-
-
-# --- measures -----------------------------------------------------------------------------------------------
 
 
 def growth(study: Study, model: SiamMAE) -> dict[str, float]:

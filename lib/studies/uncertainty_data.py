@@ -50,11 +50,6 @@ class Study:
     frames: Path  # where decoded frames are stored, if the preset wants that; runs of other kinds may use it, too
 
     @property
-    def splits(self) -> tuple[Split, Split]:
-        """Test and calibration."""
-        return self.test, self.calibration
-
-    @property
     def gaps(self) -> list[int]:
         """Numbers of the gaps that training draws from; all measures but the growth with the gap are for these."""
         return [number for number, frames in enumerate(self.test.futures.gaps) if frames <= self.preset.gap[1]]

@@ -1,7 +1,5 @@
 """From an estimator and held-out clips to numbers: every estimator predicts the same pairs under the same masks.
 
-What stands between lib.models.uncertainty, which predicts, and lib.evaluation.
-
 Shapes: `C` clips, `I` pasts, `G` gaps, `N` patches, `n` hidden ones, `Q` values of a patch.
 """
 
@@ -25,18 +23,14 @@ SEEN = 0.05  # a patch of which the past lacks no more counts as seen
 FLOOR = 1e-4  # added to variances: a baseline may be 0, and a likelihood needs more
 
 
-# --- predictions --------------------------------------------------------------------------------------------
-
-
 def model_of(estimator) -> SiamMAE:
     """The estimator's model, or its first one."""
     return getattr(estimator, "model", None) or estimator.models[0]
 
 
 def predict(estimator, split: Split, gap: int) -> Prediction:
-    """The estimator's prediction of all patches at gap number `gap`, on the CPU: (I, N, Q) each.
-
-    Estimators that draw are given the same generator state at each gap.
+    """The estimator's prediction of all patches at gap number `gap`, on the CPU: (I, N, Q) each; estimators that draw
+    are given the same generator state each time.
     """
     device = next(model_of(estimator).parameters()).device
     pair = split.futures.past, split.futures.future[:, gap]
@@ -56,9 +50,8 @@ def truth(estimator, split: Split, gap: int) -> Tensor:
 
 
 def estimate(estimator, split: Split, gaps: Sequence[int]) -> Estimate:
-    """Target, mean and total variance of the hidden patches at these gap numbers, (I * G, n, Q) each.
-
-    A model that states no variance gets a constant one, to be scaled in the evaluation.
+    """Target, mean and total variance of the hidden patches at these gap numbers, (I * G, n, Q) each; a model that
+    states no variance gets a constant one, to be scaled in the evaluation.
     """
     parts = []
     for gap in gaps:
@@ -90,9 +83,6 @@ def _hidden(columns: Sequence[Tensor], split: Split) -> Tensor:
     return torch.stack(hidden, dim=1).flatten(0, 1)
 
 
-# --- reports ------------------------------------------------------------------------------------------------
-
-
 def revealed(study: Study) -> dict[str, Tensor]:
     """Fractions of the test clips' hidden patches (I * G, n) that the past does not show; empty where not known.
 
@@ -114,7 +104,7 @@ def revealed(study: Study) -> dict[str, Tensor]:
 
 def estimates_of(estimator, study: Study) -> list[Estimate]:
     """The estimator's on the test clips, and on those for calibration."""
-    return [estimate(estimator, split, study.gaps) for split in study.splits]
+    return [estimate(estimator, split, study.gaps) for split in (study.test, study.calibration)]
 
 
 def report(estimates: Sequence[Estimate], study: Study) -> Report:
@@ -124,7 +114,7 @@ def report(estimates: Sequence[Estimate], study: Study) -> Report:
 
 def report_of_baseline(estimates: Sequence[Estimate], study: Study, name: str) -> Report:
     """The same of one of BASELINES around the estimates' means."""
-    both = zip(estimates, study.splits, strict=True)
+    both = zip(estimates, (study.test, study.calibration), strict=True)
     return report([with_baseline(part, split, study.gaps, name) for part, split in both], study)
 
 
@@ -136,12 +126,10 @@ def report_of(estimator, study: Study) -> Report:
 
 def epistemic_part(estimator, split: Split, gaps: Sequence[int]) -> float:
     """The part of hidden patches' mean total variance that the estimator calls epistemic; 0 if it states none."""
-    sums = [0.0, 0.0]
-    for gap in gaps:
-        prediction = predict(estimator, split, gap)
-        for place, values in enumerate((prediction.epistemic, prediction.total)):
-            sums[place] += float(of_hidden(values, split.mask.hidden).double().mean())
-    return sums[0] / sums[1] if sums[1] else 0.0
+    predictions, hidden = [predict(estimator, split, gap) for gap in gaps], split.mask.hidden
+    epistemic = sum(float(of_hidden(found.epistemic, hidden).double().mean()) for found in predictions)
+    total = sum(float(of_hidden(found.total, hidden).double().mean()) for found in predictions)
+    return epistemic / total if total else 0.0
 
 
 def by_gap(estimator, split: Split) -> dict[str, Tensor]:
@@ -149,7 +137,8 @@ def by_gap(estimator, split: Split) -> dict[str, Tensor]:
     columns = {"variance": [], "squared_error": [], "sigma": []}
     for gap in range(len(split.futures.gaps)):
         target, mean, variance = estimate(estimator, split, [gap])
-        sigma = variance.double().mean(dim=2, keepdim=True).sqrt()
-        for name, values in zip(columns, (variance.double(), (target - mean).double().square(), sigma), strict=True):
-            columns[name].append(values.flatten(1).mean(1).reshape(split.futures.clips, -1).mean(1))
+        squared_error, variance = (target - mean).double().square(), variance.double()
+        sigma = variance.mean(dim=2, keepdim=True).sqrt()
+        for column, values in zip(columns.values(), (variance, squared_error, sigma), strict=True):
+            column.append(values.flatten(1).mean(1).reshape(split.futures.clips, -1).mean(1))
     return {name: torch.stack(parts, dim=1) for name, parts in columns.items()}

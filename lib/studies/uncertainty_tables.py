@@ -18,9 +18,8 @@ AUROC_TARGET = 0.75
 
 
 def all_estimators(lines: pd.DataFrame) -> pd.DataFrame:
-    """All models, the default's first seed once more by itself, and the estimators of several models or passes.
-
-    Guesses, and a plain SiamMAE, state no variance: what they have "as predicted" is left out.
+    """All models, the default's first seed once more by itself, and the estimators of several models or passes; without
+    what guesses and a plain SiamMAE have "as predicted": they state no variance.
     """
     heads, others = chosen(lines, HEADS), chosen(lines, [*ESTIMATORS, *BASELINES])
     default = heads["case"] == "beta 0.5"

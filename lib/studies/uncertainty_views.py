@@ -21,10 +21,6 @@ from lib.studies.uncertainty_measures import BASELINES, SEEN
 from lib.tokens.painting import model_free_predictions, paint_mask, paint_prediction
 from lib.tokens.patches import denormalize_images, normalize_images, patchify
 
-SUBSETS = 8
-
-# --- pictures -----------------------------------------------------------------------------------------------
-
 
 def most_revealing(futures: Futures, number: int) -> list[int]:
     """The pasts, each of another clip, with the most that was hidden before (toy world) or that changes (real)."""
@@ -40,19 +36,15 @@ def most_revealing(futures: Futures, number: int) -> list[int]:
 
 
 class FutureView(NamedTuple):
-    """One past and its futures at some gaps: images are normalised, maps in the loss's space and NaN where visible."""
+    """One past, (3, S, S), and its futures at some gaps: normalised images, and maps."""
 
-    past: Tensor  # (3, S, S)
-    frames: Tensor  # (G, 3, S, S)
-    visible: Tensor  # the same, hidden patches grey
-    painted: Tensor  # the same, hidden patches as predicted
-    error: np.ndarray  # (G, h, w), root mean square
-    sigma: np.ndarray
-    occluded: np.ndarray | None  # fraction that something hid before; None where nobody knows
+    past: Tensor
+    images: dict[str, Tensor]  # (G, 3, S, S) each
+    maps: dict[str, np.ndarray]  # (G, h, w) each; error and sigma in the loss's space, NaN where visible
 
 
 def future_view(estimator, split: Split, past: int, gaps: Sequence[int]) -> FutureView:
-    """What the estimator predicts of the futures at these gap numbers."""
+    """What the estimator predicts of the futures at these gap numbers, and, where known, what the past hid of them."""
     model, futures, single, gaps = measures.model_of(estimator), split.futures, split.only(past), list(gaps)
     predictions = [measures.predict(estimator, single, gap) for gap in gaps]
     means, variances = (torch.cat(parts) for parts in zip(*((p.mean, p.total) for p in predictions), strict=True))
@@ -60,18 +52,14 @@ def future_view(estimator, split: Split, past: int, gaps: Sequence[int]) -> Futu
     frames = normalize_images(futures.future[past, gaps])
     hidden = split.mask.hidden[past].expand(len(gaps), -1)
 
-    def in_cells(values: Tensor) -> np.ndarray:
-        return values.masked_fill(~hidden, torch.nan).view(-1, *model.encoder.grid).numpy()
-
-    return FutureView(
-        normalize_images(futures.past[past]),
-        frames,
-        paint_mask(frames, hidden, model.patch_size),
-        paint_prediction(frames, means, hidden, model.patch_size, model.norm_pix),
-        in_cells((targets - means).square().mean(2).sqrt()),
-        in_cells(variances.mean(2).sqrt()),
-        None if futures.occluded is None else futures.occluded[past, gaps].view(-1, *model.encoder.grid).numpy(),
-    )
+    painted = paint_prediction(frames, means, hidden, model.patch_size, model.norm_pix)
+    images = {"truth": frames, "visible": paint_mask(frames, hidden, model.patch_size), "prediction": painted}
+    maps = {"error": (targets - means).square().mean(2).sqrt(), "sigma": variances.mean(2).sqrt()}
+    maps = {name: values.masked_fill(~hidden, torch.nan) for name, values in maps.items()}
+    if futures.occluded is not None:
+        maps["occluded in\nthe past"] = futures.occluded[past, gaps]
+    maps = {name: values.view(-1, *model.encoder.grid).numpy() for name, values in maps.items()}
+    return FutureView(normalize_images(futures.past[past]), images, maps)
 
 
 def control_rows(estimator, split: Split, past: int, other: int, gaps: Sequence[int]) -> dict[str, list]:
@@ -93,9 +81,6 @@ def control_rows(estimator, split: Split, past: int, other: int, gaps: Sequence[
         painted = paint_prediction(frames, values.float(), hidden, model.patch_size, model.norm_pix)
         rows[name] = [wrong if "another" in name else None, *painted]
     return rows
-
-
-# --- numbers ------------------------------------------------------------------------------------------------
 
 
 def space_rows(estimator, split: Split, gap: int) -> list[dict]:
@@ -126,7 +111,7 @@ def evaluate_run(model: SiamMAE, study: Study, case: str) -> tuple[list[Estimate
     """
     estimates = measures.estimates_of(SingleModel(model), study)
     reports = {case: measures.report(estimates, study)}
-    reports["visible subsets"] = measures.report_of(VisibleSubsets(model, SUBSETS), study)
+    reports["visible subsets"] = measures.report_of(VisibleSubsets(model, draws=8), study)
     reports |= {name: measures.report_of_baseline(estimates, study, name) for name in BASELINES}
     return estimates, reports
 

@@ -1,13 +1,13 @@
 """The benchmark of scoring: its reference is right, its data are what they claim, its numbers are measured."""
 
 import argparse
-import time
 
 import numpy as np
 import pytest
 from make_davis import make_davis, moving_squares
 
-from lib.benchmark import metrics, timing
+from lib.benchmark import __main__ as command
+from lib.benchmark import metrics
 from lib.errors import UserError
 from lib.evaluation.metrics import score_sequence
 
@@ -68,7 +68,7 @@ def test_the_benchmark_measures_both_ways(capsys):
     assert 0 < result["mean_J"] < 1
     assert result["ratio"] == result["reference_seconds"] / result["score_sequence_seconds"]
     assert min(value for name, value in result.items() if "seconds" in name) > 0
-    metrics.show(result)
+    command.show(result)
     printed = capsys.readouterr().out
     assert all(name in printed for name in result)
 
@@ -95,35 +95,3 @@ def test_a_davis_folder_takes_the_place_of_the_blobs(tmp_path):
 def test_options_that_leave_nothing_are_refused(option):
     with pytest.raises(UserError, match=f"{option} must be . or more, not 0"):
         metrics.run(options(option, "0"))
-
-
-# --- Timing ---
-
-
-def test_alternatives_take_turns_and_the_best_counts():
-    order = []
-    naps = {"a": iter([0.03, 0.001]), "b": iter([0.01, 0.02])}
-
-    def alternative(name):
-        def run():
-            order.append(name)
-            time.sleep(next(naps[name]))
-
-        return run
-
-    times = timing.best_times({name: alternative(name) for name in naps}, rounds=2)
-    assert order == ["a", "b", "a", "b"]
-    assert 0.001 <= times["a"] < 0.03 and times["b"] >= 0.01
-
-
-def test_peak_memory_grows_with_what_is_held():
-    before = timing.peak_memory_mb()
-    held = np.ones(2**20 * 100, np.uint8)  # touched, so it is really there
-    after = timing.peak_memory_mb()
-    assert held[-1] == 1 and after >= before
-    assert 100 <= after < 100_000  # a wrong unit is a factor of 1024
-
-
-def test_conditions_name_the_machine():
-    found = timing.conditions()
-    assert found["hardware"] and found["torch_threads"] == 1

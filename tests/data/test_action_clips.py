@@ -93,7 +93,7 @@ def test_a_cached_video_is_decoded_once_and_gives_the_same_clips(folder, tmp_pat
     first = [cached[i]["video"] for i in range(4)]
     assert all(torch.equal(clip, plain[i]["video"]) for i, clip in enumerate(first))
     assert len(list(tmp_path.glob("*.npy"))) == 2
-    monkeypatch.setattr("lib.data.frame_cache.read_frames", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("lib.data.clips.read_frames", lambda *_: pytest.fail("decoded again"))
     assert all(torch.equal(clip, cached[i]["video"]) for i, clip in enumerate(first))
 
 

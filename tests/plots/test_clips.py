@@ -111,9 +111,7 @@ def test_figure_3_has_all_rows_and_greys_what_has_no_error():
 
 
 def test_no_error_map_without_errors():
-    sample = make_sample(errors=torch.rand(GRID))
-    labels = [axis.get_ylabel() for axis in clips.reconstruction_figure({"": sample}).subfigs[0].axes]
-    assert "error" in labels
+    assert "error" in pictures(clips.reconstruction_figure({"": make_sample(errors=torch.rand(GRID))}))
     assert "error" not in pictures(clips.reconstruction_figure({"": make_sample()}))
 
 

@@ -48,7 +48,7 @@ def test_curves_are_the_numbers_and_chance_is_a_line():
         for step in (2, 0, 4)
         for region, sign in (("moving objects", 1), ("static distractors", -1))
     ]
-    figure = curves.sampling_curves(entropy, meetings)
+    figure = curves.sampling_curves(entropy, pd.DataFrame(meetings))
     left, right = figure.axes
     np.testing.assert_array_equal(left.lines[0].get_ydata(), entropy["entropy_share"])
     assert list(right.lines[0].get_xdata()) == [0, 2, 4] and list(right.lines[0].get_ydata()) == [1, 1.5, 2]

@@ -1,7 +1,5 @@
 """Pictures: skeletons, heat maps and rows of images are where the numbers say."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -156,10 +154,9 @@ def test_heat_is_the_colour_of_each_cell():
 
 def test_rows_of_futures():
     frames, maps = np.zeros((2, 8, 8, 3)), np.full((2, 2, 2), 1.0)
-    view = SimpleNamespace(
-        past=frames[0], frames=frames, visible=frames, painted=frames, error=maps, sigma=0 * maps, occluded=None
-    )
-    rows = pictures.future_rows([view, SimpleNamespace(**vars(view) | {"occluded": maps})], 4, 0.0, 1.0)
+    images, errors = dict.fromkeys(("truth", "visible", "prediction"), frames), {"error": maps, "sigma": 0 * maps}
+    views = [(frames[0], images, errors), (frames[0], images, errors | {"occluded in\nthe past": maps})]
+    rows = pictures.future_rows(views, 4, 0.0, 1.0)
     assert [len(row) for row in rows.values()] == [3] * 11 and rows["prediction 2"][0] is None
     assert rows["error 1"][1].shape == (8, 8, 3) and rows["error 1"][1].mean() > rows["sigma 1"][1].mean()
     assert (rows["occluded in\nthe past 2"][1] == 1).all()

@@ -75,7 +75,7 @@ def test_meetings_are_times_chance_where_the_region_is_there():
     cover[:8] = torch.nn.functional.one_hot(torch.tensor(LAYERS.index("puppet")), len(LAYERS)).float()
     probabilities = np.full((2, 4, 4), 0.5 / 24, np.float32)
     probabilities.flat[:8] = 0.5 / 8  # half of all draws meet a quarter of the clip
-    rows = meetings({30: probabilities}, cover)
+    rows = meetings({30: probabilities}, cover).to_dict("records")
     assert {row["region"] for row in rows} == {"moving objects", "plain backdrop"}  # there is no poster
     (puppet,) = [row for row in rows if row["region"] == "moving objects"]
     assert puppet["step"] == 30 and puppet["times_chance"] == pytest.approx(2)

@@ -244,9 +244,9 @@ def test_a_table_keeps_five_digits_and_every_step(tmp_path):
     assert table["value"][1] == 1e6 and pd.isna(table["value"][2]) and pd.isna(table["seconds"][2])
 
 
-def test_the_wide_form_has_a_line_a_run_with_its_last_values():
+def test_the_wide_form_has_a_line_a_run():
     table = pd.DataFrame(
-        [("b", 1, 5, "loss", 3.0), ("b", 1, 9, "loss", 2.0), ("b", 1, 9, "x", 7.0), ("a", 0, None, "y", 1.0)],
+        [("b", 1, 9, "loss", 2.0), ("b", 1, 9, "x", 7.0), ("a", 0, None, "y", 1.0)],
         columns=["row", "seed", "step", "metric", "value"],
     ).assign(seconds=4.0, hardware="h")
     found = wide(table)

@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 from lib.data.davis import DavisDataset
 from lib.evaluation.features import rgb_patch_features
 from lib.evaluation.masks import propagate_masks
-from lib.evaluation.protocols import PROTOCOLS, get_protocol
+from lib.evaluation.protocols import PROTOCOLS, Protocol, get_protocol
 from lib.score.davis import score_davis
 from lib.score.tracking import track_masks
 from lib.studies import sensitivity
@@ -21,6 +22,13 @@ from lib.studies.sensitivity import FACTORS, CachedVideo, cached_videos, jf_of_p
 from lib.studies.table import wide
 
 KEYS = ["J_mean", "F_mean", "JF_mean"]
+
+
+def variants_of(base: Protocol) -> list[SimpleNamespace]:
+    return [
+        SimpleNamespace(factor=factor, value=value, protocol=protocol, is_base=protocol == base)
+        for factor, value, protocol in one_at_a_time(base)
+    ]
 
 
 def still_video(truth: np.ndarray) -> CachedVideo:
@@ -53,7 +61,7 @@ def few(monkeypatch):
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_each_factor_has_the_base_once_and_changes_nothing_else(name):
     base = get_protocol(name)
-    variants = one_at_a_time(base)
+    variants = variants_of(base)
     assert list(dict.fromkeys(variant.factor for variant in variants)) == list(FACTORS)
     for factor, values in FACTORS.items():
         mine = [variant for variant in variants if variant.factor == factor]
@@ -67,7 +75,7 @@ def test_each_factor_has_the_base_once_and_changes_nothing_else(name):
 
 def test_base_values_are_put_in_their_place(monkeypatch):
     base = get_protocol("dino", top_k=6, queue=40, radius=9, temperature=0.02)
-    found = {factor: [v.value for v in one_at_a_time(base) if v.factor == factor] for factor in FACTORS}
+    found = {factor: [v.value for v in variants_of(base) if v.factor == factor] for factor in FACTORS}
     assert found["top_k"] == [1, 3, 5, 6, 7, 10, 15, 20, 40]
     assert found["queue"] == [0, 1, 2, 4, 7, 14, 20, 30, 40]
     assert found["radius"] == [1, 2, 4, 8, 9, 12, 16, 20, 40]
@@ -75,7 +83,7 @@ def test_base_values_are_put_in_their_place(monkeypatch):
     assert found["shape"] == ["disc", "square"] and found["padded_start"] == [False, True]
     assert len(one_at_a_time(base)) == sum(map(len, found.values()))
     monkeypatch.setattr(sensitivity, "FACTORS", {"top_k": [20, 1, 20]})
-    assert [(v.value, v.is_base) for v in one_at_a_time(base)] == [(1, False), (6, True), (20, False)]
+    assert [(v.value, v.is_base) for v in variants_of(base)] == [(1, False), (6, True), (20, False)]
 
 
 # --- Scores ---
@@ -110,7 +118,7 @@ def test_scores_are_those_of_written_predictions(few, tmp_path, name):
     encoder = {"feature_fn": rgb_patch_features(4), "patch_size": 4}
     videos = cached_videos(dataset.sequences, protocol=base, **encoder)
     assert [len(video.features) for video in videos] == [5, 6] and videos[0].features[0].shape == (48, 8, 12)
-    rows, variants = list(study(videos, base)), one_at_a_time(base)
+    rows, variants = list(study(videos, base)), variants_of(base)
     assert [(row["factor"], row["value"], row["is_base"]) for row in rows] == [
         (variant.factor, variant.value, variant.is_base) for variant in variants
     ]

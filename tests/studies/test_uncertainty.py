@@ -176,9 +176,9 @@ def test_growth_and_views_tell_of_the_same_numbers(small):
     error = (single.target - single.mean).double().square().flatten(1).mean(1)
     torch.testing.assert_close(growth["squared_error"][:, 1], error)
     view = future_view(SingleModel(model), small.test, 2, range(3))
-    assert view.sigma.shape == view.error.shape == (3, 4, 4)
-    assert np.array_equal(np.isnan(view.error[0]), ~small.test.mask.hidden[2].view(4, 4).numpy())
-    assert np.nanmean(view.error[1] ** 2) == pytest.approx(float(error[2]), rel=1e-4)
+    assert view.maps["sigma"].shape == view.maps["error"].shape == (3, 4, 4)
+    assert np.array_equal(np.isnan(view.maps["error"][0]), ~small.test.mask.hidden[2].view(4, 4).numpy())
+    assert np.nanmean(view.maps["error"][1] ** 2) == pytest.approx(float(error[2]), rel=1e-4)
 
 
 # --- data and training --------------------------------------------------------------------------------------

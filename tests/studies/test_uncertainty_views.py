@@ -63,13 +63,15 @@ def test_a_view_shows_what_is_visible_and_predicted(study, model):
     hidden = study.test.mask.hidden[4].view(4, 4)
     pixels = hidden.repeat_interleave(PATCH, 0).repeat_interleave(PATCH, 1)
     frames = normalize_images(study.test.futures.future[4, [0, 2]])
-    torch.testing.assert_close(view.frames, frames)
-    for pictures in (view.visible, view.painted):
+    truth, visible, painted = view.images.values()
+    torch.testing.assert_close(truth, frames)
+    for pictures in (visible, painted):
         torch.testing.assert_close(pictures[..., ~pixels], frames[..., ~pixels])
-    assert (view.visible[..., pixels] == 0).all() and (view.painted[..., pixels] != frames[..., pixels]).any()
-    np.testing.assert_array_equal(np.isnan(view.sigma[1]), ~hidden.numpy())
-    assert view.sigma.shape == view.error.shape == view.occluded.shape == (2, 4, 4)
-    np.testing.assert_array_equal(view.occluded[1].ravel(), study.test.futures.occluded[4, 2])
+    assert (visible[..., pixels] == 0).all() and (painted[..., pixels] != frames[..., pixels]).any()
+    error, sigma, occluded = view.maps.values()
+    np.testing.assert_array_equal(np.isnan(sigma[1]), ~hidden.numpy())
+    assert sigma.shape == error.shape == occluded.shape == (2, 4, 4)
+    np.testing.assert_array_equal(occluded[1].ravel(), study.test.futures.occluded[4, 2])
 
 
 def test_controls_have_the_same_mask_and_another_past_is_that_one(study, model):
