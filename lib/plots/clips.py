@@ -59,11 +59,6 @@ def chance_scale(*maps: Tensor | np.ndarray) -> ScalarMappable:
     return ScalarMappable(LogNorm(1 / factor, factor, clip=True), "RdBu_r")
 
 
-def _error_scale(errors: Sequence[Tensor]) -> ScalarMappable:
-    highest = np.nanpercentile(np.concatenate([np.ravel(values) for values in errors]), 99)
-    return ScalarMappable(Normalize(0, highest, clip=True), plt.get_cmap("magma").with_extremes(bad="#d9d9d9"))
-
-
 def _floats(video: Tensor) -> Tensor:
     return video if video.is_floating_point() else video.float() / 255
 
@@ -180,8 +175,10 @@ def reconstruction_figure(clips: Mapping[str, ClipSample]) -> Figure:
     All clips share the scales of probability and error; the latter ends at the errors' 99th percentile.
     """
     scale, blocks = chance_scale(*(clip.chances for clip in clips.values())), {}
-    errors = [clip.errors for clip in clips.values() if clip.errors is not None]
-    error_scale = _error_scale(errors) if errors else None
+    errors = [np.ravel(clip.errors) for clip in clips.values() if clip.errors is not None]
+    highest = np.nanpercentile(np.concatenate(errors), 99) if errors else 1
+    colors = plt.get_cmap("magma").with_extremes(bad="#d9d9d9")
+    error_scale = ScalarMappable(Normalize(0, highest, clip=True), colors)
     for name, clip in clips.items():
         blocks[name] = _sample_block(clip, _moments(len(clip.hidden), COLUMNS), scale, error_scale)
     return _draw(blocks)

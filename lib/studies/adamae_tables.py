@@ -1,6 +1,4 @@
-"""The rows of AdaMAE's tables and charts: the paper's, those of the study (by lib.studies.masking.read_rows), of the
-benchmark.
-"""
+"""The rows of AdaMAE's tables and charts: the paper's, the study's (lib.studies.masking.read_rows), the benchmark's."""
 
 from collections.abc import Mapping
 

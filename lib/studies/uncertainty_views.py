@@ -51,7 +51,6 @@ def future_view(estimator, split: Split, past: int, gaps: Sequence[int]) -> Futu
     targets = torch.cat([measures.truth(estimator, single, gap) for gap in gaps])
     frames = normalize_images(futures.future[past, gaps])
     hidden = split.mask.hidden[past].expand(len(gaps), -1)
-
     painted = paint_prediction(frames, means, hidden, model.patch_size, model.norm_pix)
     images = {"truth": frames, "visible": paint_mask(frames, hidden, model.patch_size), "prediction": painted}
     maps = {"error": (targets - means).square().mean(2).sqrt(), "sigma": variances.mean(2).sqrt()}
