@@ -155,6 +155,6 @@ def training_minutes(losses: list[Record]) -> float:
 def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     """Load a trained model's weights from a checkpoint of this loop; every name and shape must match."""
     if not Path(path).is_file():
-        raise UserError(f"{path} does not exist: train first (notebooks/03_pretrain.ipynb), or correct the path")
+        raise UserError(f"{path} does not exist: train first, or correct the path")
     _fill(model, path, load_checkpoint(path), dict(model.architecture))
     return model

@@ -1,4 +1,4 @@
-"""Benchmarks: each prints and returns ratios of one run, taken in turns on one machine.
+"""Benchmarks: each returns ratios of one run, taken in turns on one machine; the command prints them.
 
 Wrong options raise `UserError`, one line that names them.
 """

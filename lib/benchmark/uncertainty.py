@@ -24,7 +24,7 @@ MODELS = {
     "Gaussian head, detached": (GaussianSiamMAE, {"beta": 1.0, "detach_input": True}),
     "Gaussian head, dropout": (GaussianSiamMAE, {"dropout": 0.1}),
     "evidential head": (EvidentialSiamMAE, {}),
-    "smart masking": (GuidedSiamMAE, {}),
+    "guided masking": (GuidedSiamMAE, {}),
     SAMPLER: (GaussianSiamMAE, {}),
 }
 

@@ -26,8 +26,7 @@ class FramePairs(Schedule):
     Model: `encoder` is a name in VIT_SIZES; the decoder's shape is not stated in the paper (CropMAE's).
     Data: `gap` in frames at 30 fps; `crop_scale` as a part of the frame's area; `frame_size` is the short side in
     pixels at which frames are read (None: as they are); `cache_frames` keeps them decoded on disk.
-    Training: `base_lr` is per 256 pairs (whether the paper's
-    1.5e-4 is meant so is not stated; MAE's code does).
+    Training: `base_lr` is per 256 pairs (whether the paper's 1.5e-4 is meant so is not stated; MAE's code does).
     Evaluation: `eval_size` is the input height and width for objects, `part_size` for body parts and joints, which are
     smaller (None: the protocol's own), `eval_frames` the first frames of each DAVIS sequence that are used (None: all),
     `blocks` the encoder blocks whose output is scored (-1: the last).
@@ -80,10 +79,10 @@ class FramePairs(Schedule):
 
 PAPER = FramePairs()
 
-# Small runs depart from the paper in one thing besides size. A 64-pixel crop of half the frame or more shows things
-# at a quarter of the size at which the evaluation's 240 or 144 lines show them. So crops are smaller parts of frames
-# read at the evaluation's size, patches mean the same in both, and gaps are shorter, lest things leave the crop.
-# Their protocol is videowalk's (crw), whose temperature is stated; SiamMAE's is not.
+# Small runs depart from the paper in more than size (notebook 03 lists it). A 64-pixel crop of half the frame or more
+# shows things at a quarter of the size at which the evaluation's 240 or 144 lines show them. So crops are smaller parts
+# of frames read at the evaluation's size, patches mean the same in both, and gaps are shorter, lest things leave the
+# crop. Their protocol is videowalk's (crw), whose temperature is stated; SiamMAE's is not.
 _SMALL = replace(
     PAPER, image_size=64, patch_size=8, decoder_embed_dim=128, decoder_depth=2, decoder_num_heads=4, gap=(4, 24),
     cache_frames=True, workers=0, batch_size=64, base_lr=4e-3, save_every=50, protocol="crw", blocks=(2, -1),

@@ -66,11 +66,11 @@ class Video(Schedule):
 
 PAPER = Video()
 
-# Small runs depart from the paper in two things besides size. The target is the pixels themselves: a cube normalised by
-# its own deviation costs 1 until its texture is predicted, which short runs do nowhere, so all cubes would look equally
-# hard and the sampler would have nothing to learn; Table 1d has both targets. And the sampler is `light`: attention of
-# half the width and a Linear, as Eq. 2 writes it, without the block's MLP. The block of full width costs more than the
-# whole encoder of 5 % of the cubes (`python -m lib.benchmark masking`).
+# Besides size, small runs depart from the paper in crop, learning rate, target and sampler. The target is the pixels
+# themselves: a cube normalised by its own deviation costs 1 until its texture is predicted, which short runs do
+# nowhere, so all cubes would look equally hard and the sampler would have nothing to learn; Table 1d has both targets.
+# The sampler is `light`: attention of half the width and a Linear, as Eq. 2 writes it, without the block's MLP. The
+# block of full width costs more than the whole encoder of 5 % of the cubes (`python -m lib.benchmark masking`).
 _SMALL = replace(
     PAPER, patch_size=8, embed_dim=128, depth=4, num_heads=4, decoder_embed_dim=64, decoder_depth=2,
     decoder_num_heads=4, norm_pix=False, sampler_dim=64, sampler_mlp=False, crop_area=(0.5, 1.0), cache_frames=True,

@@ -1,4 +1,4 @@
-"""Weights small enough to be committed: a long toy training that only feeds a figure is loaded instead of repeated.
+"""Weights small enough to be committed: a long toy training that no other notebook reads is loaded, not repeated.
 
 `python -m lib.studies.shipped RUN FILE --command WORDS` writes those of a finished run.
 """

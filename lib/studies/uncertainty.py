@@ -126,7 +126,7 @@ def build_model(study: Study, row: Row, seed: int) -> SiamMAE:
 
 
 def train_model(study: Study, row: Row, seed: int, folder: Path) -> tuple[SiamMAE, list[Record]]:
-    """Train as notebooks/03_pretrain does, or go on, or load; the model and its loss curve."""
+    """Train as notebooks/05_uncertainty does, or go on, or load; the model and its loss curve."""
     settings, arguments = row.settings(study.preset)
     pairs = training_pairs(settings, study.clips, seed, study.frames)
     if arguments.get("score") == "batch":  # an oracle: batches must bring the true motion
