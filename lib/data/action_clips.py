@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 
 from lib.data.actions import ActionList
 from lib.data.clips import Box, crop_frames, draw_crop, read_clip
-from lib.data.kinetics import Clip, scan_videos
-from lib.data.video import VideoInfo, probe
+from lib.data.kinetics import scan_videos
+from lib.data.video import Clip, VideoInfo, probe
 from lib.errors import UserError
 from lib.runtime import digest
 

@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
-from lib.data.kinetics import PAPER_FPS, Clip
-from lib.data.video import read_frames
+from lib.data.video import PAPER_FPS, Clip, read_frames
 from lib.errors import UserError
 from lib.runtime import atomic_path, digest
 

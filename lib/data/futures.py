@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from lib.data.clips import crop_frames, draw_crop
-from lib.data.kinetics import PAPER_FPS, Clip
-from lib.data.video import read_frames
+from lib.data.video import PAPER_FPS, Clip, read_frames
 from lib.errors import UserError
 from lib.runtime import progress
 

@@ -12,23 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.data.folders import read_text
-from lib.data.video import VideoInfo, probe
+from lib.data.video import PAPER_FPS, Clip, VideoInfo, probe
 from lib.errors import UserError
 from lib.runtime import atomic_path, cpu_cores, in_threads, progress
 
-PAPER_FPS = 30  # the frame rate in which SiamMAE tells its gaps
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"}
 MANIFEST = "video_manifest.csv"
 MANIFEST_COLUMNS = ["path", "num_frames", "fps", "height", "width", "status"]
 Verdict = VideoInfo | str  # what a file holds, or in one line why it cannot be read
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A video file that was found readable."""
-
-    path: Path
-    info: VideoInfo
 
 
 @dataclass(frozen=True)

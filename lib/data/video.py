@@ -27,6 +27,7 @@ except ImportError:
     decord = None
 
 WHOLE_FRACTION = 0.95  # with a smaller part of the packets that its header promises, a file was cut off on its way
+PAPER_FPS = 30  # the frame rate in which SiamMAE tells its gaps
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,14 @@ class VideoInfo:
     def span_seconds(self) -> float:
         """Time from the first frame to the last."""
         return (self.num_frames - 1) / self.fps
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video file that was found readable."""
+
+    path: Path
+    info: VideoInfo
 
 
 def probe(path: str | Path) -> VideoInfo:

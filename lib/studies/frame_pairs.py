@@ -8,7 +8,8 @@ from torch import nn
 
 from lib.checkpoints import Record
 from lib.data import clips as data
-from lib.data.kinetics import Clip, scan_videos, split_videos
+from lib.data.kinetics import scan_videos, split_videos
+from lib.data.video import Clip
 from lib.models.mae import MAE
 from lib.presets.frame_pairs import FramePairs
 from lib.runtime import dataset_root

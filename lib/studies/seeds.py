@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from lib import presets
-from lib.data.kinetics import Clip
+from lib.data.video import Clip
 from lib.models.mae import MAE
 from lib.models.siammae import SiamMAE
 from lib.presets.frame_pairs import FramePairs

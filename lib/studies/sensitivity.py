@@ -17,8 +17,8 @@ from torch import Tensor
 
 from lib import presets
 from lib.data.davis import DavisDataset
-from lib.data.kinetics import Clip
 from lib.data.sequences import MaskSequence
+from lib.data.video import Clip
 from lib.evaluation import metrics
 from lib.evaluation.features import FrameFeatures
 from lib.evaluation.masks import masks_from_features

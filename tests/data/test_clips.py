@@ -23,9 +23,8 @@ import make
 from data_scripts import prepare_kinetics
 from lib.data import clips, video
 from lib.data.clips import FramePairs, collate_pairs, draw_crop, draw_pair, read_clip
-from lib.data.kinetics import (
+from lib.data.kinetics import (  # fmt: skip
     MANIFEST,
-    Clip,
     class_folder,
     list_kinetics,
     probe_all,
@@ -33,8 +32,8 @@ from lib.data.kinetics import (
     scan_videos,
     split_videos,
     write_manifest,
-)  # fmt: skip
-from lib.data.video import VideoInfo, read_frames
+)
+from lib.data.video import Clip, VideoInfo, read_frames
 from lib.errors import UserError
 from lib.training import StepBatches
 from tests.make_videos import read_number, write_frames, write_numbered

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from lib.data.clips import FramePairs
-from lib.data.kinetics import Clip
-from lib.data.video import VideoInfo
+from lib.data.video import Clip, VideoInfo
 from lib.errors import UserError
 from lib.models.mae import MAE
 from lib.models.siammae import SiamMAE
