@@ -328,6 +328,7 @@ def test_precision_is_chosen_or_checked(monkeypatch):
 
 @pytest.mark.parametrize(("capability", "precision"), [((7, 5), "no"), ((8, 0), "bf16"), ((9, 0), "bf16")])
 def test_precision_follows_the_gpu(monkeypatch, capability, precision):
+    monkeypatch.delenv("SIAMMAE_PRECISION", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     assert choose_precision("auto") == precision
