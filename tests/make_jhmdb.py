@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from scipy.io import savemat
+
+from lib.errors import UserError
 
 SIZE = (24, 40)  # (H, W)
 
@@ -36,3 +39,12 @@ def make_jhmdb(root: Path) -> Path:
     (root / "splits" / "catch_test_split2.txt").write_text("Goal!_(x).avi 1\nc.avi 2\n")
     (root / "splits" / "._walk_test_split1.txt").write_bytes(b"\x00\x05\xff")  # as archives made on a Mac have them
     return root
+
+
+def refused(call, *mentions: str) -> str:
+    """The one line with which `call` refuses; it must hold the `mentions`."""
+    with pytest.raises(UserError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message and all(word in message for word in mentions), message
+    return message

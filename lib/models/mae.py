@@ -55,8 +55,9 @@ class MAE(nn.Module):
         images: normalised, float (B, 3, H, W), of the size that the model was built for.
         """
         check_size(images, self.patch_size, self.encoder.grid)
-        mask = mask or self.masking(self.encoder.patch_embed(images), self.grid)
-        latent = self.encoder(images, mask.keep)  # (B, 1 + K, D)
+        patches = self.encoder.patch_embed(images)  # (B, N, D), for mask and encoder
+        mask = mask or self.masking(patches, self.grid)
+        latent = self.encoder(images, mask.keep, patches=patches)  # (B, 1 + K, D)
         return self.decoder(latent, mask.restore), mask
 
     def features(self, images: Tensor, block: int = -1) -> Tensor:

@@ -65,9 +65,10 @@ class SiamMAE(nn.Module):
         """
         for images in (past, future):
             check_size(images, self.patch_size, self.encoder.grid)
-        mask = mask or self.masking(self.encoder.patch_embed(future), self.grid)
+        patches = self.encoder.patch_embed(future)  # (B, N, D), for mask and encoder
+        mask = mask or self.masking(patches, self.grid)
         memory = self.encoder(past)  # (B, 1 + N, D), nothing hidden
-        latent = self.encoder(future, mask.keep)  # (B, 1 + K, D)
+        latent = self.encoder(future, mask.keep, patches=patches)  # (B, 1 + K, D)
         return self.decoder(latent, mask.restore, memory), mask
 
     def features(self, images: Tensor, block: int = -1) -> Tensor:

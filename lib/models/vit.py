@@ -47,14 +47,17 @@ class ViTEncoder(nn.Module):
         self.norm = LayerNorm(embed_dim)
         initialize(self)
 
-    def forward(self, images: Tensor, keep: Tensor | None = None, block: int = -1) -> Tensor:
+    def forward(
+        self, images: Tensor, keep: Tensor | None = None, block: int = -1, patches: Tensor | None = None
+    ) -> Tensor:
         """Encode the patches in `keep` (int64 (B, K); all when None): float (B, 3, H, W) -> (B, 1 + K, D).
 
         Token 0 is the class token. `block` counts from 1, -1 is the last; the final LayerNorm follows whichever is
-        chosen, as protocols read the last one.
+        chosen, as protocols read the last one. patches (B, N, D): the images by `patch_embed`, where they are known.
         """
         grid = grid_of(*images.shape[-2:], self.patch_size)
-        tokens = self.patch_embed(images) + self.resize(self.pos_embed[0, 1:], self.grid, grid)  # (B, N, D)
+        tokens = self.patch_embed(images) if patches is None else patches
+        tokens = tokens + self.resize(self.pos_embed[0, 1:], self.grid, grid)  # (B, N, D)
         if keep is not None:
             tokens = take(tokens, keep)
         cls = self.cls_token + self.pos_embed[:, :1]

@@ -97,6 +97,8 @@ def run_grid(
         for row in rows
         for seed in range(seeds if row.seeds is None else row.seeds)
     ]
+    if len({cell.file for cell in cells}) < len(cells):
+        raise UserError("two rows would write one file: give them names that differ in letters or digits")
     _check_folder(out / "cells" / "about.txt", about)
     until, failed = time.monotonic() + 60 * (math.inf if minutes is None else minutes), set()
     for stage in sorted({row.stage for row in rows}):

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_jhmdb import SIZE, add_clip, joints_of, make_jhmdb
+from make_jhmdb import SIZE, add_clip, joints_of, make_jhmdb, refused
 from PIL import Image
 from scipy.io import savemat
 
 from lib.data.jhmdb import JOINTS, JhmdbDataset
-from lib.errors import UserError
 from lib.toyworld.actions import JOINTS as toy_world_joints
 
 
@@ -80,14 +79,6 @@ def test_joints_have_the_data_sets_order():
 
 
 # --- Damaged input: one line that names the file ---
-
-
-def refused(call, *mentions: str) -> str:
-    with pytest.raises(UserError) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message and all(word in message for word in mentions), message
-    return message
 
 
 @pytest.mark.parametrize(

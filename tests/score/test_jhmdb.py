@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_jhmdb import SIZE, add_clip, joints_of, make_jhmdb
+from make_jhmdb import SIZE, add_clip, joints_of, make_jhmdb, refused
 from PIL import Image
 from scipy.io import savemat
 
 from lib.data.jhmdb import JOINTS, JhmdbDataset
-from lib.errors import UserError
 from lib.evaluation.features import rgb_patch_features
 from lib.evaluation.keypoints import cells_to_joints, copy_first_joints, joints_to_cells, propagate_joints
 from lib.evaluation.pck import pck
@@ -26,14 +25,6 @@ from lib.toyworld import ToyWorldOptions, ensure_toy_world
 @pytest.fixture
 def root(tmp_path) -> Path:
     return make_jhmdb(tmp_path / "jhmdb")
-
-
-def refused(call, *mentions: str) -> str:
-    with pytest.raises(UserError) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message and all(word in message for word in mentions), message
-    return message
 
 
 def write_cells(path: Path, joints: np.ndarray, size: tuple[int, int], grid: int) -> None:

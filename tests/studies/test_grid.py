@@ -203,6 +203,11 @@ def test_an_interrupt_ends_it_and_the_cell_is_free_again(tmp_path):
     assert_whole(work(tmp_path, 0))
 
 
+def test_rows_whose_names_give_one_file_are_refused(tmp_path):
+    with pytest.raises(UserError, match="two rows would write one file"):
+        run_grid([Row("beta 0.5"), Row("beta_0.5")], 1, lambda *_: [], tmp_path)
+
+
 def test_a_folder_is_of_one_grid(tmp_path):
     tmp_path.joinpath("log.txt").touch()
     made = partial(measure, log=tmp_path / "log.txt", seconds=0)
