@@ -9,19 +9,16 @@ Shapes: `B` clips, `R` pairs drawn from one clip, `T` frames, `H W` pixels, `S` 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch.utils.data import Dataset
 
+from lib.data.augmentation import Augmentation
+from lib.data.crops import Cut, draw_crop
 from lib.data.video import PAPER_FPS, Clip, read_frames
 from lib.errors import UserError
 from lib.runtime import atomic_path, digest
-
-CROP_RATIO = (3 / 4, 4 / 3)  # width / height
-Box = tuple[int, int, int, int]  # of a crop: top, left, height, width
 
 
 def read_clip(clip: Clip, indices: Sequence[int], frame_size: int | None, folder: str | Path | None) -> np.ndarray:
@@ -47,50 +44,21 @@ def read_clip(clip: Clip, indices: Sequence[int], frame_size: int | None, folder
         raise UserError(f"{path}: is no whole frame cache ({error}); delete it, it will be made again") from None
 
 
-def draw_pair(num_frames: int, fps: float, rng: np.random.Generator, gap: tuple[int, int] = (4, 48)) -> tuple[int, int]:
-    """Draw frames i < j of one clip: the gap, in frames at 30 fps, uniform on gap[0]..gap[1], both included.
+def frames_of(gap: int, fps: float) -> int:
+    """A gap in frames at 30 fps as a number of a clip's own frames; only a gap of 0 is none."""
+    return max(gap > 0, math.floor(gap / PAPER_FPS * fps + 0.5))
 
-    A clip of another rate is read by time: j - i is the nearest number of its own frames (at least 1). i is uniform on
-    all places where both frames fit. Needs (num_frames - 1) / fps >= gap[1] / 30, which `scan_videos` sees to.
+
+def draw_pair(num_frames: int, fps: float, rng: np.random.Generator, gap: tuple[int, int] = (4, 48)) -> tuple[int, int]:
+    """Draw frames i <= j of one clip: the gap, in frames at 30 fps, uniform on gap[0]..gap[1], both included.
+
+    A clip of another rate is read by time: j - i is the nearest number of its own frames, at least 1 unless the gap
+    is 0. i is uniform on all places where both frames fit. Needs (num_frames - 1) / fps >= gap[1] / 30, which
+    `scan_videos` sees to.
     """
-    seconds = rng.integers(gap[0], gap[1], endpoint=True) / PAPER_FPS
-    distance = max(1, math.floor(seconds * fps + 0.5))
+    distance = frames_of(int(rng.integers(gap[0], gap[1], endpoint=True)), fps)
     first = int(rng.integers(num_frames - distance))
     return first, first + distance
-
-
-def draw_crop(height: int, width: int, rng: np.random.Generator, scale: tuple[float, float] = (0.5, 1.0)) -> Box:
-    """A crop with the law of torchvision's RandomResizedCrop.
-
-    Its area is uniform in `scale` of the frame's, width / height log-uniform in CROP_RATIO; after ten boxes that do not
-    fit, the largest central one whose ratio is allowed.
-    """
-    low, high = CROP_RATIO
-    for _ in range(10):
-        area = height * width * rng.uniform(*scale)
-        aspect = math.exp(rng.uniform(math.log(low), math.log(high)))
-        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < w <= width and 0 < h <= height:
-            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
-    w, h = min(width, round(height * high)), min(height, round(width / low))
-    return (height - h) // 2, (width - w) // 2, h, w
-
-
-def crop_frames(frames: Sequence[np.ndarray], box: Box, side: int, mode: str = "bicubic") -> torch.Tensor:
-    """n frames (H, W, 3) -> their crops at `side`, antialiased: (n, 3, S, S), both uint8."""
-    top, left, h, w = box
-    crops = np.stack([frame[top : top + h, left : left + w] for frame in frames])
-    views = torch.from_numpy(crops).permute(0, 3, 1, 2)  # channels stay last in memory: PyTorch's quick path
-    return F.interpolate(views, size=(side, side), mode=mode, antialias=True)
-
-
-class Cut(NamedTuple):
-    """Where a pair was cut out of its clip."""
-
-    first: int  # the past's frame
-    second: int  # the future's
-    box: Box  # in the frame as it was read
-    flip: bool  # mirrored, left for right, after the crop
 
 
 class FramePairs(Dataset):
@@ -102,7 +70,7 @@ class FramePairs(Dataset):
     restart, whatever the number of workers; `for sample in dataset` would not stop. Each pair has its own crop and
     flip, shared by its two frames. Crops are resized bicubically, as in MAE.
 
-    gap, crop_scale: see `draw_pair` and `draw_crop`.
+    gap, crop_scale: see `draw_pair` and `draw_crop`. augmentation: fields of lib.data.augmentation.Augmentation.
     frame_size: frames are read with this short side (never enlarged), and cropped then; None: as they are.
     frame_cache: folder where each clip is stored once as decoded frames; None: they are decoded for each sample.
     """
@@ -110,12 +78,12 @@ class FramePairs(Dataset):
     def __init__(
         self, clips: Sequence[Clip], image_size: int = 224, gap: tuple[int, int] = (4, 48),
         crop_scale: tuple[float, float] = (0.5, 1.0), repeated_sampling: int = 2, seed: int = 0,
-        frame_size: int | None = None, frame_cache: str | Path | None = None,
+        frame_size: int | None = None, frame_cache: str | Path | None = None, **augmentation,
     ) -> None:  # fmt: skip
         if not clips:
             raise UserError("no clips to draw frame pairs from; scan_videos tells why videos were skipped")
-        if not 1 <= gap[0] <= gap[1]:
-            raise UserError(f"gap {gap}: must be (smallest, largest) with 1 <= smallest <= largest")
+        if not 0 <= gap[0] <= gap[1]:
+            raise UserError(f"gap {gap}: must be (smallest, largest) with 0 <= smallest <= largest")
         needed = gap[1] / PAPER_FPS
         short = [clip for clip in clips if clip.info.span_seconds < needed]
         if short:
@@ -123,6 +91,7 @@ class FramePairs(Dataset):
         self.clips, self.image_size, self.gap = list(clips), image_size, gap
         self.crop_scale, self.repeated_sampling, self.seed = crop_scale, repeated_sampling, seed
         self.frame_size, self.frame_cache = frame_size, frame_cache
+        self.augmentation = Augmentation(**augmentation)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -131,7 +100,8 @@ class FramePairs(Dataset):
     def identity(self) -> str:
         """A hash of all that the samples depend on, save the seed; the training loop keeps it with a run."""
         clips = [(clip.path.name, clip.info) for clip in self.clips]
-        return digest(clips, self.image_size, self.gap, self.crop_scale, self.repeated_sampling, self.frame_size)
+        more = () if self.augmentation == Augmentation() else (self.augmentation,)
+        return digest(clips, self.image_size, self.gap, self.crop_scale, self.repeated_sampling, self.frame_size, *more)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         return self.sample(index)[0]
@@ -145,8 +115,8 @@ class FramePairs(Dataset):
         pair_views, cuts = [], []
         for k, (first, second) in enumerate(pairs):
             cut = Cut(first, second, draw_crop(*frames.shape[1:3], rng, self.crop_scale), flip=rng.random() < 0.5)
-            views = crop_frames(frames[2 * k : 2 * k + 2], cut.box, self.image_size)  # (2, 3, S, S)
-            pair_views.append(views.flip(-1) if cut.flip else views)
+            views = self.augmentation.views(frames[2 * k : 2 * k + 2], cut, self.image_size, rng)  # (2, 3, S, S)
+            pair_views.append(views)
             cuts.append(cut)
         views = torch.stack(pair_views)  # (R, 2, 3, S, S)
         gap = torch.tensor([(second - first) * PAPER_FPS / info.fps for first, second in pairs])

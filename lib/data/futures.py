@@ -4,7 +4,6 @@ All frames of a clip share one crop, so that only the gap differs between its pa
 pasts (the same number from each clip, in a row), `G` gaps in frames at 30 fps, `S` side of the crop, `N` patches.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.data.clips import crop_frames, draw_crop
-from lib.data.video import PAPER_FPS, Clip, read_frames
+from lib.data.clips import frames_of
+from lib.data.crops import crop_frames, draw_crop
+from lib.data.video import Clip, read_frames
 from lib.errors import UserError
 from lib.runtime import progress
 
@@ -28,31 +28,38 @@ class Futures(NamedTuple):
     # float32 (I, G, N), parts of each patch's pixels: hidden in the past frame, though inside its crop; outside it
     occluded: Tensor | None = None
     outside: Tensor | None = None
+    earlier: Tensor | None = None  # uint8 (I, A, 3, S, S): frames before the past, under its crop
+    ages: tuple[int, ...] = ()  # A, rising: how long before, in frames at 30 fps
 
 
 def futures_of_videos(
     clips: Sequence[Clip], gaps: Sequence[int], image_size: int, crop_scale: tuple[float, float],
-    frame_size: int | None = None, draws: int = 1, seed: int = 0,
+    frame_size: int | None = None, draws: int = 1, seed: int = 0, ages: Sequence[int] = (),
 ) -> Futures:  # fmt: skip
     """`draws` pasts from each video, place and crop drawn as in training but not mirrored; no truth.
 
     A function of (seed, number of the clip, number of the draw).
     """
-    gaps = checked_gaps(gaps)
-    pasts, futures = [], []
+    gaps, ages = checked_gaps(gaps), checked_gaps(ages) if ages else ()
+    pasts, futures, earlier = [], [], []
     for number, clip in enumerate(progress(clips, "held-out pairs")):
-        distances = [max(1, math.floor(gap / PAPER_FPS * clip.info.fps + 0.5)) for gap in gaps]
-        room = clip.info.num_frames - distances[-1]
+        later, before = ([frames_of(gap, clip.info.fps) for gap in times] for times in (gaps, ages))
+        lead = max(before, default=0)
+        room = clip.info.num_frames - later[-1] - lead
         if room < 1:
-            raise UserError(f"{clip.path}: spans less than {gaps[-1]} frames at 30 fps; scan with a larger min_seconds")
+            needed = gaps[-1] + max(ages, default=0)
+            raise UserError(f"{clip.path}: spans less than {needed} frames at 30 fps; scan with a larger min_seconds")
         for draw in range(draws):
             rng = np.random.default_rng([seed, number, draw])
-            first = int(rng.integers(room))
-            frames = read_frames(clip.path, [first, *(first + distance for distance in distances)], frame_size)
+            first = lead + int(rng.integers(room))
+            times = [first, *(first + distance for distance in later), *(first - distance for distance in before)]
+            frames = read_frames(clip.path, times, frame_size)
             views = crop_frames(frames, draw_crop(*frames.shape[1:3], rng, crop_scale), image_size)
             pasts.append(views[0])
-            futures.append(views[1:])
-    return Futures(torch.stack(pasts), torch.stack(futures), gaps, len(clips))
+            futures.append(views[1 : 1 + len(gaps)])
+            earlier.append(views[1 + len(gaps) :])
+    past, future, before = map(torch.stack, (pasts, futures, earlier))
+    return Futures(past, future, gaps, len(clips), earlier=before, ages=ages)
 
 
 def checked_gaps(gaps: Sequence[int]) -> tuple[int, ...]:

@@ -104,14 +104,18 @@ class CrossSelfDecoder(nn.Module):
 
     def tokens(self, latent: Tensor, restore: Tensor, memory: Tensor) -> Tensor:
         """What the head reads, (B, N, E)."""
-        latent, memory = self.embed(latent), self.embed(memory)
-        places = restore_order(latent[:, 1:], self.mask_token, restore)  # (B, N, E)
-        tokens = torch.cat([latent[:, :1], places], dim=1) + self.pos_embed  # (B, 1 + N, E)
+        tokens, memory = self.queries(latent, restore), self.embed(memory)
         if self.memory_positions:
             memory = memory + self.pos_embed
         for block in self.blocks:
             tokens = block(tokens, memory)
         return self.norm(tokens[:, 1:])
+
+    def queries(self, latent: Tensor, restore: Tensor) -> Tensor:
+        """The future's class token and all its places, with positions: (B, 1 + N, E)."""
+        latent = self.embed(latent)
+        places = restore_order(latent[:, 1:], self.mask_token, restore)  # (B, N, E)
+        return torch.cat([latent[:, :1], places], dim=1) + self.pos_embed
 
 
 class CrossSelfBlock(nn.Module):

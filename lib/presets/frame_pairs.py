@@ -24,8 +24,9 @@ class FramePairs(Schedule):
     """Settings of one scale. The defaults are the paper's.
 
     Model: `encoder` is a name in VIT_SIZES; the decoder's shape is not stated in the paper (CropMAE's).
-    Data: `gap` in frames at 30 fps; `crop_scale` as a part of the frame's area; `frame_size` is the short side in
-    pixels at which frames are read (None: as they are); `cache_frames` keeps them decoded on disk.
+    Data: `gap` in frames at 30 fps; `crop_scale` as a part of the frame's area; `flip` to `second_crop` as in
+    lib.data.augmentation; `frame_size` is the short side in pixels at which frames are read (None: as they are);
+    `cache_frames` keeps them decoded on disk.
     Training: `base_lr` is per 256 pairs (whether the paper's 1.5e-4 is meant so is not stated; MAE's code does).
     Evaluation: `eval_size` is the input height and width for objects, `part_size` for body parts and joints, which are
     smaller (None: the protocol's own), `eval_frames` the first frames of each DAVIS sequence that are used (None: all),
@@ -43,6 +44,11 @@ class FramePairs(Schedule):
 
     gap: tuple[int, int] = (4, 48)
     crop_scale: tuple[float, float] = (0.5, 1.0)
+    flip: bool = True
+    rotation: float = 0.0
+    color_jitter: float = 0.0
+    future_alone: bool = False
+    second_crop: tuple[float, float] | None = None
     frame_size: int | None = None
     cache_frames: bool = False
 
@@ -63,7 +69,8 @@ class FramePairs(Schedule):
     def pair_arguments(self) -> dict:
         """Arguments of lib.data.clips.FramePairs."""
         names = ("image_size", "gap", "crop_scale", "repeated_sampling", "frame_size")
-        return {name: getattr(self, name) for name in names}
+        augmentation = ("flip", "rotation", "color_jitter", "future_alone", "second_crop")
+        return {name: getattr(self, name) for name in (*names, *augmentation)}
 
     def model_arguments(self) -> dict:
         """Arguments common to MAE and SiamMAE."""

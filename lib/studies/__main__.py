@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from lib.errors import cli
-from lib.studies import masking, seeds, sensitivity, uncertainty
+from lib.studies import ablations, futures, masking, seeds, sensitivity, uncertainty
 from lib.studies.grid import choose
 from lib.studies.table import write_table
 
@@ -16,6 +16,8 @@ STUDIES = {
     "masking": (masking, "AdaMAE's Table 1 at small scale; data: the toy world's studio"),
     "uncertainty": (uncertainty, "SiamMAE's uncertainty: heads, estimators, maskings, weighted tracking"),
     "seeds": (seeds, "MAE and SiamMAE pre-trained with several seeds, scored on three tasks"),
+    "ablations": (ablations, "SiamMAE's designs, maskings, gaps and augmentations, one change at a time"),
+    "futures": (futures, "SiamMAE from several past frames to several future ones: errors by horizon, and features"),
     "sensitivity": (sensitivity, "how much SiamMAE's J&F hangs on the protocol of label propagation"),
 }
 
@@ -35,10 +37,18 @@ def main(arguments: list[str] | None = None) -> None:
         add("--rows", nargs="+", metavar="ROW", help=f"only these of: {rows}")
         add("--epochs", type=float, help="instead of the toy preset's")
         add("--minutes", type=float, help="begin no new cell after so many")
+        add("--partial", action="store_true", help="write the table of what is there, even if cells are missing")
+        add("--dry-run", action="store_true", help="make nothing: say how many cells there are, and how long they take")
+        if hasattr(module, "SCALES"):
+            add("--preset", choices=module.SCALES, default="toy", help="toy for the toy world; laptop for real clips")
     args = parser.parse_args(arguments)
     module = STUDIES[args.study][0]
     out, rows = args.out.absolute(), choose(module.ROWS, args.rows)
-    table = module.run(args.data.absolute(), out, args.epochs, rows=rows, seeds=args.seeds, minutes=args.minutes)
+    given = {"minutes": args.minutes, "dry_run": args.dry_run, "partial": args.partial}
+    given |= {"preset": args.preset} if hasattr(module, "SCALES") else {}
+    table = module.run(args.data.absolute(), out, args.epochs, rows=rows, seeds=args.seeds, **given)
+    if args.dry_run:
+        return
     if table is None:
         raise SystemExit(1)
     path = args.csv or out / f"{args.study}.csv"

@@ -39,11 +39,16 @@ def split_pairs(
 
 
 def pretrain(
-    kind: type[nn.Module], settings: FramePairs, clips: Sequence[Clip], seed: int, folder: Path, frames: Path
-) -> list[Record]:
-    """Train a MAE or SiamMAE in `folder`, or go on; its loss curve."""
+    kind: type[nn.Module], settings: FramePairs, clips: Sequence[Clip], seed: int, folder: Path, frames: Path,
+    **arguments,
+) -> tuple[nn.Module, list[Record]]:  # fmt: skip
+    """Train a MAE, SiamMAE or relative of it in `folder`, or go on; the model and its loss curve.
+
+    arguments: of the model, beside those that the settings have.
+    """
     pairs = training_pairs(settings, clips, seed, frames)
     collate = data.collate_images if kind is MAE else data.collate_pairs
     torch.manual_seed(seed)
     next(iter(make_loader(pairs, settings, seed, collate)))  # the notebooks look at a batch first: it draws a number
-    return fit(kind(**settings.model_arguments()), pairs, settings, folder, seed, collate)
+    model = kind(**settings.model_arguments() | arguments)
+    return model, fit(model, pairs, settings, folder, seed, collate)

@@ -23,6 +23,7 @@ from lib.provenance import hardware
 from lib.runtime import atomic_path
 from lib.studies.table import COLUMNS, read_table
 
+WHOLE = "cell_seconds"  # in a cell's file alone: how long it took as a whole
 PAUSE = 1.0  # seconds between two looks at cells that others hold
 
 
@@ -81,7 +82,7 @@ def choose(rows: Sequence[Row], names: Sequence[str] | None) -> list[Row]:
 
 def run_grid(
     rows: Sequence[Row], seeds: int, measure: Callable[[Row, int, Path], list[dict]], out: Path,
-    minutes: float | None = None, about: str = "",
+    minutes: float | None = None, about: str = "", dry_run: bool = False, partial: bool = False,
 ) -> pd.DataFrame | None:  # fmt: skip
     """Make all cells that are not there, wait for those that other processes hold, and return the whole table.
 
@@ -89,6 +90,7 @@ def run_grid(
 
     measure: of (row, seed, folder of the run) -> records with `metric`, `value` and, if known, other columns.
     about: the settings that all cells share; a folder with cells of others is refused.
+    dry_run: make nothing, say how long it would take. partial: return what is there instead of None.
     """
     if seeds < 1:
         raise UserError(f"{seeds} seeds: give 1 or more")
@@ -99,6 +101,9 @@ def run_grid(
     ]
     if len({cell.file for cell in cells}) < len(cells):
         raise UserError("two rows would write one file: give them names that differ in letters or digits")
+    if dry_run:
+        print(_plan(cells))
+        return None
     _check_folder(out / "cells" / "about.txt", about)
     until, failed = time.monotonic() + 60 * (math.inf if minutes is None else minutes), set()
     for stage in sorted({row.stage for row in rows}):
@@ -113,8 +118,21 @@ def run_grid(
         broken = [name for name in missing if name in failed]
         words = f", {len(broken)} of them failed ({'; '.join(broken)})" if broken else ""
         print(f"{len(missing)} of {len(cells)} cells are still to do{words}: the same command goes on", flush=True)
-        return None
-    return pd.concat([read_table(cell.file) for cell in cells], ignore_index=True)
+    there = [read_table(cell.file).drop(columns=WHOLE, errors="ignore") for cell in cells if cell.file.is_file()]
+    return pd.concat(there, ignore_index=True) if there and (partial or not missing) else None
+
+
+def _plan(cells: Sequence[Cell]) -> str:
+    """How many cells there are, how many are done, and how long the others would take at the pace of those."""
+    tables = [read_table(cell.file) for cell in cells if cell.file.is_file()]
+    paces = [table[WHOLE].iloc[0] for table in tables if WHOLE in table]
+    todo, words = len(cells) - len(tables), f"{len(cells)} cells, {len(tables)} of them done"
+    if not todo:
+        return words
+    if not paces:
+        return f"{words}; how long one takes is not known before the first (try --minutes 1)"
+    pace = sum(paces) / len(paces)
+    return f"{words}; {todo} to do, about {todo * pace / 3600:.1f} hours in one process at {pace:.0f} s a cell"
 
 
 def _check_folder(stamp: Path, about: str) -> None:
@@ -148,6 +166,7 @@ def _make(cell: Cell, measure: Callable) -> None:
     measured = measure(cell.row, cell.seed, cell.folder)
     seconds = time.perf_counter() - start
     common = {"row": cell.row.name, "seed": cell.seed, "step": None, "seconds": seconds, "hardware": hardware()}
+    common[WHOLE] = seconds
     table = pd.DataFrame([common | record for record in measured])
     with atomic_path(cell.file) as temporary:
         table[[*COLUMNS, *table.columns.difference(COLUMNS)]].to_csv(temporary, index=False)

@@ -41,7 +41,7 @@ def measure_row(
 ) -> list[dict]:
     """Train if there is something to train, and score on the tasks; decoded clips are stored in `frames`."""
     settings = row.settings(base)[0]
-    losses = pretrain(row.model, settings, clips, seed, folder, frames) if row.model else []
+    losses = pretrain(row.model, settings, clips, seed, folder, frames)[1] if row.model else []
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoders = three_tasks.load_encoders({row.name: folder} if row.model else {}, settings, seed, device=device)
     wanted = (row.name,) if row.model else ("", three_tasks.UNTRAINED)

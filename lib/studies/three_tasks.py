@@ -239,6 +239,21 @@ def score_table(scores: Scores) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def scores_of(
+    encoder: nn.Module, tasks: Mapping[str, SequenceDataset], settings: FramePairs, folder: Path, device: str = "cpu"
+) -> dict[str, float]:
+    """One encoder's MEASURES in percent at the settings' last block and, named ", block N", at its others."""
+    protocols = protocols_of(settings)
+    methods = {name: method for name, method in methods_of({"SiamMAE": encoder}, settings).items() if method.encoder}
+    tasks = {task: dataset for task, dataset in tasks.items() if task in protocols}
+    table = score_table(score_methods(tasks, methods, protocols, folder, settings.eval_frames, device))
+    scores = {}
+    for line, method in zip(table.to_dict("records"), methods.values(), strict=True):
+        words = "" if method.block == len(encoder.blocks) else f", block {method.block}"
+        scores |= {f"{name}{words}": value for name, value in line.items() if name != "method"}
+    return scores
+
+
 def jf_by_sequence(score: dict) -> dict[str, float]:
     """J&F of each sequence in percent, mean over its objects, of what `evaluate` returned."""
     return {

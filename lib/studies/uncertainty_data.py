@@ -35,6 +35,8 @@ class Split(NamedTuple):
         """The split of one past with its futures and mask."""
         one = slice(past, past + 1)
         futures = self.futures._replace(past=self.futures.past[one], future=self.futures.future[one], clips=1)
+        if futures.earlier is not None:
+            futures = futures._replace(earlier=futures.earlier[one])
         return Split(futures._replace(occluded=None, outside=None), Mask(*(part[one] for part in self.mask)))
 
 
@@ -62,15 +64,16 @@ class Study:
 
 
 def prepare(
-    data: str | Path, preset: FramePairs, out: Path, test: int = TEST_CLIPS, frames: Path | None = None
-) -> Study:
+    data: str | Path, preset: FramePairs, out: Path, test: int = TEST_CLIPS, frames: Path | None = None,
+    ages: tuple[int, ...] = (),
+) -> Study:  # fmt: skip
     """The clips to train on and the held-out ones, cached in `out`: of the toy world `test` new clips, and half as many
     for calibration; of real videos those of a `val` split, or a part of all when there is none.
 
-    frames: the folder of decoded frames; None: one in `out`.
+    frames: the folder of decoded frames; None: one in `out`. ages: of earlier frames of the held-out clips.
     """
     root = dataset_root(data, ["kinetics400"])
-    shape = {"gaps": GAPS, "image_size": preset.image_size, "crop_scale": preset.crop_scale}
+    shape = {"gaps": GAPS, "ages": ages, "image_size": preset.image_size, "crop_scale": preset.crop_scale}
     if (root.parent / "manifest.json").is_file():
         clips = scan_videos(list_kinetics(root, "train")).clips
         make = partial(toy_futures, **shape, patch_size=preset.patch_size)
@@ -79,7 +82,7 @@ def prepare(
         clips, *parts = held_out_videos(root)
         make = partial(futures_of_videos, **shape, frame_size=preset.frame_size, draws=REAL_DRAWS)
     sizes = preset.image_size, preset.patch_size, preset.crop_scale, preset.frame_size
-    key, splits = digest(str(root.resolve()), test, GAPS, *sizes), []
+    key, splits = digest(str(root.resolve()), test, GAPS, *sizes, *ages), []
     for seed, (name, part) in enumerate(zip(("test", "calibration"), parts, strict=True), start=1):
         cached = out / f"{name}-{key}.pt"
         if not cached.is_file():

@@ -1,5 +1,7 @@
 """The fixed masking strategies by name, of `N` tokens on a grid (s, h, w): s times h*w places."""
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -40,7 +42,51 @@ def random_ranks(batch: int, number: int, device: torch.device) -> Tensor:
     return torch.rand(batch, number, device=device).argsort(dim=1).argsort(dim=1)
 
 
-MASKINGS = {"random": RandomMasking, "tube": TubeMasking, "frame": FrameMasking}
+class GroupedMasking(Masking):
+    """int(N * (1 - ratio)) visible tokens that lie together: those nearest to a random place."""
+
+    def __call__(self, tokens: Tensor, grid: Grid) -> Mask:
+        """A mask for each sample."""
+        places = torch.cartesian_prod(*(torch.arange(side, device=tokens.device) for side in grid)).float()  # (N, 3)
+        centres = places[torch.randint(len(places), (len(tokens),), device=tokens.device)]  # (B, 3)
+        ties = 0.5 * torch.rand(len(tokens), len(places), device=tokens.device)  # squared distances are whole numbers
+        distances = (places - centres.unsqueeze(1)).square().sum(dim=-1)
+        return mask_from_noise(distances + ties, num_visible(len(places), self.mask_ratio))
+
+
+class GridMasking(Masking):
+    """int(N * (1 - ratio)) visible tokens, evenly spread: one pattern, moved by a random way around the grid's edges.
+
+    16 of 8 x 8 are every second of every second row, as MAE's grid-wise masking has them (its Figure 6, right).
+    """
+
+    def __call__(self, tokens: Tensor, grid: Grid) -> Mask:
+        """A mask for each sample."""
+        ranks = spread_ranks(grid).to(tokens.device)
+        shifts = [torch.randint(side, (len(tokens), 1), device=tokens.device) for side in grid]
+        places = torch.cartesian_prod(*(torch.arange(side, device=tokens.device) for side in grid)).T  # (3, N)
+        t, y, x = ((place + shift) % side for place, shift, side in zip(places, shifts, grid, strict=True))
+        return mask_from_noise(ranks[t, y, x], num_visible(ranks.numel(), self.mask_ratio))
+
+
+@cache
+def spread_ranks(grid: Grid) -> Tensor:
+    """0..N-1, int64 (s, h, w): each place is the one farthest from all of lower rank, on a grid whose edges meet."""
+    sides = torch.tensor(grid)
+    places = torch.cartesian_prod(*(torch.arange(side) for side in grid))  # (N, 3)
+    ranks, nearest = torch.zeros(len(places), dtype=torch.int64), torch.full((len(places),), torch.inf)
+    place = 0
+    for rank in range(len(places)):
+        ranks[place] = rank
+        way = (places - places[place]).abs()
+        nearest = torch.minimum(nearest, torch.minimum(way, sides - way).square().sum(dim=1))
+        place = int(nearest.argmax())
+    return ranks.view(grid)
+
+
+MASKINGS = {
+    "random": RandomMasking, "tube": TubeMasking, "frame": FrameMasking, "grouped": GroupedMasking, "grid": GridMasking,
+}  # fmt: skip
 
 
 def get_masking(name: str, mask_ratio: float) -> Masking:

@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lib.data.clips import Box, Cut, FramePairs, crop_frames, draw_crop
+from lib.data.augmentation import Augmentation
+from lib.data.clips import FramePairs
+from lib.data.crops import Box, Cut, crop_frames, draw_crop
 from lib.data.futures import Futures, checked_gaps
 from lib.errors import UserError
 from lib.toyworld.actions import ACTIONS
@@ -29,30 +31,33 @@ POINTS = 3  # a side: places of a patch at which its motion is looked up
 
 
 def toy_futures(
-    clips: int, gaps: Sequence[int], image_size: int, patch_size: int, crop_scale: tuple[float, float], seed: int = 0
-) -> Futures:
+    clips: int, gaps: Sequence[int], image_size: int, patch_size: int, crop_scale: tuple[float, float], seed: int = 0,
+    ages: Sequence[int] = (),
+) -> Futures:  # fmt: skip
     """One past from each of `clips` new clips at 30 frames a second, its futures, and what of them the past hid.
 
     A function of (seed, number of the clip); crops as in training, not mirrored. Frames are as painted, where those of
     the data sets have gone through a video codec.
     """
-    gaps, side = checked_gaps(gaps), image_size // patch_size
-    pasts, futures, occluded, outside = [], [], [], []
+    gaps, ages, side = checked_gaps(gaps), checked_gaps(ages) if ages else (), image_size // patch_size
+    lead, pasts, futures, earlier, occluded, outside = max(ages, default=0), [], [], [], [], []
     for number in range(clips):
         rng = np.random.default_rng([seed, number])
-        seconds = np.arange(gaps[-1] + 12) / 30
+        seconds = np.arange(lead + gaps[-1] + 12) / 30
         scene = build_scene(rng, ToyWorldOptions(), action=ACTIONS[number % len(ACTIONS)], seconds=seconds)
-        first = int(rng.integers(len(seconds) - gaps[-1]))
+        first = lead + int(rng.integers(len(seconds) - lead - gaps[-1]))
         box = draw_crop(scene.height, scene.width, rng, crop_scale)
         times = [first, *(first + gap for gap in gaps)]
-        views = crop_frames([render_frame(scene, t) for t in times], box, image_size)
+        before = [first - age for age in ages]
+        views = crop_frames([render_frame(scene, t) for t in (*times, *before)], box, image_size)
         hidden, absent = zip(*(unseen(scene, first, later, box, side) for later in times[1:]), strict=True)
         pasts.append(views[0])
-        futures.append(views[1:])
+        futures.append(views[1 : len(times)])
+        earlier.append(views[len(times) :])
         occluded.append(torch.stack(hidden))
         outside.append(torch.stack(absent))
-    past, future, occluded, outside = map(torch.stack, (pasts, futures, occluded, outside))
-    return Futures(past, future, gaps, clips, occluded, outside)
+    past, future, earlier, occluded, outside = map(torch.stack, (pasts, futures, earlier, occluded, outside))
+    return Futures(past, future, gaps, clips, occluded, outside, earlier, ages)
 
 
 def unseen(scene: Scene, past: int, future: int, box: Box, side: int) -> tuple[Tensor, Tensor]:
@@ -108,6 +113,8 @@ class MovingPairs(Dataset):
         others = [clip.path for clip in pairs.clips if clip.path.stem not in plans]
         if others:
             raise UserError(f"{others[0]}: is no clip of the toy world at {root}; its true motion is not known")
+        if pairs.augmentation not in (Augmentation(), Augmentation(flip=False)):
+            raise UserError("true motion is known of unaltered pairs alone: leave rotation and the like off")
         size = min(self.options.height, self.options.width)
         if pairs.frame_size not in (None, size):
             raise UserError(f"frame_size {pairs.frame_size}: true motion is known at the world's own size, {size}")

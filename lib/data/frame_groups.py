@@ -1,0 +1,67 @@
+"""Several past and several future frames of one clip, under one crop and one flip.
+
+Shapes: `R` groups drawn from one clip, `P` past, `F` future frames, `S` side of the crop.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from lib.data.clips import FramePairs, frames_of, read_clip
+from lib.data.crops import crop_frames, draw_crop
+from lib.data.video import PAPER_FPS
+from lib.errors import UserError
+from lib.runtime import digest
+
+
+class FrameGroups(FramePairs):
+    """dataset[i] is {"pasts": uint8 (R, P, 3, S, S), "age": float32 (R, P), "futures": (R, F, 3, S, S), "gap": (R, F)}.
+
+    age: how long before the last past frame; gap: how long after it, both in frames at 30 fps and in the order of time.
+    The F gaps are different numbers, uniform among those of gap[0]..gap[1], the P - 1 ages among those of `age_range`.
+    All else, and the other arguments, as in FramePairs; there is no augmentation but the flip.
+    """
+
+    def __init__(
+        self, clips: Sequence, *, pasts: int = 1, futures: int = 1, age_range: tuple[int, int] = (4, 24), **pairs
+    ) -> None:  # fmt: skip
+        super().__init__(clips, **pairs)
+        self.pasts, self.futures, self.age_range = pasts, futures, age_range
+        needed = (self.gap[1] + (age_range[1] if pasts > 1 else 0)) / PAPER_FPS
+        short = [clip for clip in self.clips if clip.info.span_seconds < needed]
+        if short:
+            raise UserError(f"{short[0].path}: spans less than largest gap and age; scan with min_seconds={needed:.3f}")
+        for number, (low, high), what in ((futures, self.gap, "gaps"), (pasts - 1, age_range, "ages")):
+            if number > high - low + 1:
+                raise UserError(f"{number} different {what} do not lie in {low}..{high}: widen the range")
+
+    @property
+    def identity(self) -> str:
+        """As FramePairs'."""
+        return digest(super().identity, self.pasts, self.futures, self.age_range)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        clip = self.clips[index % len(self.clips)]
+        info, rng = clip.info, np.random.default_rng([self.seed, index])
+        times = [self._times(info, rng) for _ in range(self.repeated_sampling)]
+        frames = read_clip(clip, [frame for group in times for frame in group], self.frame_size, self.frame_cache)
+        number, groups = self.pasts + self.futures, []
+        for k in range(self.repeated_sampling):
+            box, flip = draw_crop(*frames.shape[1:3], rng, self.crop_scale), rng.random() < 0.5
+            views = crop_frames(frames[k * number : (k + 1) * number], box, self.image_size)
+            groups.append(views.flip(-1) if flip else views)
+        pasts, futures = torch.stack(groups).split([self.pasts, self.futures], dim=1)
+        since = torch.tensor([[frame - group[self.pasts - 1] for frame in group] for group in times])
+        age, gap = (since * PAPER_FPS / info.fps).float().split([self.pasts, self.futures], dim=1)
+        return {"pasts": pasts.contiguous(), "age": -age, "futures": futures.contiguous(), "gap": gap}
+
+    def _times(self, info, rng: np.random.Generator) -> list[int]:
+        """P + F frame numbers, rising."""
+        (low, high), (youngest, oldest) = self.gap, self.age_range
+        gaps = low + rng.choice(high - low + 1, self.futures, replace=False)
+        ages = youngest + rng.choice(oldest - youngest + 1, self.pasts - 1, replace=False)
+        later, before = (sorted(frames_of(int(time), info.fps) for time in times) for times in (gaps, ages))
+        lead = max(before, default=0)
+        now = lead + int(rng.integers(info.num_frames - lead - later[-1]))
+        return [*(now - time for time in reversed(before)), now, *(now + time for time in later)]
