@@ -25,7 +25,7 @@ from lib.studies.table import records
 from lib.tokens.maskings import get_masking
 
 SCALES = {"toy": {"epochs": 80.0, "eval_frames": 20, "blocks": (-1,)}, "laptop": {}}  # what differs from the preset
-LENGTH = 3  # times an ordinary row: the toy preset's own
+LONG = {"length": 3, "warmup_epochs": 12.0}  # the toy preset's own
 
 DEFAULT = Row("default")
 
@@ -41,7 +41,7 @@ def changed(name: str, length: float = 1.0, **changes) -> Row:
 
 
 # Each table's rows; the default, which each is compared with, is left out. Whatever a name says is all that differs.
-# Where an epoch has more samples, there are fewer: all rows of a table see as many pairs.
+# Where an epoch has more samples, there are fewer epochs: all rows see as many pairs, of which as many are the warm-up's.
 TABLES = {
     "reference": (Row("untrained", length=0), Row("MAE, single frames, ratio 0.75", {"mask_ratio": 0.75}, MAE)),
     "designs": (
@@ -92,15 +92,15 @@ TABLES = {
     ),
     "targets": (changed("raw pixels", norm_pix=False),),
     "sampling": (
-        changed("1 pair a clip", length=2, repeated_sampling=1),
+        changed("1 pair a clip", length=2, repeated_sampling=1, warmup_epochs=8.0),
         changed("4 pairs a clip", length=0.5, repeated_sampling=4),
     ),
     "full length": (
-        changed("full length, default", length=LENGTH),
-        designed("full length, siamese encoder, joint decoder", length=LENGTH, decoder_design="joint"),
-        changed("full length, ratio 0.75", length=LENGTH, mask_ratio=0.75),
-        changed("full length, gap 0, crop in crop", length=LENGTH, gap=(0, 0), second_crop=(0.3, 1.0)),
-        changed("full length, both up to 20°", length=LENGTH, rotation=20.0),
+        changed("full length, default", **LONG),
+        designed("full length, siamese encoder, joint decoder", **LONG, decoder_design="joint"),
+        changed("full length, ratio 0.75", **LONG, mask_ratio=0.75),
+        changed("full length, gap 0, crop in crop", **LONG, gap=(0, 0), second_crop=(0.3, 1.0)),
+        changed("full length, both up to 20°", **LONG, rotation=20.0),
     ),
 }  # fmt: skip
 ROWS = (DEFAULT, *(row for rows in TABLES.values() for row in rows))
@@ -133,8 +133,7 @@ def measure_row(
     else:
         torch.manual_seed(seed)
         model, losses = kind(**settings.model_arguments() | arguments), []
-    shape = {"loss": losses[-1]["loss"]} if losses else {}
-    shape["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     scores = three_tasks.scores_of(model.encoder.eval().to(device), tasks, settings, folder / "predictions", device)
     shutil.rmtree(folder)
-    return records(scores | shape, step=len(losses))
+    return records(scores | {"parameters": parameters}, step=len(losses))

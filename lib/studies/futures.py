@@ -31,8 +31,8 @@ from lib.tokens.painting import paint_prediction
 from lib.tokens.patches import normalize_images, patchify
 from lib.training import fit
 
-SCALES = {"toy": {}, "laptop": {}}
-SETTINGS = {"gap": (4, 48), "norm_pix": False, "blocks": (-1,)}  # what differs from the preset
+SETTINGS = {"gap": (4, 48), "norm_pix": False, "blocks": (-1,)}
+SCALES = {"toy": {**SETTINGS, "eval_frames": 20}, "laptop": SETTINGS}  # what differs from the preset
 AGES = (4, 8, 12)  # of the earlier frames of held-out clips
 
 # `futures` and `pasts` are how many frames of each a sample has. As many futures are predicted in all: with more of
@@ -59,7 +59,7 @@ def run(
     data: Path, out: Path, epochs: float | None, rows: Sequence[Row], preset: str = "toy", **grid
 ) -> pd.DataFrame | None:
     """The study on the data at `data`; `grid`: seeds and so on, of run_grid."""
-    settings = presets.get(presets.SIAMMAE, preset, **SETTINGS | ({"epochs": epochs} if epochs else {}))
+    settings = presets.get(presets.SIAMMAE, preset, **SCALES[preset] | ({"epochs": epochs} if epochs else {}))
     study = prepare(data, settings, out, ages=AGES)
     tasks = three_tasks.open_tasks(data)
     return run_grid(rows, measure=partial(measure_row, study, tasks), out=out, about=f"{data.name} {settings}", **grid)
