@@ -41,7 +41,7 @@ def changed(name: str, length: float = 1.0, **changes) -> Row:
 
 
 # Each table's rows; the default, which each is compared with, is left out. Whatever a name says is all that differs.
-# Where an epoch has more samples, there are fewer epochs: all rows see as many pairs, of which as many are the warm-up's.
+# Where an epoch has more samples, there are fewer epochs: all rows see as many pairs, and as many in the warm-up.
 TABLES = {
     "reference": (Row("untrained", length=0), Row("MAE, single frames, ratio 0.75", {"mask_ratio": 0.75}, MAE)),
     "designs": (
