@@ -348,7 +348,14 @@ SCORES = "06_evaluation.ipynb"
 MAIN = {"01", "02", "03", "06"}  # what `demo` runs: look at the data, train, score
 CHAIN = {"02", "03", "06", "11"}  # what trains MAE and SiamMAE, and what reads these runs
 
-TABLES = ("seeds/seeds.csv", "masking/*.csv", "uncertainty/*.csv", "benchmarks/*.json")  # below runs/
+TABLES = (
+    "seeds/seeds.csv",
+    "masking/*.csv",
+    "uncertainty/*.csv",
+    "ablations*/*.csv",
+    "futures/*.csv",
+    "benchmarks/*.json",
+)
 
 # Options that reach the notebooks as the parameters of the same name.
 OPTIONS = {

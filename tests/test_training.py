@@ -537,6 +537,7 @@ def test_what_a_model_logs_has_columns_of_its_own_and_survives_a_kill(tmp_path, 
 
 # --- fit: load, resume or train -----------------------------------------------------------------------------
 
+
 def stopping_at(step: int) -> Points:
     """Points whose loader is interrupted in this step."""
     (batch,) = list(StepBatches(8, 4, step + 1))[step:]

@@ -17,8 +17,7 @@ import torch
 from torch.utils.data import Dataset
 
 from lib.data.actions import ActionList
-from lib.data.clips import read_clip
-from lib.data.crops import Box, crop_frames, draw_crop
+from lib.data.clips import Box, crop_frames, draw_crop, read_clip
 from lib.data.kinetics import scan_videos
 from lib.data.video import Clip, VideoInfo, probe
 from lib.errors import UserError

@@ -11,22 +11,21 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from lib.data.crops import Box, Cut, crop_frames, draw_crop
+from lib.data.clips import Box, crop_frames, draw_crop
 from lib.errors import UserError
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The defaults are the paper's: a flip, and one crop for both frames.
+    """The defaults do nothing.
 
-    flip: half of all pairs are mirrored, both frames alike. rotation: degrees; a crop is turned about its centre by an
+    rotation: degrees; a crop is turned about its centre by an
     angle uniform in -rotation..rotation. color_jitter: brightness, contrast and saturation times a number uniform in
     1 - it..1 + it, the hue turned by up to a quarter of it (of a full turn). future_alone: the past is neither turned
     nor coloured; else both frames are, alike. second_crop: the future shows a crop of the pair's crop, its area a part
     uniform in this range, as in CropMAE (arXiv 2403.17823).
     """
 
-    flip: bool = True
     rotation: float = 0.0
     color_jitter: float = 0.0
     future_alone: bool = False
@@ -40,20 +39,20 @@ class Augmentation:
         if self.second_crop and not 0 < self.second_crop[0] <= self.second_crop[1] <= 1:
             raise UserError(f"second_crop {self.second_crop}: must be (smallest, largest), parts of the first crop")
 
-    def views(self, frames: Sequence[np.ndarray], cut: Cut, side: int, rng: np.random.Generator) -> Tensor:
-        """Past and future (H, W, 3), as `cut` says -> uint8 (2, 3, S, S). `rng` is drawn from only where needed."""
-        inner = draw_inner(cut.box, rng, self.second_crop) if self.second_crop else cut.box
+    def views(self, frames: Sequence[np.ndarray], box: Box, side: int, rng: np.random.Generator) -> Tensor:
+        """Past and future (H, W, 3), cut out at `box` -> uint8 (2, 3, S, S). `rng` is drawn from only where needed."""
+        inner = draw_inner(box, rng, self.second_crop) if self.second_crop else box
         angle = rng.uniform(-self.rotation, self.rotation) if self.rotation else 0.0
-        if inner == cut.box and not angle:
-            views = crop_frames(frames, cut.box, side)
+        if inner == box and not angle:
+            views = crop_frames(frames, box, side)
         else:
             angles = (0.0 if self.future_alone else angle, angle)
-            parts = zip(frames, (cut.box, inner), angles, strict=True)
-            views = torch.cat([turned_crop(frame, box, turn, side) for frame, box, turn in parts])
+            parts = zip(frames, (box, inner), angles, strict=True)
+            views = torch.cat([turned_crop(frame, place, turn, side) for frame, place, turn in parts])
         if self.color_jitter:
             first = int(self.future_alone)  # view 0 is the past
             views[first:] = jitter_colors(views[first:], self.color_jitter, rng)
-        return views.flip(-1) if cut.flip and self.flip else views
+        return views
 
 
 def draw_inner(box: Box, rng: np.random.Generator, scale: tuple[float, float]) -> Box:

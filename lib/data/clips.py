@@ -9,16 +9,22 @@ Shapes: `B` clips, `R` pairs drawn from one clip, `T` frames, `H W` pixels, `S` 
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch.utils.data import Dataset
 
-from lib.data.augmentation import Augmentation
-from lib.data.crops import Cut, draw_crop
 from lib.data.video import PAPER_FPS, Clip, read_frames
 from lib.errors import UserError
 from lib.runtime import atomic_path, digest
+
+if TYPE_CHECKING:
+    from lib.data.augmentation import Augmentation
+
+CROP_RATIO = (3 / 4, 4 / 3)  # width / height
+Box = tuple[int, int, int, int]  # of a crop: top, left, height, width
 
 
 def read_clip(clip: Clip, indices: Sequence[int], frame_size: int | None, folder: str | Path | None) -> np.ndarray:
@@ -46,7 +52,7 @@ def read_clip(clip: Clip, indices: Sequence[int], frame_size: int | None, folder
 
 def frames_of(gap: int, fps: float) -> int:
     """A gap in frames at 30 fps as a number of a clip's own frames; only a gap of 0 is none."""
-    return max(gap > 0, math.floor(gap / PAPER_FPS * fps + 0.5))
+    return max(int(gap > 0), math.floor(gap / PAPER_FPS * fps + 0.5))
 
 
 def draw_pair(num_frames: int, fps: float, rng: np.random.Generator, gap: tuple[int, int] = (4, 48)) -> tuple[int, int]:
@@ -61,6 +67,40 @@ def draw_pair(num_frames: int, fps: float, rng: np.random.Generator, gap: tuple[
     return first, first + distance
 
 
+def draw_crop(height: int, width: int, rng: np.random.Generator, scale: tuple[float, float] = (0.5, 1.0)) -> Box:
+    """A crop with the law of torchvision's RandomResizedCrop.
+
+    Its area is uniform in `scale` of the frame's, width / height log-uniform in CROP_RATIO; after ten boxes that do not
+    fit, the largest central one whose ratio is allowed.
+    """
+    low, high = CROP_RATIO
+    for _ in range(10):
+        area = height * width * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(low), math.log(high)))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+    w, h = min(width, round(height * high)), min(height, round(width / low))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def crop_frames(frames: Sequence[np.ndarray], box: Box, side: int, mode: str = "bicubic") -> torch.Tensor:
+    """n frames (H, W, 3) -> their crops at `side`, antialiased: (n, 3, S, S), both uint8."""
+    top, left, h, w = box
+    crops = np.stack([frame[top : top + h, left : left + w] for frame in frames])
+    views = torch.from_numpy(crops).permute(0, 3, 1, 2)  # channels stay last in memory: PyTorch's quick path
+    return F.interpolate(views, size=(side, side), mode=mode, antialias=True)
+
+
+class Cut(NamedTuple):
+    """Where a pair was cut out of its clip."""
+
+    first: int  # the past's frame
+    second: int  # the future's
+    box: Box  # in the frame as it was read
+    flip: bool  # mirrored, left for right, after the crop
+
+
 class FramePairs(Dataset):
     """Pairs of frames, R from each clip; the index carries the randomness.
 
@@ -70,7 +110,8 @@ class FramePairs(Dataset):
     restart, whatever the number of workers; `for sample in dataset` would not stop. Each pair has its own crop and
     flip, shared by its two frames. Crops are resized bicubically, as in MAE.
 
-    gap, crop_scale: see `draw_pair` and `draw_crop`. augmentation: fields of lib.data.augmentation.Augmentation.
+    gap, crop_scale: see `draw_pair` and `draw_crop`. flip: whether half of the pairs are mirrored.
+    augment: cuts the frames out in another way than `crop_frames`, such as a lib.data.augmentation.Augmentation.
     frame_size: frames are read with this short side (never enlarged), and cropped then; None: as they are.
     frame_cache: folder where each clip is stored once as decoded frames; None: they are decoded for each sample.
     """
@@ -78,7 +119,8 @@ class FramePairs(Dataset):
     def __init__(
         self, clips: Sequence[Clip], image_size: int = 224, gap: tuple[int, int] = (4, 48),
         crop_scale: tuple[float, float] = (0.5, 1.0), repeated_sampling: int = 2, seed: int = 0,
-        frame_size: int | None = None, frame_cache: str | Path | None = None, **augmentation,
+        frame_size: int | None = None, frame_cache: str | Path | None = None,
+        flip: bool = True, augment: "Augmentation | None" = None,
     ) -> None:  # fmt: skip
         if not clips:
             raise UserError("no clips to draw frame pairs from; scan_videos tells why videos were skipped")
@@ -91,7 +133,7 @@ class FramePairs(Dataset):
         self.clips, self.image_size, self.gap = list(clips), image_size, gap
         self.crop_scale, self.repeated_sampling, self.seed = crop_scale, repeated_sampling, seed
         self.frame_size, self.frame_cache = frame_size, frame_cache
-        self.augmentation = Augmentation(**augmentation)
+        self.flip, self.augment = flip, augment
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -100,7 +142,7 @@ class FramePairs(Dataset):
     def identity(self) -> str:
         """A hash of all that the samples depend on, save the seed; the training loop keeps it with a run."""
         clips = [(clip.path.name, clip.info) for clip in self.clips]
-        more = () if self.augmentation == Augmentation() else (self.augmentation,)
+        more = () if self.flip and not self.augment else (self.flip, self.augment)
         return digest(clips, self.image_size, self.gap, self.crop_scale, self.repeated_sampling, self.frame_size, *more)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
@@ -114,9 +156,11 @@ class FramePairs(Dataset):
         frames = read_clip(clip, [i for pair in pairs for i in pair], self.frame_size, self.frame_cache)
         pair_views, cuts = [], []
         for k, (first, second) in enumerate(pairs):
-            cut = Cut(first, second, draw_crop(*frames.shape[1:3], rng, self.crop_scale), flip=rng.random() < 0.5)
-            views = self.augmentation.views(frames[2 * k : 2 * k + 2], cut, self.image_size, rng)  # (2, 3, S, S)
-            pair_views.append(views)
+            box, mirror = draw_crop(*frames.shape[1:3], rng, self.crop_scale), rng.random() < 0.5
+            cut = Cut(first, second, box, flip=mirror and self.flip)
+            two, side = frames[2 * k : 2 * k + 2], self.image_size
+            views = self.augment.views(two, box, side, rng) if self.augment else crop_frames(two, box, side)
+            pair_views.append(views.flip(-1) if cut.flip else views)
             cuts.append(cut)
         views = torch.stack(pair_views)  # (R, 2, 3, S, S)
         gap = torch.tensor([(second - first) * PAPER_FPS / info.fps for first, second in pairs])

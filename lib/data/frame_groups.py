@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from lib.data.clips import FramePairs, frames_of, read_clip
-from lib.data.crops import crop_frames, draw_crop
+from lib.data.clips import FramePairs, crop_frames, draw_crop, frames_of, read_clip
 from lib.data.video import PAPER_FPS
 from lib.errors import UserError
 from lib.runtime import digest
@@ -19,8 +18,9 @@ class FrameGroups(FramePairs):
     """dataset[i] is {"pasts": uint8 (R, P, 3, S, S), "age": float32 (R, P), "futures": (R, F, 3, S, S), "gap": (R, F)}.
 
     age: how long before the last past frame; gap: how long after it, both in frames at 30 fps and in the order of time.
-    The F gaps are different numbers, uniform among those of gap[0]..gap[1], the P - 1 ages among those of `age_range`.
-    All else, and the other arguments, as in FramePairs; there is no augmentation but the flip.
+    The F gaps are drawn as different numbers of gap[0]..gap[1], the P - 1 ages as those of `age_range`, all alike
+    likely; in a clip of a lower rate two may fall on one frame. All else, and the other arguments, as in FramePairs,
+    but for `augment`.
     """
 
     def __init__(
@@ -28,10 +28,14 @@ class FrameGroups(FramePairs):
     ) -> None:  # fmt: skip
         super().__init__(clips, **pairs)
         self.pasts, self.futures, self.age_range = pasts, futures, age_range
-        needed = (self.gap[1] + (age_range[1] if pasts > 1 else 0)) / PAPER_FPS
-        short = [clip for clip in self.clips if clip.info.span_seconds < needed]
-        if short:
-            raise UserError(f"{short[0].path}: spans less than largest gap and age; scan with min_seconds={needed:.3f}")
+        if self.augment:
+            raise UserError("groups of frames are cropped and flipped alone: leave rotation and the like off")
+        for clip in self.clips:
+            fps, times = clip.info.fps, (self.gap[1], age_range[1] * (pasts > 1))
+            needed = sum(frames_of(time, fps) for time in times)
+            if clip.info.num_frames <= needed:
+                seconds = f"min_seconds={needed / fps:.3f}"
+                raise UserError(f"{clip.path}: spans less than largest gap and age; scan with {seconds}")
         for number, (low, high), what in ((futures, self.gap, "gaps"), (pasts - 1, age_range, "ages")):
             if number > high - low + 1:
                 raise UserError(f"{number} different {what} do not lie in {low}..{high}: widen the range")
@@ -48,9 +52,9 @@ class FrameGroups(FramePairs):
         frames = read_clip(clip, [frame for group in times for frame in group], self.frame_size, self.frame_cache)
         number, groups = self.pasts + self.futures, []
         for k in range(self.repeated_sampling):
-            box, flip = draw_crop(*frames.shape[1:3], rng, self.crop_scale), rng.random() < 0.5
+            box, mirror = draw_crop(*frames.shape[1:3], rng, self.crop_scale), rng.random() < 0.5
             views = crop_frames(frames[k * number : (k + 1) * number], box, self.image_size)
-            groups.append(views.flip(-1) if flip else views)
+            groups.append(views.flip(-1) if mirror and self.flip else views)
         pasts, futures = torch.stack(groups).split([self.pasts, self.futures], dim=1)
         since = torch.tensor([[frame - group[self.pasts - 1] for frame in group] for group in times])
         age, gap = (since * PAPER_FPS / info.fps).float().split([self.pasts, self.futures], dim=1)

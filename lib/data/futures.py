@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.data.clips import frames_of
-from lib.data.crops import crop_frames, draw_crop
+from lib.data.clips import crop_frames, draw_crop, frames_of
 from lib.data.video import Clip, read_frames
 from lib.errors import UserError
 from lib.runtime import progress

@@ -1,9 +1,12 @@
 """Differences between cases, tested seed by seed. Rows have `case`, `seed` and measures."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
+from scipy import stats
 
+from lib.errors import UserError
 from lib.evaluation.intervals import paired_difference
 
 
@@ -30,6 +33,41 @@ def differences(rows: pd.DataFrame, measures: Sequence[str], reference: str) -> 
         for mean, p in zip(table["mean"], table["p_holm"], strict=True)
     ]
     return table.assign(verdict=shown)
+
+
+def joint_differences(rows: pd.DataFrame, measures: Sequence[str], reference: str) -> pd.DataFrame:
+    """Each other case minus `reference`: `joint_contrasts`, whose `name` is then `case`."""
+    sides = {case: ((case,), (reference,)) for case in dict.fromkeys(rows["case"]) if case != reference}
+    return joint_contrasts(rows, measures, sides).rename(columns={"name": "case"})
+
+
+def joint_contrasts(
+    rows: pd.DataFrame, measures: Sequence[str], sides: Mapping[str, tuple[Sequence[str], Sequence[str]]]
+) -> pd.DataFrame:
+    """Mean of some cases minus mean of others, with intervals that hold for all of a measure's contrasts at once.
+
+    Cases and seeds are a randomised block design: of the seeds that all cases in `sides` have, what is left of a score
+    after its case's and its seed's mean is taken as noise of one size for all (as in Dunnett's test, 1955). low, high:
+    95 % jointly (Bonferroni over the contrasts). verdict: "higher" or "lower" where they leave 0 out, else "not shown".
+    """
+    cases = list(dict.fromkeys(case for side in sides.values() for names in side for case in names))
+    found = []
+    for measure in measures:
+        scores = rows[rows["case"].isin(cases)].pivot(index="case", columns="seed", values=measure).dropna(axis=1)
+        number, seeds = scores.shape
+        if number < max(2, len(cases)) or seeds < 2:
+            raise UserError(f"{measure}: {number} of {len(cases)} cases with {seeds} seeds in common: give all, with 2")
+        means, free = scores.mean(axis=1), (number - 1) * (seeds - 1)
+        left = scores.sub(means, axis=0).sub(scores.mean() - scores.mean(axis=None))
+        noise = float((left**2).sum(axis=None) / free)
+        critical = stats.t.ppf(1 - 0.05 / len(sides) / 2, free)
+        for name, (ours, theirs) in sides.items():
+            mean = float(means[list(ours)].mean() - means[list(theirs)].mean())
+            reach = critical * math.sqrt(noise / seeds * (1 / len(ours) + 1 / len(theirs)))
+            verdict = "higher" if mean - reach > 0 else "lower" if mean + reach < 0 else "not shown"
+            ends = {"mean": mean, "low": mean - reach, "high": mean + reach, "verdict": verdict}
+            found.append({"name": name, "measure": measure, "seeds": seeds, **ends})
+    return pd.DataFrame(found, columns=["name", "measure", "seeds", "mean", "low", "high", "verdict"])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

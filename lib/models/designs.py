@@ -41,7 +41,8 @@ class DesignedSiamMAE(SiamMAE):
         designs = {"encoder_design": encoder_design, "decoder_design": decoder_design}
         self.architecture |= designs | {"past_mask_ratio": past_mask_ratio}
         self.joint_encoder, self.joint_decoder = encoder_design == "joint", decoder_design == "joint"
-        self.past_masking = RandomMasking(past_mask_ratio) if past_mask_ratio else None
+        positions = self.encoder.pos_embed[0, 1:]
+        self.past_masking = RandomMasking(past_mask_ratio).prepare(positions, self.grid) if past_mask_ratio else None
         shape = [self.architecture[name] for name in ("decoder_depth", "decoder_num_heads", "mlp_ratio")]
         if decoder_design == "cross":
             width = self.architecture["decoder_embed_dim"]
@@ -98,8 +99,8 @@ class CrossBlock(nn.Module):
 
 
 class JointDecoder(CrossSelfDecoder):
-    """Plain blocks over the tokens of both frames. A learned token, added to the past's, tells the frames apart: here
-    two tokens lie at one place.
+    """Plain blocks over the tokens of both frames. A learned vector, at first 0, is added to the past's and tells the
+    frames apart: here two tokens lie at one place.
     """
 
     def __init__(
@@ -112,9 +113,13 @@ class JointDecoder(CrossSelfDecoder):
 
     def forward(self, latent: Tensor, restore: Tensor, memory: Tensor, seen: Tensor) -> Tensor:
         """As CrossSelfDecoder's; memory (B, 1 + M, D), of the past's patches `seen`, int64 (B, M)."""
+        return self.head(self.tokens(latent, restore, memory, seen))
+
+    def tokens(self, latent: Tensor, restore: Tensor, memory: Tensor, seen: Tensor) -> Tensor:
+        """What the head reads, (B, N, E)."""
         tokens, past = self.queries(latent, restore), self.embed(memory[:, 1:])
         past = past + take(self.pos_embed[:, 1:].expand(len(past), -1, -1), seen) + self.past_token
         length, tokens = tokens.shape[1], torch.cat([tokens, past], dim=1)
         for block in self.blocks:
             tokens = block(tokens)
-        return self.head(self.norm(tokens[:, 1:length]))
+        return self.norm(tokens[:, 1:length])

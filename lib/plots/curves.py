@@ -68,8 +68,9 @@ def sampling_curves(entropy: pd.DataFrame, meetings: pd.DataFrame, title: str = 
 
 
 def gap_figure(
-    gaps: Sequence[int], bands: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], trained: int, title: str = ""
-) -> tuple[Figure, pd.DataFrame]:
+    gaps: Sequence[int], bands: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], trained: int, title: str = "",
+    unit: str = "root mean square over hidden pixels,\nin standard deviations of a patch",
+) -> tuple[Figure, pd.DataFrame]:  # fmt: skip
     """Curves over the gap with their bands, name -> (mean, low, high); a line marks the largest gap of the training."""
     figure, axis = plt.subplots(figsize=(7.5, 3.6))
     numbers = []
@@ -81,10 +82,7 @@ def gap_figure(
         axis.axvline(trained, color=GREY, linestyle="--", linewidth=1)
         shown = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 9, "color": GREY}
         axis.annotate("largest gap in training", (trained, 0), (4, 5), **shown)
-    axis.set(
-        xlabel="gap between past and future, in frames at 30 fps",
-        ylabel="root mean square over hidden pixels,\nin standard deviations of a patch",
-    )
+    axis.set(xlabel="gap between past and future, in frames at 30 fps", ylabel=unit)
     axis.legend(fontsize=9)
     headline(figure, title)
     return figure, pd.concat(numbers)

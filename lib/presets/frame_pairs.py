@@ -24,9 +24,9 @@ class FramePairs(Schedule):
     """Settings of one scale. The defaults are the paper's.
 
     Model: `encoder` is a name in VIT_SIZES; the decoder's shape is not stated in the paper (CropMAE's).
-    Data: `gap` in frames at 30 fps; `crop_scale` as a part of the frame's area; `flip` to `second_crop` as in
-    lib.data.augmentation; `frame_size` is the short side in pixels at which frames are read (None: as they are);
-    `cache_frames` keeps them decoded on disk.
+    Data: `gap` in frames at 30 fps; `crop_scale` as a part of the frame's area; `flip`: half of the pairs are mirrored;
+    `rotation` to `second_crop` as in lib.data.augmentation; `frame_size` is the short side in pixels at which frames
+    are read (None: as they are); `cache_frames` keeps them decoded on disk.
     Training: `base_lr` is per 256 pairs (whether the paper's 1.5e-4 is meant so is not stated; MAE's code does).
     Evaluation: `eval_size` is the input height and width for objects, `part_size` for body parts and joints, which are
     smaller (None: the protocol's own), `eval_frames` the first frames of each DAVIS sequence that are used (None: all),
@@ -68,9 +68,13 @@ class FramePairs(Schedule):
 
     def pair_arguments(self) -> dict:
         """Arguments of lib.data.clips.FramePairs."""
-        names = ("image_size", "gap", "crop_scale", "repeated_sampling", "frame_size")
-        augmentation = ("flip", "rotation", "color_jitter", "future_alone", "second_crop")
-        return {name: getattr(self, name) for name in (*names, *augmentation)}
+        names = ("image_size", "gap", "crop_scale", "repeated_sampling", "frame_size", "flip")
+        return {name: getattr(self, name) for name in names}
+
+    def augmentation_arguments(self) -> dict:
+        """Arguments of lib.data.augmentation.Augmentation; none if there is nothing to do."""
+        given = {name: getattr(self, name) for name in ("rotation", "color_jitter", "second_crop")}
+        return {**given, "future_alone": self.future_alone} if any(given.values()) else {}
 
     def model_arguments(self) -> dict:
         """Arguments common to MAE and SiamMAE."""

@@ -3,11 +3,12 @@
 A cell trains with half the preset's batch, at its learning rate and for as many steps, and scores fewer frames, so that
 the whole grid fits into an afternoon of a laptop; the rows named "full length", with the whole batch, say whether the
 order holds. (A third of the steps was tried first, and taught nothing: every row stood at the untrained network's
-scores.) All rows of a seed draw the same clips and crops.
+scores.) All rows of a seed draw the same clips in the same order; crops only where a row does not change what is drawn.
 """
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +31,7 @@ SCALES = {  # what differs from the preset
     "toy": {"epochs": 120.0, "batch_size": 32, "base_lr": 8e-3, "eval_frames": 20, "blocks": (-1,)},
     "laptop": {},
 }
-LONG = {"length": 2, "warmup_epochs": 12.0, "batch_size": 64, "base_lr": 4e-3}  # the toy preset's own
+LONG = {"length": 2, "whole_batch": True}  # for the toy world, the preset itself
 
 DEFAULT = Row("default")
 
@@ -97,7 +98,7 @@ TABLES = {
     ),
     "targets": (changed("raw pixels", norm_pix=False),),
     "sampling": (
-        changed("1 pair a clip", length=2, repeated_sampling=1, warmup_epochs=12.0),
+        changed("1 pair a clip", length=2, repeated_sampling=1),
         changed("4 pairs a clip", length=0.5, repeated_sampling=4),
     ),
     "full length": (
@@ -116,20 +117,38 @@ REAL = (
 )  # fmt: skip
 
 
+def base_of(preset: str, **overrides) -> FramePairs:
+    """The default's settings; overrides that are None change nothing."""
+    return presets.get({"base": presets.get(presets.SIAMMAE, preset, **SCALES[preset])}, "base", **overrides)
+
+
 def run(
-    data: Path, out: Path, epochs: float | None, rows: Sequence[Row], preset: str = "toy", **grid
-) -> pd.DataFrame | None:
-    """The study on the data at `data`; `grid`: seeds and so on, of run_grid."""
-    base = presets.get(presets.SIAMMAE, preset, **SCALES[preset] | ({"epochs": epochs} if epochs else {}))
+    data: Path, out: Path, epochs: float | None, rows: Sequence[Row], preset: str = "toy",
+    base: FramePairs | None = None, **grid,
+) -> pd.DataFrame | None:  # fmt: skip
+    """The study on the data at `data`. base: the default's settings, instead of the preset's with so many epochs.
+
+    grid: seeds and so on, of run_grid.
+    """
+    base = base or base_of(preset, epochs=epochs)
     measure = partial(measure_row, base, training_clips(data), three_tasks.open_tasks(data), out / "frames")
     return run_grid(rows, measure=measure, out=out, about=f"{data.name} {base}", **grid)
+
+
+def settings_of(base: FramePairs, row: Row) -> tuple[FramePairs, dict]:
+    """The row's settings and arguments of the model. The warm-up is as large a part of each row's run."""
+    settings, arguments = row.settings(base)
+    changes = {"warmup_epochs": base.warmup_epochs * (row.length or 1)}
+    if arguments.pop("whole_batch", False):  # at the same learning rate
+        changes |= {"batch_size": 2 * settings.batch_size, "base_lr": settings.base_lr / 2}
+    return replace(settings, **changes), arguments
 
 
 def measure_row(
     base: FramePairs, clips: list[Clip], tasks: dict, frames: Path, row: Row, seed: int, folder: Path
 ) -> list[dict]:
     """Train if there is something to train, and score; the trained weights are deleted then, for nothing reads them."""
-    settings, arguments = row.settings(base)
+    settings, arguments = settings_of(base, row)
     if name := arguments.pop("masking", None):
         arguments["masking"] = get_masking(name, settings.mask_ratio)
     kind, device = row.model or SiamMAE, "cuda" if torch.cuda.is_available() else "cpu"

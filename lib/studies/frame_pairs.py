@@ -8,6 +8,7 @@ from torch import nn
 
 from lib.checkpoints import Record
 from lib.data import clips as data
+from lib.data.augmentation import Augmentation
 from lib.data.kinetics import scan_videos, split_videos
 from lib.data.video import Clip
 from lib.models.mae import MAE
@@ -24,7 +25,14 @@ def training_clips(root: Path) -> list[Clip]:
 def training_pairs(settings: FramePairs, clips: Sequence[Clip], seed: int, frames: Path) -> data.FramePairs:
     """The pairs that training draws; decoded frames are stored in the folder `frames`, if the settings want that."""
     cache = frames if settings.cache_frames else None
-    return data.FramePairs(clips, **settings.pair_arguments(), seed=seed, frame_cache=cache)
+    given = {**settings.pair_arguments(), "augment": augmentation_of(settings)}
+    return data.FramePairs(clips, **given, seed=seed, frame_cache=cache)
+
+
+def augmentation_of(settings: FramePairs) -> Augmentation | None:
+    """What is done to the pairs beside crop and flip, if anything."""
+    arguments = settings.augmentation_arguments()
+    return Augmentation(**arguments) if arguments else None
 
 
 def split_pairs(
@@ -33,7 +41,8 @@ def split_pairs(
     """Pairs to train on, and pairs of up to 64 clips that no training sees, one of each; what was found, in words."""
     train, held_out = split_videos(root)
     scan, held = scan_videos(train), scan_videos(held_out[:64]).clips
-    unseen = data.FramePairs(held, **settings.pair_arguments() | {"repeated_sampling": 1}, seed=seed + 1000)
+    given = {**settings.pair_arguments(), "repeated_sampling": 1, "augment": augmentation_of(settings)}
+    unseen = data.FramePairs(held, **given, seed=seed + 1000)
     report = f"to train on: {scan.report()}; held out: {len(held_out)} videos, of which {len(held)} are looked at below"
     return training_pairs(settings, scan.clips, seed, frames), unseen, report
 

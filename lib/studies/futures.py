@@ -1,8 +1,9 @@
 """SiamMAE from several past frames to several future ones: how wrong by horizon, and are the features better?
 
-Pixels are predicted as they are: a normalised target says only how they differ from the true patch's mean, and could
-neither be shown nor be predicted from again without the truth. Shapes: `I` pasts of held-out clips, `G` horizons, `S`
-side of the crop, `N` patches. Times are in frames at 30 fps.
+Features come of normalised targets, as everywhere. These say only how pixels differ from the true patch's mean, so the
+rows named "pixels" predict the pixels themselves, longer: what they paint owes nothing to the truth and can be the past
+of a further prediction. Shapes: `I` pasts of held-out clips, `G` horizons, `S` side of the crop, `P` patch side, `N`
+patches. Times are in frames at 30 fps.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from lib.data.frame_groups import FrameGroups
 from lib.data.futures import Futures
 from lib.evaluation.extrapolation import extrapolate, optical_flow
 from lib.models.several_frames import SeveralFrames
+from lib.presets.frame_pairs import FramePairs
 from lib.runtime import in_threads
 from lib.studies import three_tasks
 from lib.studies.grid import Row, run_grid
@@ -28,58 +30,76 @@ from lib.studies.table import records
 from lib.studies.uncertainty_data import Split, Study, prepare
 from lib.tokens.masking import Mask
 from lib.tokens.painting import paint_prediction
-from lib.tokens.patches import normalize_images, patchify
+from lib.tokens.patches import normalize_images, target_patches
 from lib.training import fit
 
-SETTINGS = {"gap": (4, 48), "norm_pix": False, "blocks": (-1,)}
-SCALES = {"toy": {**SETTINGS, "eval_frames": 20}, "laptop": SETTINGS}  # what differs from the preset
+SETTINGS = {"gap": (4, 48), "blocks": (-1,)}
+SCALES = {  # what differs from the preset; for the toy world as in lib.studies.ablations
+    "toy": {**SETTINGS, "epochs": 120.0, "batch_size": 32, "base_lr": 8e-3, "eval_frames": 20}, "laptop": SETTINGS
+}  # fmt: skip
 AGES = (4, 8, 12)  # of the earlier frames of held-out clips
 
 # `futures` and `pasts` are how many frames of each a sample has. As many futures are predicted in all: with more of
 # them in a sample there are fewer samples, but for the row "as many pasts".
-PLAIN = Row("1 future, gap unknown", {"knows_time": False})
-ONE, FOUR = Row("1 future"), Row("4 futures", {"futures": 4})
-ROWS = (
-    PLAIN,
-    ONE,
+BASELINES = ("copy of the past", "linear flow", "true patch colours")
+FEATURES = (
+    Row("1 future, gap unknown", {"knows_time": False}),
+    Row("1 future"),
     Row("2 futures", {"futures": 2}),
-    FOUR,
+    Row("4 futures", {"futures": 4}),
     Row("8 futures", {"futures": 8}),
     Row("4 futures, as many pasts", {"futures": 4, "as_many": True}),
     Row("2 pasts, memory", {"pasts": 2}),
     Row("4 pasts, memory", {"pasts": 4}),
     Row("2 pasts, recurrent", {"pasts": 2, "join": "recurrent"}),
     Row("4 pasts, recurrent", {"pasts": 4, "join": "recurrent"}),
-    *(Row(name, seeds=1) for name in ("copy of the past", "linear flow", "true patch colours")),
 )
-BASELINES = ("copy of the past", "linear flow", "true patch colours")
+PIXELS = tuple(
+    Row(f"pixels, {number} future{'s' * (number > 1)}", {"futures": number, "norm_pix": False}, length=3)
+    for number in (1, 2, 4, 8)
+)
+ROWS = (*FEATURES, *PIXELS, *(Row(name, seeds=1) for name in BASELINES))
+
+
+def base_of(preset: str, **overrides) -> FramePairs:
+    """The settings that all rows share; overrides that are None change nothing."""
+    return presets.get({"base": presets.get(presets.SIAMMAE, preset, **SCALES[preset])}, "base", **overrides)
 
 
 def run(
     data: Path, out: Path, epochs: float | None, rows: Sequence[Row], preset: str = "toy", **grid
 ) -> pd.DataFrame | None:
     """The study on the data at `data`; `grid`: seeds and so on, of run_grid."""
-    settings = presets.get(presets.SIAMMAE, preset, **SCALES[preset] | ({"epochs": epochs} if epochs else {}))
-    study = prepare(data, settings, out, ages=AGES)
+    settings = base_of(preset, epochs=epochs)
+    study = None if grid.get("dry_run") else prepare(data, settings, out, ages=AGES)  # which renders clips
     tasks = three_tasks.open_tasks(data)
     return run_grid(rows, measure=partial(measure_row, study, tasks), out=out, about=f"{data.name} {settings}", **grid)
 
 
 def measure_row(study: Study, tasks: dict, row: Row, seed: int, folder: Path) -> list[dict]:
-    """Squared errors of hidden patches by horizon, each predicted from the truth and, "rolled", from predictions;
-    scores of the features. A baseline has the first alone.
+    """Squared errors of hidden patches by horizon, and scores of the features.
+
+    "normalised +4" is the error of normalised patches, 1 for a grey guess; "pixels +4" that of pixels; "rolled +4" that
+    of pixels predicted from predictions. A row has those that it can have.
     """
+    size = study.preset.patch_size
     if row.name in BASELINES:
-        frames = baseline_frames(study.test.futures, row.name, study.preset.patch_size)
-        return records(by_horizon("error", frames, study.test, study.preset.patch_size))
+        frames, values = baseline_frames(study.test.futures, row.name, size), {}
+        for name, norm_pix in {"pixels": False, "normalised": True}.items():
+            if norm_pix and row.name == "true patch colours":  # without contrast, there is nothing to normalise
+                continue
+            patches = target_patches(frames.flatten(0, 1), size, norm_pix).unflatten(0, frames.shape[:2])
+            values |= by_horizon(name, patches, study.test, size, norm_pix)
+        return records(values)
     model, losses = train_model(study, row, seed, folder)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device)
-    number, pasts = row.changes.get("futures", 1), row.changes.get("pasts", 1)
+    numbers = row.changes.get("futures", 1), row.changes.get("pasts", 1)
+    measures = {"normalised": False} if model.norm_pix else {"pixels": False, "rolled": True}
     values = {}
-    for name, rolled in (("error", False), ("rolled", True)):
-        frames = predicted_frames(model, study.test, number, pasts, rolled)
-        values |= by_horizon(name, frames, study.test, model.patch_size)
+    for name, rolled in measures.items():
+        patches = predicted_patches(model, study.test, *numbers, rolled)
+        values |= by_horizon(name, patches, study.test, size, model.norm_pix)
     settings = row.settings(study.preset)[0]
     values |= three_tasks.scores_of(model.encoder, tasks, settings, folder / "predictions", device)
     return records(values, step=len(losses))
@@ -111,29 +131,28 @@ def parts_of(study: Study, row: Row, seed: int) -> tuple[presets.Schedule, Frame
 
 
 @torch.inference_mode()
-def predicted_frames(model: SeveralFrames, split: Split, number: int, pasts: int, rolled: bool) -> Tensor:
-    """The futures, `number` of them at once: normalised frames (I, G, 3, S, S), predicted where hidden, else true.
+def predicted_patches(model: SeveralFrames, split: Split, number: int, pasts: int, rolled: bool = False) -> Tensor:
+    """The futures, `number` of them at once, in the loss's target space: (I, G, N, P*P*3).
 
-    rolled: each lot is predicted from the last of the lot before, as it was predicted; else all from the true past.
+    rolled: each lot is predicted from the last of the lot before, painted where hidden; else all from the true past.
     """
     device = next(model.parameters()).device
     futures, mask = split.futures, Mask(*(part.to(device) for part in split.mask))
-    history = [*futures.earlier.flip(1).unbind(1)][len(futures.ages) - pasts + 1 :] + [futures.past]
+    history = [*futures.earlier[:, : pasts - 1].flip(1).unbind(1), futures.past]
     history = [normalize_images(frame.to(device)) for frame in history]
     times = [*(-age for age in reversed(futures.ages[: pasts - 1])), 0]
-    truth, painted = normalize_images(futures.future.to(device)), []
+    truth, predicted = normalize_images(futures.future.to(device)), []
     for start in range(0, len(futures.gaps), number):
-        lot, gaps = truth[:, start : start + number], futures.gaps[start : start + number]
-        now = times[-1]
+        lot, gaps, now = truth[:, start : start + number], futures.gaps[start : start + number], times[-1]
         age = torch.tensor([[now - time for time in times]], device=device).expand(len(truth), -1)
         gap = torch.tensor([[gap - now for gap in gaps]], device=device).expand(len(truth), -1)
         repeated = Mask(*(part.repeat_interleave(lot.shape[1], dim=0) for part in mask))
         prediction, _ = model.predict(torch.stack(history, 1), age, lot, gap, repeated)
-        parts = lot.flatten(0, 1), prediction.flatten(0, 1).float(), repeated.hidden, model.patch_size, model.norm_pix
-        painted.append(paint_prediction(*parts).unflatten(0, lot.shape[:2]))
+        predicted.append(prediction.float())
         if rolled:
-            history, times = [*history[1:], painted[-1][:, -1]], [*times[1:], gaps[-1]]
-    return torch.cat(painted, dim=1).cpu()
+            given = lot[:, -1], predicted[-1][:, -1], mask.hidden, model.patch_size, model.norm_pix
+            history, times = [*history[1:], paint_prediction(*given)], [*times[1:], gaps[-1]]
+    return torch.cat(predicted, dim=1).cpu()
 
 
 def baseline_frames(futures: Futures, name: str, patch_size: int) -> Tensor:
@@ -149,15 +168,15 @@ def baseline_frames(futures: Futures, name: str, patch_size: int) -> Tensor:
     return torch.stack([extrapolate(frame, flow, steps) for frame, flow in zip(past, flows, strict=True)])
 
 
-def by_horizon(name: str, frames: Tensor, split: Split, patch_size: int) -> dict[str, float]:
-    """The mean squared error of the hidden patches at each horizon, in units of normalised pixels: "{name} +4"."""
-    errors = errors_of(frames, split, patch_size).mean(dim=0)
+def by_horizon(name: str, patches: Tensor, split: Split, patch_size: int, norm_pix: bool) -> dict[str, float]:
+    """The mean squared error of the hidden patches at each horizon: "{name} +4" and so on."""
+    errors = errors_of(patches, split, patch_size, norm_pix).mean(dim=0)
     return {f"{name} +{gap}": float(error) for gap, error in zip(split.futures.gaps, errors, strict=True)}
 
 
-def errors_of(frames: Tensor, split: Split, patch_size: int) -> Tensor:
-    """Each past's mean squared error over its hidden patches: (I, G)."""
-    wrong = (frames - normalize_images(split.futures.future)).square().flatten(0, 1)
-    patches = patchify(wrong, patch_size).mean(dim=-1).unflatten(0, frames.shape[:2])  # (I, G, N)
-    hidden = split.mask.hidden.unsqueeze(1).expand_as(patches)
-    return (patches * hidden).sum(-1) / hidden.sum(-1)
+def errors_of(patches: Tensor, split: Split, patch_size: int, norm_pix: bool) -> Tensor:
+    """Each past's mean squared error over its hidden patches, of predictions (I, G, N, P*P*3): (I, G)."""
+    truth = normalize_images(split.futures.future)
+    target = target_patches(truth.flatten(0, 1), patch_size, norm_pix).unflatten(0, truth.shape[:2])
+    errors, hidden = (patches - target).square().mean(dim=-1), split.mask.hidden.unsqueeze(1)  # (I, G, N)
+    return (errors * hidden).sum(-1) / hidden.sum(-1)

@@ -91,10 +91,11 @@ MASKINGS = {"beta 0.5": "uniform random"} | {
 
 
 def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], seeds: int, **grid) -> pd.DataFrame | None:
-    """The study on the toy world at `data`; `grid`: minutes of run_grid."""
-    study = prepare(data, presets.get(presets.SIAMMAE, "toy", epochs=epochs), out)
+    """The study on the toy world at `data`; `grid`: minutes and so on, of run_grid."""
+    settings = presets.get(presets.SIAMMAE, "toy", epochs=epochs)
+    study = None if grid.get("dry_run") else prepare(data, settings, out)  # which renders clips, and stores them
     rows = [replace(row, seeds=max(seeds, MEMBERS)) if row == DEFAULT else row for row in rows]
-    return run_grid(rows, seeds, partial(measure_row, study), out, about=f"{data.name} {study.preset}", **grid)
+    return run_grid(rows, seeds, partial(measure_row, study), out, about=f"{data.name} {settings}", **grid)
 
 
 def measure_row(study: Study, row: Row, seed: int, folder: Path) -> list[dict]:

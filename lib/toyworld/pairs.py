@@ -15,9 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lib.data.augmentation import Augmentation
-from lib.data.clips import FramePairs
-from lib.data.crops import Box, Cut, crop_frames, draw_crop
+from lib.data.clips import Box, Cut, FramePairs, crop_frames, draw_crop
 from lib.data.futures import Futures, checked_gaps
 from lib.errors import UserError
 from lib.toyworld.actions import ACTIONS
@@ -113,7 +111,7 @@ class MovingPairs(Dataset):
         others = [clip.path for clip in pairs.clips if clip.path.stem not in plans]
         if others:
             raise UserError(f"{others[0]}: is no clip of the toy world at {root}; its true motion is not known")
-        if pairs.augmentation not in (Augmentation(), Augmentation(flip=False)):
+        if pairs.augment:
             raise UserError("true motion is known of unaltered pairs alone: leave rotation and the like off")
         size = min(self.options.height, self.options.width)
         if pairs.frame_size not in (None, size):

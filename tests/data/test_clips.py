@@ -22,8 +22,7 @@ from torchvision.transforms import v2
 import make
 from data_scripts import prepare_kinetics
 from lib.data import clips, video
-from lib.data.clips import FramePairs, collate_pairs, draw_pair, read_clip
-from lib.data.crops import draw_crop
+from lib.data.clips import FramePairs, collate_pairs, draw_crop, draw_pair, read_clip
 from lib.data.kinetics import (  # fmt: skip
     MANIFEST,
     class_folder,

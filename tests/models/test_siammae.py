@@ -1,14 +1,29 @@
-"""MAE and SiamMAE against slow references written here, and against what the papers say they must do.
+"""MAE and SiamMAE against a slow reference, and against what the papers say they must do.
 
-The references take a model's weights (its position tables are among them) and nothing else from it: matrices, loops
-over samples, heads and patches, a softmax spelled out, in float64.
+The reference takes a model's weights and nothing else from it: matrices, loops over samples, heads and patches, a
+softmax spelled out, in float64.
 """
 
 import math
 
 import pytest
 import torch
-from slow_layers import cross_attention, layer_norm, linear, mlp, plain_block, self_attention, shake
+from slow_layers import linear, plain_block, shake
+from slow_siammae import (
+    DECODER_HEADS,
+    TINY,
+    TINY_DECODER,
+    P,
+    cross_self_block,
+    cut,
+    encode,
+    fill,
+    floats,
+    frames,
+    head,
+    reference_loss,
+    weights_of,
+)
 from small_models import give
 
 from lib.errors import UserError
@@ -19,9 +34,6 @@ from lib.tokens.masking import Mask, random_mask
 from lib.tokens.maskings import get_masking
 from lib.tokens.patches import normalize_images, sincos_positions, target_patches
 
-P, HEADS, DECODER_HEADS = 8, 4, 2
-TINY = {"image_size": 32, "patch_size": P, "embed_dim": 32, "depth": 2, "num_heads": HEADS}
-TINY_DECODER = {"decoder_embed_dim": 16, "decoder_depth": 2, "decoder_num_heads": DECODER_HEADS}
 KINDS = [MAE, SiamMAE]
 
 
@@ -29,64 +41,17 @@ def tiny(kind, **arguments):
     return shake(kind(**{**TINY, **TINY_DECODER, "mask_ratio": 0.75, **arguments}))
 
 
-def frames(batch: int = 3, height: int = 32, width: int = 32) -> torch.Tensor:
-    return torch.randint(256, (batch, 3, height, width), dtype=torch.uint8)
-
-
-def floats(batch: int = 3, height: int = 32, width: int = 32) -> torch.Tensor:
-    return torch.randn(batch, 3, height, width)
-
-
 def predict(model, *images, mask: Mask | None = None):
     """The model's prediction and mask, MAE's from the last image alone."""
     return model.predict(*(images if isinstance(model, SiamMAE) else images[-1:]), mask)
 
 
-# --- slow references ----------------------------------------------------------------------------------------
-
-
-def cross_self_block(x, memory, weights, name, heads):
-    memory = layer_norm(memory, weights, f"{name}norm_memory")
-    x = x + cross_attention(layer_norm(x, weights, f"{name}norm1"), memory, weights, f"{name}cross_attn", heads)
-    x = x + self_attention(layer_norm(x, weights, f"{name}norm2"), weights, f"{name}attn", heads)
-    return x + mlp(layer_norm(x, weights, f"{name}norm3"), weights, f"{name}mlp")
-
-
-def cut(image):
-    """The patches (3, P, P) of one image, row by row."""
-    _, height, width = image.shape
-    return [image[:, r : r + P, c : c + P] for r in range(0, height, P) for c in range(0, width, P)]
-
-
-def encode(image, weights, keep):
-    """One image's class token and kept patches through the encoder."""
-    kernel = weights["encoder.patch_embed.proj.weight"].flatten(1)
-    tokens = [weights["encoder.cls_token"][0, 0] + weights["encoder.pos_embed"][0, 0]]
-    for patch in keep:
-        token = kernel @ cut(image)[patch].flatten() + weights["encoder.patch_embed.proj.bias"]
-        tokens.append(token + weights["encoder.pos_embed"][0, 1 + patch])
-    x = torch.stack(tokens)
-    for number in range(TINY["depth"]):
-        x = plain_block(x, weights, f"encoder.blocks.{number}", HEADS)
-    return layer_norm(x, weights, "encoder.norm")
-
-
-def fill(latent, weights, keep, patches, class_position):
-    """Decoder tokens of one sample: the class token, then every patch's own or the mask token, with positions."""
-    small = linear(latent, weights, "decoder.embed")
-    positions = weights["decoder.pos_embed"][0]
-    places = [weights["decoder.mask_token"][0, 0]] * patches
-    for number, patch in enumerate(keep):
-        places[patch] = small[1 + number]
-    if class_position:
-        return torch.stack([small[0], *places]) + positions
-    return torch.cat([small[:1], torch.stack(places) + positions])
+# --- a slow reference ---------------------------------------------------------------------------------------
 
 
 def reference(model, past, future, keeps):
     """Predictions (B, N, P*P*3) of MAE (past unused) or SiamMAE, sample by sample."""
-    weights = {name: value.double() for name, value in model.state_dict().items()}
-    predictions = []
+    weights, predictions = weights_of(model), []
     for before, after, keep in zip(past.double(), future.double(), keeps.tolist(), strict=True):
         patches = len(cut(after))
         latent = encode(after, weights, keep)
@@ -101,22 +66,8 @@ def reference(model, past, future, keeps):
                 x = cross_self_block(x, memory, weights, f"decoder.blocks.{number}.", DECODER_HEADS)
             else:
                 x = plain_block(x, weights, f"decoder.blocks.{number}", DECODER_HEADS)
-        predictions.append(linear(layer_norm(x, weights, "decoder.norm"), weights, "decoder.head")[1:])
+        predictions.append(head(x, weights)[1:])
     return torch.stack(predictions)
-
-
-def reference_loss(predictions, images, keeps, norm_pix):
-    """Mean over the hidden patches of the whole batch of the mean squared error over each one's values."""
-    errors = []
-    for prediction, image, keep in zip(predictions, images.double(), keeps.tolist(), strict=True):
-        for number, patch in enumerate(cut(image)):
-            target = patch.permute(1, 2, 0).flatten()  # row, column, channel
-            if norm_pix:
-                deviations = target - target.mean()
-                target = deviations / ((deviations**2).sum() / (len(target) - 1) + 1e-6).sqrt()
-            if number not in keep:
-                errors.append(((prediction[number] - target) ** 2).mean())
-    return sum(errors) / len(errors)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +97,7 @@ def test_the_whole_forward_equals_a_slow_reference(kind, options):
 def test_the_cross_self_block_equals_a_slow_reference():
     block = shake(CrossSelfBlock(16, DECODER_HEADS, 4.0))
     tokens, memory = torch.randn(2, 5, 16), torch.randn(2, 7, 16)
-    weights = {name: value.double() for name, value in block.state_dict().items()}
+    weights = weights_of(block)
     expected = [
         cross_self_block(t, m, weights, "", DECODER_HEADS)
         for t, m in zip(tokens.double(), memory.double(), strict=True)

@@ -1,16 +1,20 @@
 """Presets of the frame-pair systems: every one builds both models, and the paper's is the paper's."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from lib.data.augmentation import Augmentation
 from lib.data.clips import FramePairs
 from lib.data.video import Clip, VideoInfo
 from lib.errors import UserError
 from lib.models.mae import MAE
 from lib.models.siammae import SiamMAE
 from lib.presets import MAE as MAE_PRESETS
-from lib.presets import SIAMMAE, get
+from lib.presets import SIAMMAE, get, run_name
 from lib.presets.frame_pairs import VIT_SIZES
+from lib.studies.frame_pairs import augmentation_of, training_pairs
 
 
 @pytest.mark.parametrize("name", SIAMMAE)
@@ -38,6 +42,22 @@ def test_the_paper_preset_is_table_4():
     }  # fmt: skip
     assert {name: getattr(SIAMMAE["paper"], name) for name in table} == table
     assert {preset.mask_ratio for preset in MAE_PRESETS.values()} == {0.75}
+
+
+def test_augmentations_are_settings_that_reach_the_pairs_and_name_the_run():
+    clips = [Clip("a.mp4", VideoInfo(300, 30.0, 240, 320))]
+    for preset in SIAMMAE.values():
+        assert FramePairs(clips, **preset.pair_arguments()).flip and augmentation_of(preset) is None
+    changes = {"flip": False, "rotation": 20, "color_jitter": 0.4, "future_alone": True, "second_crop": [0.3, 1.0]}
+    settings = get(SIAMMAE, "toy", **changes)
+    pairs = training_pairs(settings, clips, 0, Path("frames"))
+    assert not pairs.flip and pairs.augment == Augmentation(20.0, 0.4, True, (0.3, 1.0))
+    assert augmentation_of(get(SIAMMAE, "toy", future_alone=True)) is None, "of nothing"
+    words = "flipFalse-rotation20-color_jitter0.4-future_aloneTrue-second_crop0.3,1"
+    assert run_name("siammae", SIAMMAE, "toy", settings, 0) == f"siammae-{words}-seed0"
+    for name, value in (("second_crop", 0.3), ("rotation", "much"), ("flip", 1)):
+        with pytest.raises(UserError, match=f"^{name} is {value!r}: it must be "):
+            get(SIAMMAE, "toy", **{name: value})
 
 
 def test_encoders_have_the_fields_sizes_and_near_misses_are_named():

@@ -217,6 +217,74 @@ def test_a_folder_is_of_one_grid(tmp_path):
         run_grid([Row("a")], 1, made, tmp_path, about="epochs 2")
 
 
+# --- plans and parts ----------------------------------------------------------------------------------------
+
+
+def finished(out: Path, name: str, seed: int, **more) -> None:
+    """A cell's file, as if it had been made."""
+    line = {"row": name, "seed": seed, "step": None, "metric": "x", "value": 1.0, "seconds": 5.0, "hardware": "h"}
+    path = out / "cells" / f"{run_folder(out, name, seed).name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame([line | more] * 2).to_csv(path, index=False)
+
+
+def test_a_dry_run_makes_nothing_and_says_how_long_the_rest_would_take(tmp_path, capsys):
+    def plan() -> str:
+        assert run_grid(ROWS, 4, None, tmp_path, about="other settings", dry_run=True) is None
+        return capsys.readouterr().out.strip()
+
+    assert plan().startswith("13 cells, 0 of them done; how long one takes is not known")
+    assert not list(tmp_path.iterdir())
+    finished(tmp_path, "a", 0)  # before whole cells were timed
+    assert plan().startswith("13 cells, 1 of them done; how long one takes is not known")
+    finished(tmp_path, "a", 1, cell_seconds=1800.0)
+    finished(tmp_path, "late", 3, cell_seconds=5400.0)
+    assert plan() == "13 cells, 3 of them done; 10 to do, about 10.0 hours in one process at 3600 s a cell"
+    for name, seed in CELLS:
+        finished(tmp_path, name, seed, cell_seconds=60.0)
+    assert plan() == "13 cells, 13 of them done"
+    assert [path.name for path in tmp_path.iterdir()] == ["cells"]
+    assert {path.suffix for path in (tmp_path / "cells").iterdir()} == {".csv"}
+
+
+def test_cells_are_timed_as_a_whole_and_the_table_does_not_tell(tmp_path, capsys):
+    def slow(row: Row, seed: int, folder: Path) -> list[dict]:
+        time.sleep(0.05)
+        return records({"x": 1.0}, seconds=7200.0) + records({"y": 2.0})
+
+    table = run_grid(ROWS, 1, slow, tmp_path)
+    assert list(table) == ["row", "seed", "step", "metric", "value", "seconds", "hardware"]
+    assert set(table.loc[table["metric"] == "x", "seconds"]) == {7200.0}
+    finished(tmp_path, "a", 0, cell_seconds=36000.0)
+    run_grid(ROWS, 2, slow, tmp_path, dry_run=True)
+    assert capsys.readouterr().out.splitlines()[-1].endswith("3 to do, about 7.5 hours in one process at 9000 s a cell")
+
+
+def test_a_part_of_the_table_is_there_for_the_asking(tmp_path, capsys):
+    tmp_path.joinpath("log.txt").touch()
+    made = partial(measure, log=tmp_path / "log.txt", seconds=0.1)
+    assert run_grid(ROWS, 4, made, tmp_path, minutes=0, partial=True) is None, "there is nothing yet"
+    run_grid(ROWS[:1], 2, made, tmp_path)
+    assert run_grid(ROWS, 4, made, tmp_path, minutes=0) is None
+    capsys.readouterr()
+    table = run_grid(ROWS, 4, made, tmp_path, minutes=0, partial=True)
+    assert "11 of 13 cells are still to do" in capsys.readouterr().out
+    found = wide(table)
+    assert found[["row", "seed"]].to_numpy().tolist() == [["a", 0], ["a", 1]] and found["x"].tolist() == [1, 2]
+    assert_whole(run_grid(ROWS, 4, partial(measure, log=tmp_path / "log.txt", seconds=0), tmp_path, partial=True))
+
+
+def test_a_part_leaves_out_what_failed(tmp_path, capsys):
+    def broken(row: Row, seed: int, folder: Path) -> list[dict]:
+        if row.name == "b":
+            raise UserError("the video is gone")
+        return records({"x": 1.0})
+
+    table = run_grid(ROWS, 1, broken, tmp_path, partial=True)
+    assert table["row"].tolist() == ["a", "c, alone", "late"]
+    assert "1 of them failed (b, seed 0)" in capsys.readouterr().out
+
+
 # --- rows and tables ----------------------------------------------------------------------------------------
 
 

@@ -40,7 +40,7 @@ def test_the_runs_are_those_of_the_notebooks(tiny_preset, tiny_world, tmp_path, 
     next(iter(frame_pairs.make_loader(pairs, tiny_preset, 3, collate)))
     expected = kind(**tiny_preset.model_arguments()).state_dict()
     frozen = replace(tiny_preset, base_lr=1e-30)
-    losses = frame_pairs.pretrain(kind, frozen, clips, 3, tmp_path / "run", tmp_path / "frames")
-    assert len(losses) == tiny_preset.steps(len(clips))
+    model, losses = frame_pairs.pretrain(kind, frozen, clips, 3, tmp_path / "run", tmp_path / "frames")
+    assert isinstance(model, kind) and len(losses) == tiny_preset.steps(len(clips))
     for name, value in load_checkpoint(tmp_path / "run" / "last.pt")["model"].items():
         torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-9)

@@ -97,6 +97,23 @@ def test_features_are_those_of_the_block(data, settings, tmp_path):
         assert values["J_mean"] == pytest.approx(iou.mean())
 
 
+def test_one_encoders_scores_are_those_of_its_blocks(data, settings, tmp_path):
+    seed_everything(5)
+    encoder, settings = SiamMAE(**settings.model_arguments()).encoder.eval(), replace(settings, part_size=(24, 32))
+    tasks = three_tasks.open_tasks(data, wanted=["davis", "vip"])
+    found = three_tasks.scores_of(encoder, tasks, settings, tmp_path / "one")
+    methods = three_tasks.methods_of({"SiamMAE": encoder}, settings)
+    scores = three_tasks.score_methods(tasks, methods, three_tasks.protocols_of(settings), tmp_path / "all")
+    table = three_tasks.score_table(scores).set_index("method")
+    measures = [*three_tasks.MEASURES["davis"], *three_tasks.MEASURES["vip"]]
+    assert set(found) == {f"{name}{words}" for name in measures for words in ("", ", block 2")}
+    for name in measures:
+        assert found[name] == table.loc["SiamMAE, block 4", name]
+        assert found[f"{name}, block 2"] == table.loc["SiamMAE, block 2", name]
+    alone = three_tasks.scores_of(encoder, tasks, replace(settings, protocol="dino", blocks=(-1,)), tmp_path / "dino")
+    assert set(alone) == set(three_tasks.MEASURES["davis"]), "which its protocol defines alone"
+
+
 def test_jf_of_a_sequence_is_the_mean_over_its_objects():
     objects = {"1": {"J_mean": 0.2, "F_mean": 0.4}, "2": {"J_mean": 0.6, "F_mean": 1.0}}
     assert three_tasks.jf_by_sequence({"sequences": {"a": objects}}) == {"a": pytest.approx(55)}

@@ -155,7 +155,8 @@ def test_what_was_revealed_is_that_of_the_hidden_patches(small):
     hidden = small.test.mask.hidden
     for past in range(6):
         for gap in range(2):
-            occluded, outside = (part[past, gap, hidden[past]] for part in small.test.futures[-2:])
+            futures = small.test.futures
+            occluded, outside = (part[past, gap, hidden[past]] for part in (futures.occluded, futures.outside))
             torch.testing.assert_close(shares["unseen"][2 * past + gap], occluded + outside)
             known = outside < 0.5
             torch.testing.assert_close(shares["occluded"][2 * past + gap][known], occluded[known])

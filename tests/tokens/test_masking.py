@@ -1,5 +1,6 @@
 """Masks and the strategies that draw them, against counts, hand calculations and slow loops."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from lib.tokens.masking import (
     restore_order,
     take,
 )
-from lib.tokens.maskings import MASKINGS, get_masking
+from lib.tokens.maskings import MASKINGS, get_masking, spread_ranks
 
 # --- masks --------------------------------------------------------------------------------------------------
 
@@ -126,12 +127,85 @@ def test_tubes_and_frames_are_whole_and_as_many_as_the_ratio_leaves(s, h, w, hun
 
 
 @pytest.mark.parametrize("name", MASKINGS)
-def test_strategies_draw_for_each_sample_apart_and_keep_every_place_equally_often(name):
+def test_strategies_draw_for_each_sample_apart_and_keep_no_place_out(name):
     torch.manual_seed(0)
     grid = (8, 2, 4)
     hidden = get_masking(name, 0.75)(tokens_on(grid, 4000), grid).hidden
     assert len({tuple(row) for row in hidden[:50].tolist()}) > 10
-    assert ((~hidden).float().mean(dim=0) - 0.25).abs().max() < 0.03  # over four standard deviations
+    seen = (~hidden).float().mean(dim=0)
+    if name == "grouped":  # places in the middle are near to more of the others
+        assert 0.1 < seen.min() < seen.max() < 0.5
+    else:
+        assert (seen - 0.25).abs().max() < 0.03  # over four standard deviations
+
+
+def torus_distance(one, other, grid) -> int:
+    """Squared, on a grid whose edges meet."""
+    ways = (abs(a - b) for a, b in zip(one, other, strict=True))
+    return sum(min(way, side - way) ** 2 for way, side in zip(ways, grid, strict=True))
+
+
+@given(grid=st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 6)), hundredths=st.integers(1, 99))
+def test_grouped_and_grid_leave_what_the_ratio_says(grid, hundredths):
+    number, ratio = math.prod(grid), hundredths / 100
+    visible = number * (100 - hundredths) // 100
+    for name in ("grouped", "grid"):
+        if not visible:
+            with pytest.raises(UserError, match=f"hides all {number} patches"):
+                get_masking(name, ratio)(tokens_on(grid), grid)
+            continue
+        mask = get_masking(name, ratio)(tokens_on(grid), grid)
+        assert mask.keep.shape == (3, visible) and (~mask.hidden).sum(dim=1).tolist() == [visible] * 3
+
+
+@pytest.mark.parametrize(("grid", "ratio"), [((1, 8, 8), 0.75), ((1, 8, 8), 0.95), ((1, 5, 7), 0.5), ((4, 3, 5), 0.8)])
+def test_a_group_is_what_lies_nearest_to_some_place(grid, ratio):
+    torch.manual_seed(0)
+    places = list(itertools.product(*map(range, grid)))
+    masks = get_masking("grouped", ratio)(tokens_on(grid, 40), grid).hidden.tolist()
+    for hidden in masks:
+
+        def gathered(centre, hidden=hidden) -> bool:
+            apart = [sum((a - b) ** 2 for a, b in zip(place, centre, strict=True)) for place in places]
+            farthest = max(d for d, away in zip(apart, hidden, strict=True) if not away)
+            return farthest <= min(d for d, away in zip(apart, hidden, strict=True) if away)
+
+        assert any(map(gathered, places))
+    assert len({tuple(hidden) for hidden in masks}) > 15
+
+
+def test_sixteen_of_eight_by_eight_are_every_second_of_every_second_row():
+    torch.manual_seed(0)
+    visible = (~get_masking("grid", 0.75)(tokens_on((1, 8, 8), 60), (1, 8, 8)).hidden).view(60, 8, 8)
+    starts = set()
+    for sample in visible:
+        row, column = sample.nonzero()[0].tolist()
+        expected = torch.zeros(8, 8, dtype=torch.bool)
+        expected[row::2, column::2] = True
+        assert torch.equal(sample, expected)
+        starts.add((row, column))
+    assert starts == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+@pytest.mark.parametrize("grid", [(1, 8, 8), (1, 5, 7), (3, 2, 4)])
+def test_grid_masks_are_one_pattern_moved(grid):
+    torch.manual_seed(0)
+    hidden = get_masking("grid", 0.8)(tokens_on(grid, 30), grid).hidden.view(30, *grid)
+    moves = itertools.product(*map(range, grid))
+    moved = {tuple(hidden[0].roll(move, (0, 1, 2)).flatten().tolist()) for move in moves}
+    drawn = {tuple(mask.flatten().tolist()) for mask in hidden}
+    assert drawn <= moved and len(drawn) > 5
+
+
+@given(grid=st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5)))
+def test_the_next_place_is_always_one_farthest_from_those_before(grid):
+    ranks = spread_ranks(grid)
+    places = list(itertools.product(*map(range, grid)))
+    order = sorted(places, key=lambda place: int(ranks[place]))
+    assert sorted(ranks.flatten().tolist()) == list(range(len(places)))
+    for number in range(1, len(places)):
+        apart = [min(torus_distance(one, other, grid) for other in order[:number]) for one in order[number:]]
+        assert apart[0] == max(apart)
 
 
 def test_tubes_stay_whole_where_random_numbers_are_equal(monkeypatch):
@@ -167,7 +241,7 @@ def test_a_strategy_that_cannot_work_fails_before_training():
 
 
 def test_unknown_strategies_and_frames_that_all_hide_are_refused_in_one_line():
-    with pytest.raises(UserError, match="^unknown masking 'tubes': did you mean 'tube'. choose one of frame, random"):
+    with pytest.raises(UserError, match="^unknown masking 'tubes': did you mean 'tube'. choose one of frame, grid"):
         get_masking("tubes", 0.9)
     with pytest.raises(UserError, match="^mask_ratio 0.95 hides all 8 times: lower it or use longer clips$"):
         get_masking("frame", 0.95)(tokens_on((8, 2, 2)), (8, 2, 2))

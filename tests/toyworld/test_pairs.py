@@ -6,13 +6,14 @@ import torch
 from make_videos import write_numbered
 from torch.utils.data import DataLoader
 
-from lib.data.clips import FramePairs, collate_pairs
+from lib.data.augmentation import Augmentation
+from lib.data.clips import FramePairs, collate_pairs, crop_frames, draw_crop
 from lib.data.kinetics import list_kinetics, scan_videos
 from lib.errors import UserError
 from lib.toyworld import ToyWorldOptions, ensure_toy_world
 from lib.toyworld.actions import ACTIONS
 from lib.toyworld.pairs import MovingPairs, patch_motion, read_options, stage_motion, toy_futures, unseen
-from lib.toyworld.render import flow_truth, part_map
+from lib.toyworld.render import flow_truth, part_map, render_frame
 from lib.toyworld.scene import build_scene
 
 WORLD = ToyWorldOptions(
@@ -45,6 +46,28 @@ def test_more_gaps_leave_the_others_as_they_are():
     """The largest gap fixes how long clips are; between two sets with the same one, common gaps have common truth."""
     few, many = (toy_futures(2, gaps, 32, 8, SCALE) for gaps in ((4, 16), (4, 8, 16)))
     assert torch.equal(few.future, many.future[:, [0, 2]]) and torch.equal(few.occluded, many.occluded[:, [0, 2]])
+
+
+@pytest.mark.parametrize("ages", [(), (3, 10)])
+def test_frames_are_those_of_the_scene_and_without_ages_as_they_always_were(ages):
+    found, lead = toy_futures(2, (4, 12), 32, 8, SCALE, seed=4, ages=ages), max(ages, default=0)
+    assert found.earlier.shape == (2, len(ages), 3, 32, 32) and found.ages == ages
+    for number in range(2):
+        rng = np.random.default_rng([4, number])
+        scene = build_scene(
+            rng, ToyWorldOptions(), action=ACTIONS[number % len(ACTIONS)], seconds=np.arange(lead + 12 + 12) / 30
+        )
+        now = lead + int(rng.integers(12))
+        box = draw_crop(scene.height, scene.width, rng, SCALE)
+        times = [now, now + 4, now + 12, *(now - age for age in ages)]
+        past, *others = crop_frames([render_frame(scene, time) for time in times], box, 32)
+        assert torch.equal(found.past[number], past)
+        assert all(map(torch.equal, [*found.future[number], *found.earlier[number]], others))
+
+
+def test_ages_must_rise():
+    with pytest.raises(UserError, match="must rise"):
+        toy_futures(1, (4, 12), 32, 8, SCALE, ages=(0, 4))
 
 
 def test_unseen_is_what_the_flow_says_pixel_by_pixel(scene):
@@ -91,6 +114,19 @@ def test_moving_pairs_are_the_same_pairs_with_a_score(world):
     assert {name: len(part) for name, part in batch.items()} == {"past": 6, "future": 6, "gap": 6, "score": 6}
 
 
+def test_motion_of_pairs_that_are_never_mirrored_is_not_either(world):
+    clips = scan_videos(list_kinetics(world / "kinetics400", "train")).clips
+    options = {"image_size": 32, "gap": (4, 24), "crop_scale": SCALE, "seed": 5}
+    mirroring, plain = (MovingPairs(FramePairs(clips, **options, flip=flip), world, 8) for flip in (True, False))
+    flips = 0
+    for index in range(6):
+        cuts = mirroring.pairs.sample(index)[1]
+        for mine, theirs, cut in zip(plain[index]["score"], mirroring[index]["score"], cuts, strict=True):
+            assert torch.equal(mine.view(4, 4), theirs.view(4, 4).flip(1) if cut.flip else theirs.view(4, 4))
+            flips += cut.flip
+    assert 0 < flips < 12
+
+
 def test_motion_is_that_of_the_clip_on_disk(world):
     """Where a pair's pixels change most, its score is high: scene, frames and crop belong together."""
     clips = scan_videos(list_kinetics(world / "kinetics400", "train")).clips
@@ -113,6 +149,8 @@ def test_strangers_and_other_sizes_are_refused(world, tmp_path):
     clips = scan_videos(list_kinetics(world / "kinetics400", "train")).clips
     with pytest.raises(UserError, match="frame_size 48"):
         MovingPairs(FramePairs(clips, 32, frame_size=48), world, 8)
+    with pytest.raises(UserError, match="leave rotation and the like off"):
+        MovingPairs(FramePairs(clips, 32, augment=Augmentation(rotation=5.0)), world, 8)
     assert read_options(world) == WORLD
     for content in (None, "{}", "[]", '{"options": {"datasets": ["cats"]}}'):
         if content is not None:
