@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from textwrap import fill
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ def pair_rows(base: FramePairs, clips: Sequence[Clip], pairs: int, seed: int = 0
         settings, _ = rows[name].settings(replace(base, repeated_sampling=1))
         samples = Pairs(clips, **settings.pair_arguments(), augment=augmentation_of(settings), seed=seed)
         drawn = [samples[number] for number in range(pairs)]
-        views[name] = [sample[frame][0] for sample in drawn for frame in ("past", "future")]
+        views[fill(name, 16)] = [sample[frame][0] for sample in drawn for frame in ("past", "future")]
     return views
 
 
