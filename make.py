@@ -352,8 +352,9 @@ TABLES = (
     "seeds/seeds.csv",
     "masking/*.csv",
     "uncertainty/*.csv",
-    "ablations*/*.csv",
-    "futures/*.csv",
+    "ablations/ablations.csv",
+    "ablations_real/ablations_real.csv",
+    "futures/futures.csv",
     "benchmarks/*.json",
 )
 

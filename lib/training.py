@@ -138,7 +138,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     decay, no_decay = [], []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            plain = parameter.ndim <= 1 or name.split(".")[-1] in {"cls_token", "mask_token", "pos_embed"}
+            plain = parameter.ndim <= 1 or name.split(".")[-1] in {"cls_token", "mask_token", "past_token", "pos_embed"}
             (no_decay if plain else decay).append(parameter)
     return [{"params": decay, "weight_decay": weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
 

@@ -40,7 +40,7 @@ class Augmentation:
             raise UserError(f"second_crop {self.second_crop}: must be (smallest, largest), parts of the first crop")
 
     def views(self, frames: Sequence[np.ndarray], box: Box, side: int, rng: np.random.Generator) -> Tensor:
-        """Past and future (H, W, 3), cut out at `box` -> uint8 (2, 3, S, S). `rng` is drawn from only where needed."""
+        """Past and future (H, W, 3), cut out at `box` -> uint8 (2, 3, S, S)."""
         inner = draw_inner(box, rng, self.second_crop) if self.second_crop else box
         angle = rng.uniform(-self.rotation, self.rotation) if self.rotation else 0.0
         if inner == box and not angle:

@@ -159,7 +159,10 @@ class FramePairs(Dataset):
             box, mirror = draw_crop(*frames.shape[1:3], rng, self.crop_scale), rng.random() < 0.5
             cut = Cut(first, second, box, flip=mirror and self.flip)
             two, side = frames[2 * k : 2 * k + 2], self.image_size
-            views = self.augment.views(two, box, side, rng) if self.augment else crop_frames(two, box, side)
+            if self.augment:  # with a generator of its own, so that crops and flips are the same without it
+                views = self.augment.views(two, box, side, np.random.default_rng([self.seed, index, k, 1]))
+            else:
+                views = crop_frames(two, box, side)
             pair_views.append(views.flip(-1) if cut.flip else views)
             cuts.append(cut)
         views = torch.stack(pair_views)  # (R, 2, 3, S, S)

@@ -49,7 +49,10 @@ def joint_contrasts(
     Cases and seeds are a randomised block design: of the seeds that all cases in `sides` have, what is left of a score
     after its case's and its seed's mean is taken as noise of one size for all (as in Dunnett's test, 1955). low, high:
     95 % jointly (Bonferroni over the contrasts). verdict: "higher" or "lower" where they leave 0 out, else "not shown".
+    UserError where a case stands on both sides, or where fewer than two seeds are common to all.
     """
+    if both := [name for name, (ours, theirs) in sides.items() if set(ours) & set(theirs)]:
+        raise UserError(f"{both[0]}: a case stands on both sides; compare it with others")
     cases = list(dict.fromkeys(case for side in sides.values() for names in side for case in names))
     found = []
     for measure in measures:
@@ -58,8 +61,8 @@ def joint_contrasts(
         if number < max(2, len(cases)) or seeds < 2:
             raise UserError(f"{measure}: {number} of {len(cases)} cases with {seeds} seeds in common: give all, with 2")
         means, free = scores.mean(axis=1), (number - 1) * (seeds - 1)
-        left = scores.sub(means, axis=0).sub(scores.mean() - scores.mean(axis=None))
-        noise = float((left**2).sum(axis=None) / free)
+        left = scores.sub(means, axis=0).sub(scores.mean() - float(means.mean())).to_numpy()
+        noise = float((left**2).sum() / free)
         critical = stats.t.ppf(1 - 0.05 / len(sides) / 2, free)
         for name, (ours, theirs) in sides.items():
             mean = float(means[list(ours)].mean() - means[list(theirs)].mean())

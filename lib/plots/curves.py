@@ -83,7 +83,8 @@ def gap_figure(
         shown = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 9, "color": GREY}
         axis.annotate("largest gap in training", (trained, 0), (4, 5), **shown)
     axis.set(xlabel="gap between past and future, in frames at 30 fps", ylabel=unit)
-    axis.legend(fontsize=9)
+    beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "frameon": False} if len(bands) > 5 else {}
+    axis.legend(fontsize=9, **beside)
     headline(figure, title)
     return figure, pd.concat(numbers)
 

@@ -30,12 +30,12 @@ def main(arguments: list[str] | None = None) -> None:
     for name, (module, text) in STUDIES.items():
         add = subcommands.add_parser(name, help=text, description=f"{text}.").add_argument
         rows = "; ".join(row.name for row in module.ROWS)
-        add("--data", type=Path, required=True, help="the toy world")
+        add("--data", type=Path, required=True, help="the toy world, or what its --preset is for")
         add("--out", type=Path, required=True, help="folder for runs and cells; what is done there stays")
         add("--csv", type=Path, help=f"the table, written when all cells are there (default: OUT/{name}.csv)")
         add("--seeds", type=int, default=3, help="of the rows that are compared (default: 3)")
         add("--rows", nargs="+", metavar="ROW", help=f"only these of: {rows}")
-        add("--epochs", type=float, help="instead of the toy preset's")
+        add("--epochs", type=float, help="instead of the preset's")
         add("--minutes", type=float, help="begin no new cell after so many")
         add("--partial", action="store_true", help="write the table of what is there, even if cells are missing")
         add("--dry-run", action="store_true", help="make nothing: say how many cells there are, and how long they take")

@@ -1,22 +1,23 @@
 """What notebook 07 says of the ablations: each table against the default, the paper's claims, and orders.
 
 `lines` is the study's table in wide form. Scores are percent. Other people's numbers are figures/paper/ablations.csv:
-`table`, `case` (our row that they stand beside), `source`, `value`.
+`table`, `case` (our row that they stand beside), `source`, `measure`, `value`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
-from lib.evaluation.differences import joint_contrasts, joint_differences
+from lib.evaluation.differences import joint_contrasts
 from lib.studies.ablations import DEFAULT, SHORT, TABLES
 from lib.studies.table import chosen
 
 MEASURES = {"JF_mean": "J&F", "mIoU": "mIoU", "PCK@0.1": "PCK@0.1"}
-MARGIN = 2.0  # points: what is no further off is "nearly as good"
-RATIOS = ("0.5", "0.75", "0.95")
+UNTRAINED = "untrained"  # scatters over seeds as no trained row does, and so is shown, not tested
+MARGIN = 2.0  # points of J&F: what is no further off is "nearly as good"
+COLUMNS = ["case", "measure", "seeds", "mean", "low", "high", "verdict"]
 
 
 def rows_of(lines: pd.DataFrame, table: str) -> pd.DataFrame:
@@ -25,95 +26,143 @@ def rows_of(lines: pd.DataFrame, table: str) -> pd.DataFrame:
     return chosen(lines, [name for name in (DEFAULT.name, *(row.name for row in TABLES[table])) if name in there])
 
 
-def against_default(rows: pd.DataFrame) -> pd.DataFrame:
-    """Each case of `rows_of` less the default, for each of MEASURES: see `joint_differences`."""
-    return joint_differences(rows, list(MEASURES), DEFAULT.name)
+def against(rows: pd.DataFrame, reference: str = DEFAULT.name) -> pd.DataFrame:
+    """Each trained case less the reference, for each of MEASURES that is there: see `joint_contrasts`.
+
+    Cases that share fewer than two seeds with the reference are left out.
+    """
+    seeds = {case: set(part["seed"]) for case, part in rows.groupby("case", sort=False)}
+    cases = [
+        case for case in seeds
+        if case not in (reference, UNTRAINED) and len(seeds[case] & seeds.get(reference, set())) > 1
+    ]  # fmt: skip
+    if not cases:
+        return pd.DataFrame(columns=COLUMNS)
+    measures = [name for name in MEASURES if name in rows]
+    sides = {case: ((case,), (reference,)) for case in cases}
+    return joint_contrasts(rows, measures, sides).rename(columns={"name": "case"})
 
 
-def conclusion(tests: pd.DataFrame, measure: str = "JF_mean") -> str:
-    """What the tests show of one measure, in words."""
-    tests = tests[tests["measure"] == measure]
-    parts = []
+def conclusion(tests: pd.DataFrame, reference: str = "the default") -> str:
+    """What the tests show, all measures together, in words."""
+    parts, open_cases, measures = [], 0, tests["measure"].nunique()
+    found = {case: part["verdict"].value_counts() for case, part in tests.groupby("case", sort=False)}
+    open_cases = sum(set(counts.index) == {"not shown"} for counts in found.values())
     for verdict in ("higher", "lower"):
-        found = tests[tests["verdict"] == verdict]
-        names = [f"{row.case} ({row.mean:+.1f})" for row in found.itertuples()]
-        if names:
-            parts.append(f"{verdict} than the default: {', '.join(names)}")
-    others = (tests["verdict"] == "not shown").sum()
-    rest = f"{others} of {len(tests)} not shown to differ" if parts else "no row is shown to differ from the default"
-    return f"{MEASURES[measure]}: " + "; ".join([*parts, rest] if others else parts)
+        whole = [case for case, counts in found.items() if counts.get(verdict, 0) == measures]
+        part = [
+            f"{case} ({counts[verdict]})" for case, counts in found.items() if 0 < counts.get(verdict, 0) < measures
+        ]
+        if whole:
+            parts.append(f"{verdict} than {reference} in all {measures} measures: {'; '.join(whole)}")
+        if part:
+            parts.append(f"{verdict} in some: {'; '.join(part)}")
+    if not parts:
+        return f"None of {len(found)} is shown to differ from {reference} in any measure"
+    words = ". ".join(parts)
+    return words[0].upper() + words[1:] + (f". {open_cases} of {len(found)} not shown to differ" if open_cases else "")
 
 
 def beside(rows: pd.DataFrame, tests: pd.DataFrame, others: pd.DataFrame, show: Callable) -> pd.DataFrame:
-    """A row a case: mean J&F, the differences of all measures, the verdict in J&F, and a column for each source.
+    """A row a case: parameters, mean J&F, the standard deviation of its difference over seeds, the differences of all
+    measures, and a column for each source.
 
-    show: of (mean, low, high) -> text. A source that says nothing of a case has None.
+    show: of (mean, low, high) -> text. A source has NaN where it says nothing, "not found" where its number is missing.
     """
-    table = []
+    table, scores = [], rows.pivot(index="seed", columns="case", values="JF_mean")
     for case, part in rows.groupby("case", sort=False):
-        line = {"case": case, "seeds": len(part), "J&F": float(part["JF_mean"].mean())}
+        line = {"case": case, "seeds": len(part), "parameters": f"{int(part['parameters'].iloc[0]):,}"}
+        line |= {"J&F": float(part["JF_mean"].mean())}
+        line["sd of difference"] = (
+            float((scores[case] - scores[DEFAULT.name]).std()) if case != DEFAULT.name else math.nan
+        )
         for name, words in MEASURES.items():
             found = tests[(tests["case"] == case) & (tests["measure"] == name)]
-            line[f"{words}, difference"] = show(*found[["mean", "low", "high"]].iloc[0]) if len(found) else None
-        for source, theirs in others.groupby("source", sort=False):
+            line[f"{words}, difference"] = show(*found[["mean", "low", "high"]].iloc[0]) if len(found) else math.nan
+        for (source, measure), theirs in others.groupby(["source", "measure"], sort=False):
             value = theirs.loc[theirs["case"] == case, "value"]
-            line[source] = float(value.iloc[0]) if len(value) and pd.notna(value.iloc[0]) else None
+            missing = "not found" if len(value) else math.nan
+            line[f"{source}, {measure}"] = float(value.iloc[0]) if len(value) and pd.notna(value.iloc[0]) else missing
         table.append(line)
     return pd.DataFrame(table)
 
 
 # --- The paper's claims ---
 
-# claim -> (rows that should be ahead, rows that should be behind), of which the means are compared
-DESIGNS = ("siamese encoder, cross decoder", "siamese encoder, joint decoder")
-JOINT = (
-    "joint encoder, cross-self decoder", "joint encoder, cross decoder", "joint encoder, joint decoder (FrameMAE)"
-)  # fmt: skip
+CROSS, JOINED = "siamese encoder, cross decoder", "siamese encoder, joint decoder"
+# claim -> the rows that it says are ahead and behind, one pair for each alternative
 CLAIMS = {
-    "siamese encoder over joint, mean of three decoders": ((DEFAULT.name, *DESIGNS), JOINT),
-    "cross-self decoder over cross": ((DEFAULT.name,), DESIGNS[:1]),
-    "cross decoder over joint": (DESIGNS[:1], DESIGNS[1:]),
-    "asymmetric mask over symmetric, mean of three ratios": (
-        ("ratio 0.5", "ratio 0.75", DEFAULT.name), tuple(f"symmetric, ratio {ratio}" for ratio in RATIOS),
+    "siamese encoder over joint": (
+        (DEFAULT.name, "joint encoder, cross-self decoder"), (CROSS, "joint encoder, cross decoder"),
+        (JOINED, "joint encoder, joint decoder (FrameMAE)"),
     ),
-    "ratio 0.95 over 0.5, 0.75 and 0.9": ((DEFAULT.name,), ("ratio 0.5", "ratio 0.75", "ratio 0.9")),
-    "random gap 4 to 24 over fixed 4, 8 and 16": ((DEFAULT.name,), ("gap 4", "gap 8", "gap 16")),
-    "no colour jitter over colour jitter": ((DEFAULT.name,), ("colour jitter 0.4, both alike",)),
+    "cross-self decoder over cross": ((DEFAULT.name, CROSS),),
+    "cross decoder over joint": ((CROSS, JOINED),),
+    "asymmetric mask over symmetric": (
+        ("ratio 0.5", "symmetric, ratio 0.5"), ("ratio 0.75", "symmetric, ratio 0.75"),
+        (DEFAULT.name, "symmetric, ratio 0.95"),
+    ),
+    "ratio 0.95 over lower ones": tuple((DEFAULT.name, f"ratio {ratio}") for ratio in (0.5, 0.75, 0.9)),
+    "random gap over fixed ones in its range": tuple((DEFAULT.name, f"gap {gap}") for gap in (4, 8, 16)),
+    "no colour jitter over colour jitter": ((DEFAULT.name, "colour jitter 0.4, both alike"),),
 }  # fmt: skip
-NEARLY = "crops of one frame nearly as good as two frames"
-CROPS = ((DEFAULT.name,), ("gap 0, crop in crop",))
+NEARLY = f"crops of one frame nearly as good, at most {MARGIN:g} behind"
+CROPS = (DEFAULT.name, "gap 0, crop in crop")
 
 
 def claims(lines: pd.DataFrame) -> pd.DataFrame:
-    """Each claim and measure: the mean difference, its joint 95 % interval (`joint_contrasts`), a verdict.
+    """A line for each claim, alternative and measure: `joint_contrasts` over all of a measure, and the claim's verdict.
 
-    "supports" and "contradicts" where the interval lies on one side of 0, else "cannot tell". Of NEARLY: that the
-    default is ahead by at most MARGIN, or by more.
+    A claim is supported where all its alternatives are shown to be behind, contradicted where one is shown to be ahead;
+    else the data cannot tell. NEARLY is judged by its margin, in J&F alone. Claims whose rows are not all there with
+    two seeds or more are left out.
     """
     rows = lines.rename(columns={"row": "case"})
-    tests = joint_contrasts(rows, list(MEASURES), {**CLAIMS, NEARLY: CROPS}).rename(columns={"name": "claim"})
-    words = {"higher": "supports", "lower": "contradicts", "not shown": "cannot tell"}
-    tests["verdict"] = tests["verdict"].map(words)
-    near = tests["claim"] == NEARLY
-    tests.loc[near, "verdict"] = "cannot tell"
-    tests.loc[near & (tests["high"] <= MARGIN), "verdict"] = "supports"
-    tests.loc[near & (tests["low"] > MARGIN), "verdict"] = "contradicts"
+    seeds = rows.groupby("case")["seed"].nunique()
+    wanted = {**CLAIMS, NEARLY: (CROPS,)}
+    wanted = {
+        claim: pairs for claim, pairs in wanted.items() if all(seeds.get(name, 0) > 1 for two in pairs for name in two)
+    }
+    sides = {(claim, *two): ((two[0],), (two[1],)) for claim, pairs in wanted.items() for two in pairs}
+    if not sides:
+        return pd.DataFrame(columns=["claim", "ahead", "behind", *COLUMNS[1:], "claim's verdict"])
+    tests = joint_contrasts(rows, list(MEASURES), sides)
+    tests = pd.concat([pd.DataFrame([*tests.pop("name")], columns=["claim", "ahead", "behind"]), tests], axis=1)
+    tests = tests[(tests["claim"] != NEARLY) | (tests["measure"] == "JF_mean")].reset_index(drop=True)
+    verdicts = {key: verdict_of(key[0], part) for key, part in tests.groupby(["claim", "measure"], sort=False)}
+    tests["claim's verdict"] = [verdicts[key] for key in zip(tests["claim"], tests["measure"], strict=True)]
     return tests
+
+
+def verdict_of(claim: str, tests: pd.DataFrame) -> str:
+    """What the tests of a claim's alternatives, in one measure, say of it."""
+    if claim == NEARLY:
+        supports, contradicts = (tests["high"] <= MARGIN).all(), (tests["low"] > MARGIN).any()
+    else:
+        supports, contradicts = (tests["verdict"] == "higher").all(), (tests["verdict"] == "lower").any()
+    return "supports" if supports else "contradicts" if contradicts else "cannot tell"
+
+
+def summary_of(tests: pd.DataFrame) -> pd.DataFrame:
+    """A row a claim: its verdict in each measure."""
+    table = tests.pivot_table(index="claim", columns="measure", values="claim's verdict", aggfunc="first", sort=False)
+    return table[[name for name in MEASURES if name in table]].rename(columns=MEASURES).reset_index()
 
 
 # --- Orders ---
 
 
 def rank_correlations(lines: pd.DataFrame, others: pd.DataFrame, measure: str = "JF_mean") -> pd.DataFrame:
-    """Kendall's tau of our order with each source's, by table: of the mean over seeds, lowest and highest of a seed.
+    """Kendall's tau of our order in J&F with each source's, by table: of the mean over seeds, lowest and highest seed.
 
-    Sources that give fewer than three of our rows order too little and are left out.
+    Sources that give J&F of fewer than three of our rows order too little and are left out.
     """
     found = []
-    for (source, table), theirs in others.dropna(subset="value").groupby(["source", "table"], sort=False):
+    known = others[others["measure"] == MEASURES[measure]].dropna(subset="value")
+    for (source, table), theirs in known.groupby(["source", "table"], sort=False):
         theirs = theirs.set_index("case")["value"]
         ours = lines[lines["row"].isin(theirs.index)].pivot(index="seed", columns="row", values=measure).dropna()
-        if ours.shape[1] < 3:
+        if ours.shape[1] < 3 or ours.empty:
             continue
         of_seeds = [tau(values, theirs) for _, values in ours.iterrows()]
         row = {"table": table, "their order": source, "rows": ours.shape[1], "tau": tau(ours.mean(), theirs)}
@@ -128,19 +177,10 @@ def tau(ours: Mapping[str, float] | pd.Series, theirs: pd.Series) -> float:
 
 
 def full_length(lines: pd.DataFrame) -> pd.DataFrame:
-    """The rows that were trained at full length, too: mean of each measure, as the others are trained and in full."""
-    means = lines.groupby("row")[list(MEASURES)].mean()
-    rows = [name for name, long in SHORT.items() if {name, long} <= set(means.index)]
-    table = {"case": rows}
-    for measure, words in MEASURES.items():
-        table[words] = [means.loc[name, measure] for name in rows]
-        table[f"{words}, full length"] = [means.loc[SHORT[name], measure] for name in rows]
-    return pd.DataFrame(table)
+    """The rows that were trained with the whole batch, too, each less the default that was trained as it was.
 
-
-def order_kept(table: pd.DataFrame) -> dict[str, float]:
-    """Kendall's tau between the two lengths of `full_length`, by measure."""
-    return {
-        words: float(kendalltau(table[words], table[f"{words}, full length"]).statistic) if len(table) > 1 else np.nan
-        for words in MEASURES.values()
-    }
+    `case`, `measure`, and the columns of `against` for both; those of the whole batch have " long" in their names.
+    """
+    short = chosen(lines, [name for name in SHORT if name in set(lines["row"])])
+    long = chosen(lines, {long: name for name, long in SHORT.items() if long in set(lines["row"])})
+    return against(short).merge(against(long), on=["case", "measure"], suffixes=("", " long"))

@@ -43,7 +43,7 @@ def picture_rows(
     """
     size = next(iter(models.values()))[0].patch_size
     past, truth = normalize_images(split.futures.past[0]), normalize_images(split.futures.future[0])
-    hidden = split.mask.hidden.expand(len(truth), -1)
+    hidden = split.mask.hidden[0]  # (G, N)
     rows = {
         "truth": [past, *truth[list(shown)]],
         "seen": [past, *paint_mask(truth, hidden, size)[list(shown)]],

@@ -7,6 +7,7 @@ patches. Times are in frames at 30 fps.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from lib.studies import three_tasks
 from lib.studies.grid import Row, run_grid
 from lib.studies.table import records
 from lib.studies.uncertainty_data import Split, Study, prepare
-from lib.tokens.masking import Mask
+from lib.tokens.masking import Mask, random_mask
 from lib.tokens.painting import paint_prediction
 from lib.tokens.patches import normalize_images, target_patches
 from lib.training import fit
@@ -39,8 +40,8 @@ SCALES = {  # what differs from the preset; for the toy world as in lib.studies.
 }  # fmt: skip
 AGES = (4, 8, 12)  # of the earlier frames of held-out clips
 
-# `futures` and `pasts` are how many frames of each a sample has. As many futures are predicted in all: with more of
-# them in a sample there are fewer samples, but for the row "as many pasts".
+# `futures` and `pasts` are how many frames of each a sample has. A step predicts as many futures in all rows, so that
+# with more of them in a sample there are fewer samples; but in the rows "as many pasts" it has as many samples.
 BASELINES = ("copy of the past", "linear flow", "true patch colours")
 FEATURES = (
     Row("1 future, gap unknown", {"knows_time": False}),
@@ -48,7 +49,7 @@ FEATURES = (
     Row("2 futures", {"futures": 2}),
     Row("4 futures", {"futures": 4}),
     Row("8 futures", {"futures": 8}),
-    Row("4 futures, as many pasts", {"futures": 4, "as_many": True}),
+    *(Row(f"{number} futures, as many pasts", {"futures": number, "as_many": True}) for number in (2, 4, 8)),
     Row("2 pasts, memory", {"pasts": 2}),
     Row("4 pasts, memory", {"pasts": 4}),
     Row("2 pasts, recurrent", {"pasts": 2, "join": "recurrent"}),
@@ -71,9 +72,24 @@ def run(
 ) -> pd.DataFrame | None:
     """The study on the data at `data`; `grid`: seeds and so on, of run_grid."""
     settings = base_of(preset, epochs=epochs)
-    study = None if grid.get("dry_run") else prepare(data, settings, out, ages=AGES)  # which renders clips
+    study = None if grid.get("dry_run") else study_of(data, settings, out)  # which renders clips
     tasks = three_tasks.open_tasks(data)
     return run_grid(rows, measure=partial(measure_row, study, tasks), out=out, about=f"{data.name} {settings}", **grid)
+
+
+def study_of(data: Path, settings: FramePairs, out: Path, **others) -> Study:
+    """The data, with `own_masks`; others: of lib.studies.uncertainty_data.prepare."""
+    study = prepare(data, settings, out, ages=AGES, **others)
+    return replace(study, test=own_masks(study.test.futures, settings.patch_size, settings.mask_ratio))
+
+
+def own_masks(futures: Futures, patch_size: int, mask_ratio: float) -> Split:
+    """The clips with a random mask for each future, as in training, always the same: of shapes (I, G, ...)."""
+    sizes = futures.future.shape[:2]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        mask = random_mask(sizes.numel(), (futures.past.shape[-1] // patch_size) ** 2, mask_ratio)
+    return Split(futures, Mask(*(part.unflatten(0, sizes) for part in mask)))
 
 
 def measure_row(study: Study, tasks: dict, row: Row, seed: int, folder: Path) -> list[dict]:
@@ -146,11 +162,12 @@ def predicted_patches(model: SeveralFrames, split: Split, number: int, pasts: in
         lot, gaps, now = truth[:, start : start + number], futures.gaps[start : start + number], times[-1]
         age = torch.tensor([[now - time for time in times]], device=device).expand(len(truth), -1)
         gap = torch.tensor([[gap - now for gap in gaps]], device=device).expand(len(truth), -1)
-        repeated = Mask(*(part.repeat_interleave(lot.shape[1], dim=0) for part in mask))
-        prediction, _ = model.predict(torch.stack(history, 1), age, lot, gap, repeated)
+        masks = Mask(*(part[:, start : start + number].flatten(0, 1) for part in mask))
+        prediction, _ = model.predict(torch.stack(history, 1), age, lot, gap, masks)
         predicted.append(prediction.float())
         if rolled:
-            given = lot[:, -1], predicted[-1][:, -1], mask.hidden, model.patch_size, model.norm_pix
+            hidden = mask.hidden[:, start + lot.shape[1] - 1]
+            given = lot[:, -1], predicted[-1][:, -1], hidden, model.patch_size, model.norm_pix
             history, times = [*history[1:], paint_prediction(*given)], [*times[1:], gaps[-1]]
     return torch.cat(predicted, dim=1).cpu()
 
@@ -178,5 +195,5 @@ def errors_of(patches: Tensor, split: Split, patch_size: int, norm_pix: bool) ->
     """Each past's mean squared error over its hidden patches, of predictions (I, G, N, P*P*3): (I, G)."""
     truth = normalize_images(split.futures.future)
     target = target_patches(truth.flatten(0, 1), patch_size, norm_pix).unflatten(0, truth.shape[:2])
-    errors, hidden = (patches - target).square().mean(dim=-1), split.mask.hidden.unsqueeze(1)  # (I, G, N)
+    errors, hidden = (patches - target).square().mean(dim=-1), split.mask.hidden  # (I, G, N)
     return (errors * hidden).sum(-1) / hidden.sum(-1)

@@ -15,7 +15,7 @@ from lib.studies import uncertainty_data as data
 from lib.studies.grid import choose, run_folder
 from lib.studies.table import wide
 from lib.studies.uncertainty_data import Split, Study
-from lib.tokens.masking import Mask, random_mask
+from lib.tokens.masking import Mask
 from lib.tokens.painting import paint_prediction
 from lib.tokens.patches import normalize_images, patchify
 
@@ -28,10 +28,9 @@ TRAINED = (*study.FEATURES, *study.PIXELS)
 
 def split_of(past, future, earlier=None) -> Split:
     """Held-out frames as these, with masks always the same; pasts are 16 x 16."""
-    torch.manual_seed(3)
     ages = AGES if earlier is not None else ()
     futures = Futures(past, future, GAPS[: future.shape[1]], len(past), earlier=earlier, ages=ages)
-    return Split(futures, random_mask(len(past), 16, 0.75))
+    return study.own_masks(futures, P, 0.75)
 
 
 @pytest.fixture
@@ -71,7 +70,7 @@ def test_rows_differ_in_their_frames_and_keep_rate_steps_and_predictions(row):
     assert settings.steps(49) == plain.steps(49) and settings.warmup_steps(49) == plain.warmup_steps(49)
     assert settings.base_lr * settings.batch_size == pytest.approx(plain.base_lr * plain.batch_size)
     predicted = settings.batch_size * groups.futures
-    assert predicted == (4 if row.changes.get("as_many") else 1) * plain.batch_size
+    assert predicted == (groups.futures if row.changes.get("as_many") else 1) * plain.batch_size
     changed = {"batch_size", "base_lr", "epochs", "warmup_epochs"}
     assert {name for name, value in asdict(settings).items() if value != asdict(plain)[name]} <= changed
     assert (groups.pasts, groups.futures) == (row.changes.get("pasts", 1), row.changes.get("futures", 1))
@@ -90,7 +89,7 @@ def slow_patches(model, split, number, pasts, rolled) -> torch.Tensor:
     """Past by past and lot by lot."""
     found = []
     for place in range(len(split.futures.past)):
-        mask = Mask(*(part[place : place + 1] for part in split.mask))
+        mask = Mask(*(part[place] for part in split.mask))
         earlier = dict(zip(split.futures.ages, split.futures.earlier[place], strict=True))
         seen = [(-age, normalize_images(earlier[age])) for age in sorted(earlier, reverse=True)][4 - pasts :]
         seen.append((0, normalize_images(split.futures.past[place])))
@@ -100,11 +99,11 @@ def slow_patches(model, split, number, pasts, rolled) -> torch.Tensor:
             ages = torch.tensor([[float(now - time) for time, _ in seen]])
             ahead = torch.tensor([[float(gap - now) for gap in gaps]])
             views = torch.stack([view for _, view in seen])[None]
-            masks = Mask(*(part.expand(len(gaps), -1) for part in mask))
+            masks = Mask(*(part[start : start + number] for part in mask))
             prediction = model.predict(views, ages, lot[None], ahead, masks)[0][0]
             predictions.append(prediction)
             if rolled:
-                last = paint_prediction(lot[-1:], prediction[-1:], mask.hidden, P, norm_pix=False)[0]
+                last = paint_prediction(lot[-1:], prediction[-1:], masks.hidden[-1:], P, norm_pix=False)[0]
                 seen = [*seen[1:], (gaps[-1], last)]
         found.append(torch.cat(predictions))
     return torch.stack(found).detach()
@@ -138,14 +137,17 @@ class Drift(torch.nn.Module):
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_rolled_steps_add_up_where_nothing_is_known_and_start_from_the_truth_where_it_is(split, number):
     past, truth = normalize_images(split.futures.past), normalize_images(split.futures.future)
+    moved = patchify(past, P)  # what the roll-out has of each place: the past, or what was seen since
     direct, rolled = (study.predicted_patches(Drift(), split, number, 1, rolled) for rolled in (False, True))
     for horizon, ahead in enumerate(GAPS):
         from_past = patchify(past + ahead / 100, P)
         torch.testing.assert_close(direct[:, horizon], from_past)
         start = horizon // number * number  # of this lot, which is foretold from the frame before
-        before = patchify(truth[:, start - 1] + (ahead - GAPS[start - 1]) / 100, P) if start else from_past
-        hidden = split.mask.hidden.unsqueeze(-1)
-        torch.testing.assert_close(rolled[:, horizon], torch.where(hidden, from_past, before), rtol=1e-4, atol=1e-5)
+        since = ahead - (GAPS[start - 1] if start else 0)
+        torch.testing.assert_close(rolled[:, horizon], moved + since / 100, rtol=1e-4, atol=1e-5)
+        if horizon == start + number - 1:  # the last of the lot: seen where it is seen
+            hidden = split.mask.hidden[:, horizon].unsqueeze(-1)
+            moved = torch.where(hidden, rolled[:, horizon], patchify(truth[:, horizon], P))
 
 
 # --- errors and guesses -------------------------------------------------------------------------------------
@@ -159,7 +161,7 @@ def test_errors_equal_a_loop_over_hidden_patches(split, norm_pix):
     for past in range(3):
         for horizon in range(4):
             errors = []
-            for patch in split.mask.hidden[past].nonzero().flatten().tolist():
+            for patch in split.mask.hidden[past, horizon].nonzero().flatten().tolist():
                 row, column = patch // 4 * P, patch % 4 * P
                 target = truth[past, horizon, :, row : row + P, column : column + P].permute(1, 2, 0).flatten()
                 if norm_pix:
@@ -189,7 +191,7 @@ def test_true_colours_are_right_where_patches_have_one(split):
     assert guess_errors(flat, "true patch colours").max() < 1e-10
     truth = patchify(normalize_images(split.futures.future).flatten(0, 1), P).unflatten(0, (3, 4))
     spread = truth.unflatten(-1, (-1, 3)).var(dim=3, correction=0).mean(dim=-1)  # of each colour within a patch
-    hidden = split.mask.hidden.unsqueeze(1)
+    hidden = split.mask.hidden
     expected = (spread * hidden).sum(-1) / hidden.sum(-1)
     torch.testing.assert_close(guess_errors(split, "true patch colours"), expected, rtol=1e-4, atol=1e-5)
 
@@ -232,7 +234,14 @@ def small(tiny_preset, tiny_world, tmp_path, monkeypatch) -> Study:
     monkeypatch.setattr(data, "GAPS", (4, 12))
     monkeypatch.setitem(frame_pairs.VIT_SIZES, "micro", {"embed_dim": 16, "depth": 1, "num_heads": 2})
     preset = replace(tiny_preset, gap=(4, 12), batch_size=8, eval_frames=8, blocks=(-1,))
-    return data.prepare(tiny_world, preset, tmp_path / "out", test=2, ages=AGES)
+    return study.study_of(tiny_world, preset, tmp_path / "out", test=2)
+
+
+def test_masks_are_as_many_as_futures_and_always_the_same(split):
+    hidden = split.mask.hidden
+    assert hidden.shape == (3, 4, 16) and (hidden.sum(-1) == 12).all()
+    assert len({tuple(row.tolist()) for row in hidden.flatten(0, 1)}) > 9
+    assert torch.equal(study.own_masks(split.futures, P, 0.75).mask.keep, split.mask.keep)
 
 
 def test_held_out_clips_with_ages_are_stored_apart_from_those_without(small, tiny_world):
@@ -244,7 +253,7 @@ def test_held_out_clips_with_ages_are_stored_apart_from_those_without(small, tin
 
 
 def test_every_kind_of_row_is_trained_and_measured(small, tiny_world, monkeypatch):
-    monkeypatch.setattr(study, "prepare", lambda *_, **__: small)
+    monkeypatch.setattr(study, "study_of", lambda *_, **__: small)
     names = ["1 future, gap unknown", "4 pasts, recurrent", "pixels, 1 future", *study.BASELINES]
     table = study.run(tiny_world, small.out, None, choose(study.ROWS, names), seeds=2)
     found = wide(table).set_index("row")
