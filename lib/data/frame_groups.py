@@ -20,7 +20,7 @@ class FrameGroups(FramePairs):
     age: how long before the last past frame; gap: how long after it, both in frames at 30 fps and in the order of time.
     The F gaps are drawn as different numbers of gap[0]..gap[1], the P - 1 ages as those of `age_range`, all alike
     likely; in a clip of a lower rate two may fall on one frame. All else, and the other arguments, as in FramePairs,
-    but for `augment`.
+    but for `augment`. UserError where a clip is too short, or a range holds too few numbers.
     """
 
     def __init__(

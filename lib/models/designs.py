@@ -21,6 +21,8 @@ ENCODERS, DECODERS = ("siamese", "joint"), ("cross-self", "cross", "joint")
 class DesignedSiamMAE(SiamMAE):
     """SiamMAE with a choice of designs; the defaults are SiamMAE itself. Other arguments are SiamMAE's.
 
+    UserError for unknown designs, and where `memory_positions` meets a masked past or a joint decoder.
+
     Args:
         encoder_design: "siamese" encodes the frames apart, "joint" their visible patches together.
         decoder_design: what a block does: "cross-self"; "cross", without self-attention; or "joint", self-attention

@@ -26,7 +26,8 @@ class SeveralFrames(SiamMAE):
     """`model({"pasts": uint8 (B, P, 3, H, W), "age": (B, P), "futures": (B, F, 3, H, W), "gap": (B, F)})`.
 
     age: how long before the last past frame, 0 for that; pasts in the order of time. gap: how long after it. Any P and
-    F will do, at each call. One past, one future and `knows_time` False are SiamMAE. Other arguments are SiamMAE's.
+    F will do, at each call. One past, one future and `knows_time` False are SiamMAE. Other arguments are SiamMAE's;
+    UserError for an unknown `join`, and for `memory_positions`.
 
     Args:
         join: "memory": the decoder looks at the tokens of all pasts; "recurrent": at the last state of RecurrentCore.
@@ -90,7 +91,8 @@ class SeveralFrames(SiamMAE):
 
 
 class RecurrentCore(nn.Module):
-    """A gated recurrent unit over frames whose candidate is a transformer block, after RVM's gated transformer.
+    """A gated recurrent unit over frames whose candidate is a transformer block: our reading of RVM's core, of which
+    only descriptions were at hand.
 
     Tokens and state are (B, M, D). The first frame's tokens are the first state, so that one frame is plain SiamMAE.
     """
