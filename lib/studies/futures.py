@@ -1,8 +1,9 @@
 """SiamMAE from several past frames to several future ones: how wrong by horizon, and are the features better?
 
 Features come of normalised targets, as everywhere. These say only how pixels differ from the true patch's mean, so the
-rows named "pixels" predict the pixels themselves, longer: what they paint owes nothing to the truth and can be the past
-of a further prediction. Shapes: `I` pasts of held-out clips, `G` horizons, `S` side of the crop, `P` patch side, `N`
+rows named "pixels" go on from such a model and learn to predict the pixels themselves: what they paint owes nothing to
+the truth, and can be the past of a further prediction. (Trained on pixels from the start, a model of this size paints
+one colour for as long.) Shapes: `I` pasts of held-out clips, `G` horizons, `S` side of the crop, `P` patch side, `N`
 patches. Times are in frames at 30 fps.
 """
 
@@ -26,7 +27,7 @@ from lib.models.several_frames import SeveralFrames
 from lib.presets.frame_pairs import FramePairs
 from lib.runtime import in_threads
 from lib.studies import three_tasks
-from lib.studies.grid import Row, run_grid
+from lib.studies.grid import Row, choose, run_folder, run_grid
 from lib.studies.table import records
 from lib.studies.uncertainty_data import Split, Study, prepare
 from lib.tokens.masking import Mask, random_mask
@@ -56,8 +57,8 @@ FEATURES = (
     Row("4 pasts, recurrent", {"pasts": 4, "join": "recurrent"}),
 )
 PIXELS = tuple(
-    Row(f"pixels, {number} future{'s' * (number > 1)}", {"futures": number, "norm_pix": False}, length=3)
-    for number in (1, 2, 4, 8)
+    Row(f"pixels, {name}", {"futures": number, "norm_pix": False, "start": name}, length=2, stage=1)
+    for name, number in (("1 future", 1), ("2 futures", 2), ("4 futures", 4), ("8 futures", 8))
 )
 ROWS = (*FEATURES, *PIXELS, *(Row(name, seeds=1) for name in BASELINES))
 
@@ -122,10 +123,15 @@ def measure_row(study: Study, tasks: dict, row: Row, seed: int, folder: Path) ->
 
 
 def train_model(study: Study, row: Row, seed: int, folder: Path) -> tuple[SeveralFrames, list[Record]]:
-    """Train, go on, or load; the model and its loss curve."""
+    """Train, go on, or load; the model and its loss curve. A row that starts from another has that trained first."""
     settings, groups, arguments = parts_of(study, row, seed)
+    start = arguments.pop("start", None)
     torch.manual_seed(seed)
     model = SeveralFrames(**settings.model_arguments(), **arguments)
+    if start and not (folder / "last.pt").is_file():
+        (first,) = choose(FEATURES, [start])
+        before, _ = train_model(study, first, seed, run_folder(study.out, first.name, seed))
+        model.load_state_dict(before.state_dict())
     return model, fit(model, groups, settings, folder, seed, collate_pairs)
 
 

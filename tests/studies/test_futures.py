@@ -76,6 +76,7 @@ def test_rows_differ_in_their_frames_and_keep_rate_steps_and_predictions(row):
     assert (groups.pasts, groups.futures) == (row.changes.get("pasts", 1), row.changes.get("futures", 1))
     assert (groups.gap, groups.crop_scale, groups.seed) == (plain.gap, plain.crop_scale, 7)
     assert groups.frame_cache == Path("frames") and groups.frame_size == plain.frame_size
+    assert arguments.pop("start", None) == row.changes.get("start")
     model = SeveralFrames(**settings.model_arguments(), **arguments)
     expected = {"join": row.changes.get("join", "memory"), "knows_time": row.changes.get("knows_time", True)}
     assert {name: model.architecture[name] for name in expected} == expected
@@ -272,3 +273,19 @@ def test_every_kind_of_row_is_trained_and_measured(small, tiny_world, monkeypatc
     pixels = found.loc["pixels, 1 future"]
     assert (pixels["pixels +4"] == pixels["rolled +4"]).all(), "the first is foretold from the true past"
     assert (pixels["pixels +12"] != pixels["rolled +12"]).all()
+
+
+def test_models_of_pixels_start_from_those_of_normalised_patches(small, monkeypatch):
+    """With a learning rate of next to nothing they are still them."""
+    still = replace(small, preset=replace(small.preset, base_lr=1e-9, weight_decay=0.0))
+    first, second = choose(study.ROWS, ["2 futures", "pixels, 2 futures"])
+    begun, _ = study.train_model(still, first, 0, run_folder(small.out, first.name, 0))
+    went_on, losses = study.train_model(still, second, 0, run_folder(small.out, second.name, 0))
+    assert not went_on.norm_pix and len(losses) > 0
+    other, _ = study.train_model(still, second, 1, run_folder(small.out, second.name, 1))  # trains what it starts from
+    assert (run_folder(small.out, first.name, 1) / "last.pt").is_file()
+    for (name, value), theirs, another in zip(
+        went_on.named_parameters(), begun.parameters(), other.parameters(), strict=True
+    ):
+        torch.testing.assert_close(value, theirs, rtol=0, atol=1e-6)
+        assert torch.equal(value, another) == bool((value == 0).all() or (value == 1).all()), name
