@@ -71,7 +71,7 @@ def beside(rows: pd.DataFrame, tests: pd.DataFrame, others: pd.DataFrame, show: 
     """
     table, scores = [], rows.pivot(index="seed", columns="case", values="JF_mean")
     for case, part in rows.groupby("case", sort=False):
-        line = {"case": case, "seeds": len(part), "parameters": f"{int(part['parameters'].iloc[0]):,}"}
+        line = {"case": case, "seeds": len(part), "parameters": f"{part['parameters'].iloc[0] / 1e6:.2f} M"}
         line |= {"J&F": float(part["JF_mean"].mean())}
         line["sd of difference"] = (
             float((scores[case] - scores[DEFAULT.name]).std()) if case != DEFAULT.name else math.nan

@@ -107,7 +107,7 @@ def test_other_peoples_numbers_stand_beside_ours():
     shown = tables.beside(rows, tables.against(rows), others, lambda *found: f"{found[0]:.0f}")
     assert shown["they, J"].tolist()[:2] == [58.0, 50.0] and shown["they, J"].isna().tolist() == [False, False, True]
     assert shown["nobody, J"].tolist()[1] == "not found" and shown["nobody, J"].isna().tolist() == [True, False, True]
-    assert shown["J&F, difference"].tolist()[1] == "-5" and shown["parameters"].tolist() == ["1,234,567"] * 3
+    assert shown["J&F, difference"].tolist()[1] == "-5" and shown["parameters"].tolist() == ["1.23 M"] * 3
     by_name = lines.pivot(index="seed", columns="row", values="JF_mean")
     assert shown["J&F"].iloc[0] == pytest.approx(by_name["default"].mean())
     assert shown["sd of difference"].iloc[1] == pytest.approx((by_name["ratio 0.5"] - by_name["default"]).std())
