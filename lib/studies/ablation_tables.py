@@ -45,7 +45,7 @@ def against(rows: pd.DataFrame, reference: str = DEFAULT.name) -> pd.DataFrame:
 
 def conclusion(tests: pd.DataFrame, reference: str = "the default") -> str:
     """What the tests show, all measures together, in words."""
-    parts, open_cases, measures = [], 0, tests["measure"].nunique()
+    parts, measures = [], tests["measure"].nunique()
     found = {case: part["verdict"].value_counts() for case, part in tests.groupby("case", sort=False)}
     open_cases = sum(set(counts.index) == {"not shown"} for counts in found.values())
     for verdict in ("higher", "lower"):
@@ -57,6 +57,8 @@ def conclusion(tests: pd.DataFrame, reference: str = "the default") -> str:
             parts.append(f"{verdict} than {reference} in all {measures} measures: {'; '.join(whole)}")
         if part:
             parts.append(f"{verdict} in some: {'; '.join(part)}")
+    if not found:
+        return "Too few seeds to compare"
     if not parts:
         return f"None of {len(found)} is shown to differ from {reference} in any measure"
     words = ". ".join(parts)

@@ -94,6 +94,7 @@ def test_the_conclusion_names_what_is_shown():
     mixed = tables.conclusion(tables.against(tables.rows_of(lines, "ratios")), "it")
     assert "lower in some: ratio 0.75 (1)" in mixed and "than it" in mixed and "not shown" not in mixed
     nothing = grid({"ratio 0.5": 0.0, "ratio 0.75": 0.0}, noise=2.0)
+    assert tables.conclusion(tables.against(nothing.rename(columns={"row": "case"}).head(2))).startswith("Too few")
     assert "None of 2" in tables.conclusion(tables.against(tables.rows_of(nothing, "ratios")))
 
 
