@@ -148,7 +148,12 @@ def verdict_of(claim: str, tests: pd.DataFrame) -> str:
 def summary_of(tests: pd.DataFrame) -> pd.DataFrame:
     """A row a claim: its verdict in each measure."""
     table = tests.pivot_table(index="claim", columns="measure", values="claim's verdict", aggfunc="first", sort=False)
-    return table[[name for name in MEASURES if name in table]].rename(columns=MEASURES).reset_index()
+    return (
+        table[[name for name in MEASURES if name in table]]
+        .rename(columns=MEASURES)
+        .rename_axis(columns=None)
+        .reset_index()
+    )
 
 
 # --- Orders ---
