@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import pandas as pd
 from scipy.stats import kendalltau
 
-from lib.evaluation.differences import joint_contrasts
+from lib.evaluation.differences import joint_contrasts, joint_differences
 from lib.studies.ablations import DEFAULT, SHORT, TABLES
 from lib.studies.table import chosen
 
@@ -39,8 +39,7 @@ def against(rows: pd.DataFrame, reference: str = DEFAULT.name) -> pd.DataFrame:
     if not cases:
         return pd.DataFrame(columns=COLUMNS)
     measures = [name for name in MEASURES if name in rows]
-    sides = {case: ((case,), (reference,)) for case in cases}
-    return joint_contrasts(rows, measures, sides).rename(columns={"name": "case"})
+    return joint_differences(rows[rows["case"].isin([reference, *cases])], measures, reference)
 
 
 def conclusion(tests: pd.DataFrame, reference: str = "the default") -> str:
@@ -54,15 +53,15 @@ def conclusion(tests: pd.DataFrame, reference: str = "the default") -> str:
             f"{case} ({counts[verdict]})" for case, counts in found.items() if 0 < counts.get(verdict, 0) < measures
         ]
         if whole:
-            parts.append(f"{verdict} than {reference} in all {measures} measures: {'; '.join(whole)}")
+            parts.append(f"{verdict.capitalize()} than {reference} in all {measures} measures: {'; '.join(whole)}")
         if part:
-            parts.append(f"{verdict} in some: {'; '.join(part)}")
+            parts.append(f"{verdict.capitalize()} in some measures (how many): {'; '.join(part)}")
     if not found:
         return "Too few seeds to compare"
     if not parts:
         return f"None of {len(found)} is shown to differ from {reference} in any measure"
-    words = ". ".join(parts)
-    return words[0].upper() + words[1:] + (f". {open_cases} of {len(found)} not shown to differ" if open_cases else "")
+    rest = [f"{open_cases} of {len(found)} not shown to differ"] if open_cases else []
+    return ". ".join([*parts, *rest])
 
 
 def beside(rows: pd.DataFrame, tests: pd.DataFrame, others: pd.DataFrame, show: Callable) -> pd.DataFrame:

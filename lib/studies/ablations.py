@@ -2,8 +2,7 @@
 
 A cell trains with half the preset's batch, at its learning rate and for as many steps, and scores fewer frames, so that
 the whole grid fits into an afternoon of a laptop; the rows named "full length", with the whole batch, say whether the
-order holds. (A third of the steps was tried first, and taught nothing: every row stood at the untrained network's
-scores or below.) Of one seed the rows draw the same clips, gaps, crops and flips, unless they change these; a row of
+order holds. Of one seed the rows draw the same clips, gaps, crops and flips, unless they change these; a row of
 fixed gaps draws other crops, too.
 """
 

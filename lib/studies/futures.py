@@ -2,9 +2,8 @@
 
 Features come of normalised targets, as everywhere. These say only how pixels differ from the true patch's mean, so the
 rows named "pixels" go on from such a model and learn to predict the pixels themselves: what they paint owes nothing to
-the truth, and can be the past of a further prediction. (Trained on pixels from the start, a model of this size paints
-one colour for as long.) Shapes: `I` pasts of held-out clips, `G` horizons, `S` side of the crop, `P` patch side, `N`
-patches. Times are in frames at 30 fps.
+the truth, and can be the past of a further prediction. Shapes: `I` pasts of held-out clips, `G` horizons, `S` side of
+the crop, `P` patch side, `N` patches. Times are in frames at 30 fps.
 """
 
 from collections.abc import Sequence

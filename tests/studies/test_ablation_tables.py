@@ -89,10 +89,12 @@ def test_the_conclusion_names_what_is_shown():
     lines = grid({"ratio 0.5": -5.0, "ratio 0.75": 0.0, "ratio 0.9": 4.0}, noise=0.2)
     words = tables.conclusion(tables.against(tables.rows_of(lines, "ratios")))
     assert "higher than the default in all 3 measures: ratio 0.9" in words.lower()
-    assert "lower than the default in all 3 measures: ratio 0.5" in words and "1 of 3 not shown" in words
+    assert "Lower than the default in all 3 measures: ratio 0.5" in words and "1 of 3 not shown" in words
     lines.loc[lines["row"] == "ratio 0.75", "mIoU"] -= 5
     mixed = tables.conclusion(tables.against(tables.rows_of(lines, "ratios")), "it")
-    assert "lower in some: ratio 0.75 (1)" in mixed and "than it" in mixed and "not shown" not in mixed
+    assert (
+        "Lower in some measures (how many): ratio 0.75 (1)" in mixed and "than it" in mixed and "not shown" not in mixed
+    )
     nothing = grid({"ratio 0.5": 0.0, "ratio 0.75": 0.0}, noise=2.0)
     assert tables.conclusion(tables.against(nothing.rename(columns={"row": "case"}).head(2))).startswith("Too few")
     assert "None of 2" in tables.conclusion(tables.against(tables.rows_of(nothing, "ratios")))
