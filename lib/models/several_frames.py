@@ -116,7 +116,8 @@ class TimeEmbedding(nn.Module):
     def __init__(self, dim: int):
         super().__init__()
         self.linear = nn.Linear(dim, dim)
-        initialize(self)
+        for parameter in self.parameters():  # training begins with SiamMAE, which knows no time
+            nn.init.zeros_(parameter)
 
     def forward(self, times: Tensor) -> Tensor:
         """Times in frames at 30 fps."""

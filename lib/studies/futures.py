@@ -27,12 +27,13 @@ from lib.presets.frame_pairs import FramePairs
 from lib.runtime import in_threads
 from lib.studies import three_tasks
 from lib.studies.grid import Row, choose, run_folder, run_grid
+from lib.studies.shipped import load_shipped
 from lib.studies.table import records
 from lib.studies.uncertainty_data import Split, Study, prepare
 from lib.tokens.masking import Mask, random_mask
 from lib.tokens.painting import paint_prediction
 from lib.tokens.patches import normalize_images, target_patches
-from lib.training import fit
+from lib.training import fit, options_of
 
 SETTINGS = {"gap": (4, 48), "blocks": (-1,)}
 SCALES = {  # what differs from the preset; for the toy world as in lib.studies.ablations
@@ -121,13 +122,21 @@ def measure_row(study: Study, tasks: dict, row: Row, seed: int, folder: Path) ->
     return records(values, step=len(losses))
 
 
-def train_model(study: Study, row: Row, seed: int, folder: Path) -> tuple[SeveralFrames, list[Record]]:
-    """Train, go on, or load; the model and its loss curve. A row that starts from another has that trained first."""
+def train_model(
+    study: Study, row: Row, seed: int, folder: Path, shipped: Path | None = None
+) -> tuple[SeveralFrames, list[Record]]:
+    """Train, go on, or load; the model and its loss curve. A row that starts from another has that trained first.
+
+    shipped: a file of committed weights, which serves if it is of just this run and nothing is trained in the folder.
+    """
     settings, groups, arguments = parts_of(study, row, seed)
     start = arguments.pop("start", None)
     torch.manual_seed(seed)
     model = SeveralFrames(**settings.model_arguments(), **arguments)
-    if start and not (folder / "last.pt").is_file():
+    begun = (folder / "last.pt").is_file()
+    if shipped and not begun and (losses := load_shipped(model, shipped, options_of(settings, groups, seed))):
+        return model.eval(), losses
+    if start and not begun:
         (first,) = choose(FEATURES, [start])
         before, _ = train_model(study, first, seed, run_folder(study.out, first.name, seed))
         model.load_state_dict(before.state_dict())

@@ -147,8 +147,9 @@ def test_the_recurrent_core_is_its_formula_and_keeps_the_state_where_its_gate_is
 @pytest.mark.parametrize("dim", [16, 128])
 def test_every_gap_has_an_embedding_of_its_own(dim):
     torch.manual_seed(0)
-    embedding = TimeEmbedding(dim)
-    times = torch.arange(49)
+    embedding, times = TimeEmbedding(dim), torch.arange(49)
+    assert not embedding(times).any(), "training begins as if no time were known"
+    torch.nn.init.xavier_uniform_(embedding.linear.weight)
     found = embedding(times).detach()
     assert found.shape == (49, dim)
     apart = torch.cdist(found, found) + torch.eye(49) * 9

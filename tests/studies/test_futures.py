@@ -13,6 +13,7 @@ from lib.presets import frame_pairs
 from lib.studies import futures as study
 from lib.studies import uncertainty_data as data
 from lib.studies.grid import choose, run_folder
+from lib.studies.shipped import ship
 from lib.studies.table import wide
 from lib.studies.uncertainty_data import Split, Study
 from lib.tokens.masking import Mask
@@ -273,6 +274,24 @@ def test_every_kind_of_row_is_trained_and_measured(small, tiny_world, monkeypatc
     pixels = found.loc["pixels, 1 future"]
     assert (pixels["pixels +4"] == pixels["rolled +4"]).all(), "the first is foretold from the true past"
     assert (pixels["pixels +12"] != pixels["rolled +12"]).all()
+
+
+def test_committed_weights_serve_for_just_their_run_until_one_is_trained(small, tmp_path):
+    (row,) = choose(study.ROWS, ["pixels, 2 futures"])
+    run, file, empty = run_folder(small.out, row.name, 0), tmp_path / "shipped.safetensors", tmp_path / "empty"
+    trained, losses = study.train_model(small, row, 0, run)
+    ship(run, file, "words")
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.copy_(parameter.half())  # as weights are committed
+    loaded, curve = study.train_model(replace(small, out=empty), row, 0, run_folder(empty, row.name, 0), file)
+    assert curve == losses and not loaded.training and not empty.exists(), "not even its start was trained"
+    painted = study.predicted_patches(loaded, small.test, 2, 1)
+    assert torch.equal(painted, study.predicted_patches(trained.eval(), small.test, 2, 1))
+    for _ in range(2):  # another seed is trained, and then is there
+        other, _ = study.train_model(replace(small, out=empty), row, 1, run_folder(empty, row.name, 1), file)
+        assert not torch.equal(study.predicted_patches(other, small.test, 2, 1), painted)
+    assert (run_folder(empty, row.name, 1) / "last.pt").is_file()
 
 
 def test_models_of_pixels_start_from_those_of_normalised_patches(small, monkeypatch):
