@@ -2,7 +2,7 @@
 
 A cell trains with half the preset's batch, at its learning rate and for as many steps, and scores fewer frames, so that
 the whole grid fits into an afternoon of a laptop; the rows named "full length", with the whole batch, say whether the
-order holds. Of one seed the rows draw the same clips, gaps, crops and flips, unless they change these; a row of
+order holds. On real clips a cell is as the preset, but for half as long. Of one seed the rows draw the same clips, gaps, crops and flips, unless they change these; a row of
 fixed gaps draws other crops, too.
 """
 
@@ -29,7 +29,7 @@ from lib.tokens.maskings import get_masking
 
 SCALES = {  # what differs from the preset
     "toy": {"epochs": 120.0, "batch_size": 32, "base_lr": 8e-3, "eval_frames": 20, "blocks": (-1,)},
-    "laptop": {},
+    "laptop": {"epochs": 800.0},
 }
 LONG = {"length": 2, "whole_batch": True}  # for the toy world, the preset itself
 
