@@ -15,7 +15,7 @@ from lib.studies.ablations import DEFAULT, SHORT, TABLES
 from lib.studies.table import chosen
 
 MEASURES = {"JF_mean": "J&F", "mIoU": "mIoU", "PCK@0.1": "PCK@0.1"}
-UNTRAINED = "untrained"  # scatters over seeds as no trained row does, and so is shown, not tested
+UNTRAINED = "untrained"  # saw none of its seed's data, so has no place in the block design: it is shown, not tested
 MARGIN = 2.0  # points of J&F: what is no further off is "nearly as good"
 COLUMNS = ["case", "measure", "seeds", "mean", "low", "high", "verdict"]
 
@@ -29,13 +29,14 @@ def rows_of(lines: pd.DataFrame, table: str) -> pd.DataFrame:
 def against(rows: pd.DataFrame, reference: str = DEFAULT.name) -> pd.DataFrame:
     """Each trained case less the reference, for each of MEASURES that is there: see `joint_contrasts`.
 
-    Cases that share fewer than two seeds with the reference are left out.
+    Cases that share fewer than two seeds with the reference and the cases before them are left out.
     """
-    seeds = {case: set(part["seed"]) for case, part in rows.groupby("case", sort=False)}
-    cases = [
-        case for case in seeds
-        if case not in (reference, UNTRAINED) and len(seeds[case] & seeds.get(reference, set())) > 1
-    ]  # fmt: skip
+    seeds, cases = {case: set(part["seed"]) for case, part in rows.groupby("case", sort=False)}, []
+    common = seeds.get(reference, set())
+    for case in seeds:
+        if case not in (reference, UNTRAINED) and len(common & seeds[case]) > 1:
+            common = common & seeds[case]
+            cases.append(case)
     if not cases:
         return pd.DataFrame(columns=COLUMNS)
     measures = [name for name in MEASURES if name in rows]
@@ -53,13 +54,14 @@ def conclusion(tests: pd.DataFrame, reference: str = "the default") -> str:
             f"{case} ({counts[verdict]})" for case, counts in found.items() if 0 < counts.get(verdict, 0) < measures
         ]
         if whole:
-            parts.append(f"{verdict.capitalize()} than {reference} in all {measures} measures: {'; '.join(whole)}")
+            where = f" in all {measures} measures" if measures > 1 else ""
+            parts.append(f"{verdict.capitalize()} than {reference}{where}: {'; '.join(whole)}")
         if part:
             parts.append(f"{verdict.capitalize()} in some measures (how many): {'; '.join(part)}")
     if not found:
         return "Too few seeds to compare"
     if not parts:
-        return f"None of {len(found)} is shown to differ from {reference} in any measure"
+        return f"None of {len(found)} is shown to differ from {reference}{' in any measure' * (measures > 1)}"
     rest = [f"{open_cases} of {len(found)} not shown to differ"] if open_cases else []
     return ". ".join([*parts, *rest])
 
@@ -115,15 +117,16 @@ def claims(lines: pd.DataFrame) -> pd.DataFrame:
     """A line for each claim, alternative and measure: `joint_contrasts` over all of a measure, and the claim's verdict.
 
     A claim is supported where all its alternatives are shown to be behind, contradicted where one is shown to be ahead;
-    else the data cannot tell. NEARLY is judged by its margin, in J&F alone. Claims whose rows are not all there with
-    two seeds or more are left out.
+    else the data cannot tell. NEARLY is judged by its margin, in J&F alone. Claims whose rows do not all share two
+    seeds or more, also with the claims before them, are left out.
     """
     rows = lines.rename(columns={"row": "case"})
-    seeds = rows.groupby("case")["seed"].nunique()
-    wanted = {**CLAIMS, NEARLY: (CROPS,)}
-    wanted = {
-        claim: pairs for claim, pairs in wanted.items() if all(seeds.get(name, 0) > 1 for two in pairs for name in two)
-    }
+    seeds = {case: set(part["seed"]) for case, part in rows.groupby("case", sort=False)}
+    common, wanted = set.union(*seeds.values()), {}
+    for claim, pairs in {**CLAIMS, NEARLY: (CROPS,)}.items():
+        shared = common.intersection(*(seeds.get(name, set()) for two in pairs for name in two))
+        if len(shared) > 1:
+            common, wanted[claim] = shared, pairs
     sides = {(claim, *two): ((two[0],), (two[1],)) for claim, pairs in wanted.items() for two in pairs}
     if not sides:
         return pd.DataFrame(columns=["claim", "ahead", "behind", *COLUMNS[1:], "claim's verdict"])

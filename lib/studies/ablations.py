@@ -2,8 +2,8 @@
 
 A cell trains with half the preset's batch, at its learning rate and for as many steps, and scores fewer frames, so that
 the whole grid fits into an afternoon of a laptop; the rows named "full length", with the whole batch, say whether the
-order holds. On real clips a cell is as the preset, but for half as long. Of one seed the rows draw the same clips, gaps, crops and flips, unless they change these; a row of
-fixed gaps draws other crops, too.
+order holds. On real clips a cell is as the preset, but for half as long. Of one seed the rows draw the same clips,
+gaps, crops and flips, unless they change these; rows of fixed gaps or of other crops draw others of the rest, too.
 """
 
 import shutil

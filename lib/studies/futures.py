@@ -21,6 +21,7 @@ from lib.checkpoints import Record
 from lib.data.clips import collate_pairs
 from lib.data.frame_groups import FrameGroups
 from lib.data.futures import Futures
+from lib.errors import UserError
 from lib.evaluation.extrapolation import extrapolate, optical_flow
 from lib.models.several_frames import SeveralFrames
 from lib.presets.frame_pairs import FramePairs
@@ -101,12 +102,9 @@ def measure_row(study: Study, tasks: dict, row: Row, seed: int, folder: Path) ->
     """
     size = study.preset.patch_size
     if row.name in BASELINES:
-        frames, values = baseline_frames(study.test.futures, row.name, size), {}
-        for name, norm_pix in {"pixels": False, "normalised": True}.items():
-            if norm_pix and row.name == "true patch colours":  # without contrast, there is nothing to normalise
-                continue
-            patches = target_patches(frames.flatten(0, 1), size, norm_pix).unflatten(0, frames.shape[:2])
-            values |= by_horizon(name, patches, study.test, size, norm_pix)
+        values = by_horizon("pixels", guess_errors(study.test, row.name, size, False), study.test)
+        if row.name != "true patch colours":  # without contrast, there is nothing to normalise
+            values |= by_horizon("normalised", guess_errors(study.test, row.name, size, True), study.test)
         return records(values)
     model, losses = train_model(study, row, seed, folder)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -116,7 +114,7 @@ def measure_row(study: Study, tasks: dict, row: Row, seed: int, folder: Path) ->
     values = {}
     for name, rolled in measures.items():
         patches = predicted_patches(model, study.test, *numbers, rolled)
-        values |= by_horizon(name, patches, study.test, size, model.norm_pix)
+        values |= by_horizon(name, errors_of(patches, study.test, size, model.norm_pix), study.test)
     settings = row.settings(study.preset)[0]
     values |= three_tasks.scores_of(model.encoder, tasks, settings, folder / "predictions", device)
     return records(values, step=len(losses))
@@ -148,7 +146,10 @@ def parts_of(study: Study, row: Row, seed: int) -> tuple[presets.Schedule, Frame
     settings, arguments = row.settings(study.preset)
     numbers = {name: arguments.pop(name, 1) for name in ("pasts", "futures")}
     fewer = 1 if arguments.pop("as_many", False) else numbers["futures"]
-    size = max(settings.repeated_sampling, settings.batch_size // fewer)  # samples a step
+    size = settings.batch_size // fewer  # samples a step
+    if size < settings.repeated_sampling:
+        least = fewer * settings.repeated_sampling
+        raise UserError(f"batch_size {settings.batch_size} is too small for the row {row.name!r}: use {least} or more")
     longer = {"batch_size": size, "base_lr": settings.base_lr * settings.batch_size / size}  # the same rate, steps
     settings = presets.get({"row": settings}, "row", epochs=settings.epochs * size / settings.batch_size, **longer)
     names = ("image_size", "gap", "crop_scale", "repeated_sampling", "frame_size")
@@ -199,10 +200,16 @@ def baseline_frames(futures: Futures, name: str, patch_size: int) -> Tensor:
     return torch.stack([extrapolate(frame, flow, steps) for frame, flow in zip(past, flows, strict=True)])
 
 
-def by_horizon(name: str, patches: Tensor, split: Split, patch_size: int, norm_pix: bool) -> dict[str, float]:
-    """The mean squared error of the hidden patches at each horizon: "{name} +4" and so on."""
-    errors = errors_of(patches, split, patch_size, norm_pix).mean(dim=0)
-    return {f"{name} +{gap}": float(error) for gap, error in zip(split.futures.gaps, errors, strict=True)}
+def guess_errors(split: Split, name: str, patch_size: int, norm_pix: bool) -> Tensor:
+    """`errors_of` a guess of `baseline_frames`: (I, G)."""
+    frames = baseline_frames(split.futures, name, patch_size)
+    patches = target_patches(frames.flatten(0, 1), patch_size, norm_pix).unflatten(0, frames.shape[:2])
+    return errors_of(patches, split, patch_size, norm_pix)
+
+
+def by_horizon(name: str, errors: Tensor, split: Split) -> dict[str, float]:
+    """The mean of `errors_of` at each horizon: "{name} +4" and so on."""
+    return {f"{name} +{gap}": float(error) for gap, error in zip(split.futures.gaps, errors.mean(dim=0), strict=True)}
 
 
 def errors_of(patches: Tensor, split: Split, patch_size: int, norm_pix: bool) -> Tensor:

@@ -75,6 +75,9 @@ def test_only_seeds_that_all_cases_have_count():
     lone = lines[(lines["row"] != "ratio 0.5") | (lines["seed"] < 1)]
     assert set(tables.against(tables.rows_of(lone, "ratios"))["case"]) == {"ratio 0.75"}
     assert tables.against(tables.rows_of(lines[lines["seed"] < 1], "ratios")).empty
+    apart = lines[(lines["row"] != "ratio 0.5") | (lines["seed"] < 2)]
+    apart = apart[(apart["row"] != "ratio 0.75") | (apart["seed"] > 1)]
+    assert set(tables.against(tables.rows_of(apart, "ratios"))["case"]) == {"ratio 0.5"}, "no seed has all three"
     without = tables.against(tables.rows_of(lines.drop(columns="mIoU"), "ratios"))
     assert set(without["measure"]) == {"JF_mean", "PCK@0.1"}, "as on real video"
 
@@ -98,6 +101,9 @@ def test_the_conclusion_names_what_is_shown():
     nothing = grid({"ratio 0.5": 0.0, "ratio 0.75": 0.0}, noise=2.0)
     assert tables.conclusion(tables.against(nothing.rename(columns={"row": "case"}).head(2))).startswith("Too few")
     assert "None of 2" in tables.conclusion(tables.against(tables.rows_of(nothing, "ratios")))
+    alone = tables.against(tables.rows_of(lines.drop(columns=["mIoU", "PCK@0.1"]), "ratios"))
+    expected = "Higher than it: ratio 0.9. Lower than it: ratio 0.5. 1 of 3 not shown to differ"
+    assert tables.conclusion(alone, "it") == expected, "of one measure, it says nothing of measures"
 
 
 def test_other_peoples_numbers_stand_beside_ours():
@@ -124,6 +130,13 @@ def whole_grid(**effects: float) -> pd.DataFrame:
 
 def verdict_of(lines: pd.DataFrame, claim: str, measure: str = "J&F") -> str:
     return tables.summary_of(tables.claims(lines)).set_index("claim")[measure][claim]
+
+
+def test_claims_whose_rows_share_no_two_seeds_with_the_others_are_left_out():
+    lines, jitter = whole_grid(), "colour jitter 0.4, both alike"
+    lines = lines[(lines["row"] != jitter) | (lines["seed"] == 0)]
+    found = set(tables.claims(lines)["claim"])
+    assert "no colour jitter over colour jitter" not in found and len(found) == len(tables.CLAIMS)
 
 
 def test_claims_are_supported_contradicted_or_open():

@@ -8,6 +8,7 @@ import torch
 
 from lib.data.futures import Futures
 from lib.data.video import Clip, VideoInfo
+from lib.errors import UserError
 from lib.models.several_frames import SeveralFrames
 from lib.presets import frame_pairs
 from lib.studies import futures as study
@@ -82,6 +83,13 @@ def test_rows_differ_in_their_frames_and_keep_rate_steps_and_predictions(row):
     expected = {"join": row.changes.get("join", "memory"), "knows_time": row.changes.get("knows_time", True)}
     assert {name: model.architecture[name] for name in expected} == expected
     assert model.norm_pix == row.changes.get("norm_pix", True)
+
+
+def test_batches_too_small_for_a_row_are_refused():
+    (row,) = choose(study.FEATURES, ["8 futures"])
+    small = Study(replace(BASE, batch_size=8), Path(), Path(), [], None, None, Path())
+    with pytest.raises(UserError, match="batch_size 8.*'8 futures'.*16 or more"):
+        study.parts_of(small, row, 0)
 
 
 # --- predictions --------------------------------------------------------------------------------------------
@@ -170,15 +178,13 @@ def test_errors_equal_a_loop_over_hidden_patches(split, norm_pix):
                     target = (target - target.mean()) / (target.var() + 1e-6).sqrt()
                 errors.append((guesses[past, horizon, patch] - target).square().mean())
             torch.testing.assert_close(found[past, horizon], torch.stack(errors).mean())
-    curve = study.by_horizon("pixels", guesses, split, P, norm_pix)
+    curve = study.by_horizon("pixels", found, split)
     assert list(curve) == ["pixels +4", "pixels +8", "pixels +12", "pixels +16"]
     assert list(curve.values()) == pytest.approx(found.mean(dim=0).tolist())
 
 
 def guess_errors(split: Split, name: str) -> torch.Tensor:
-    frames = study.baseline_frames(split.futures, name, P)
-    patches = patchify(frames.flatten(0, 1), P).unflatten(0, frames.shape[:2])
-    return study.errors_of(patches, split, P, norm_pix=False)
+    return study.guess_errors(split, name, P, norm_pix=False)
 
 
 def test_a_copy_is_right_where_nothing_moves(split):
