@@ -115,7 +115,7 @@ def test_no_committed_file_is_large():
 
 def test_committed_weights_are_small_and_say_what_made_them():
     files = [path for path in tracked() if path.parent == ROOT / "notebooks" / "weights"]
-    assert sum(path.stat().st_size for path in files) < 10_000_000
+    assert sum(path.stat().st_size for path in files) < 15_000_000
     weights = [path for path in files if path.suffix == ".safetensors"]
     assert weights
     for path in weights:
