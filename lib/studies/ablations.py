@@ -27,9 +27,10 @@ from lib.studies.grid import Row, run_grid
 from lib.studies.table import records
 from lib.tokens.maskings import get_masking
 
-SCALES = {  # what differs from the preset
-    "toy": {"epochs": 120.0, "batch_size": 32, "base_lr": 8e-3, "eval_frames": 20, "blocks": (-1,)},
-    "laptop": {"epochs": 800.0},
+TOY = {"epochs": 120.0, "batch_size": 32, "base_lr": 8e-3, "eval_frames": 20, "blocks": (-1,)}
+SCALES = {  # the default's settings
+    "toy": presets.get(presets.SIAMMAE, "toy", **TOY),
+    "laptop": presets.get(presets.SIAMMAE, "laptop", epochs=800.0),
 }
 LONG = {"length": 2, "whole_batch": True}  # for the toy world, the preset itself
 
@@ -117,11 +118,6 @@ REAL = (
 )  # fmt: skip
 
 
-def base_of(preset: str, **overrides) -> FramePairs:
-    """The default's settings; overrides that are None change nothing."""
-    return presets.get({"base": presets.get(presets.SIAMMAE, preset, **SCALES[preset])}, "base", **overrides)
-
-
 def run(
     data: Path, out: Path, epochs: float | None, rows: Sequence[Row], preset: str = "toy",
     base: FramePairs | None = None, **grid,
@@ -130,7 +126,7 @@ def run(
 
     grid: seeds and so on, of run_grid.
     """
-    base = base or base_of(preset, epochs=epochs)
+    base = base or presets.get(SCALES, preset, epochs=epochs)
     measure = partial(measure_row, base, training_clips(data), three_tasks.open_tasks(data), out / "frames")
     return run_grid(rows, measure=measure, out=out, about=f"{data.name} {base}", **grid)
 

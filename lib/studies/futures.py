@@ -26,7 +26,7 @@ from lib.evaluation.extrapolation import extrapolate, optical_flow
 from lib.models.several_frames import SeveralFrames
 from lib.presets.frame_pairs import FramePairs
 from lib.runtime import in_threads
-from lib.studies import three_tasks
+from lib.studies import ablations, three_tasks
 from lib.studies.grid import Row, choose, run_folder, run_grid
 from lib.studies.shipped import load_shipped
 from lib.studies.table import records
@@ -36,10 +36,10 @@ from lib.tokens.painting import paint_prediction
 from lib.tokens.patches import normalize_images, target_patches
 from lib.training import fit, options_of
 
-SETTINGS = {"gap": (4, 48), "blocks": (-1,)}
-SCALES = {  # what differs from the preset; for the toy world as in lib.studies.ablations
-    "toy": {**SETTINGS, "epochs": 120.0, "batch_size": 32, "base_lr": 8e-3, "eval_frames": 20}, "laptop": SETTINGS
-}  # fmt: skip
+SCALES = {
+    "toy": replace(ablations.SCALES["toy"], gap=(4, 48)),
+    "laptop": replace(presets.SIAMMAE["laptop"], gap=(4, 48), blocks=(-1,)),
+}
 AGES = (4, 8, 12)  # of the earlier frames of held-out clips
 
 # `futures` and `pasts` are how many frames of each a sample has. A step predicts as many futures in all rows, so that
@@ -64,16 +64,11 @@ PIXELS = tuple(
 ROWS = (*FEATURES, *PIXELS, *(Row(name, seeds=1) for name in BASELINES))
 
 
-def base_of(preset: str, **overrides) -> FramePairs:
-    """The settings that all rows share; overrides that are None change nothing."""
-    return presets.get({"base": presets.get(presets.SIAMMAE, preset, **SCALES[preset])}, "base", **overrides)
-
-
 def run(
     data: Path, out: Path, epochs: float | None, rows: Sequence[Row], preset: str = "toy", **grid
 ) -> pd.DataFrame | None:
     """The study on the data at `data`; `grid`: seeds and so on, of run_grid."""
-    settings = base_of(preset, epochs=epochs)
+    settings = presets.get(SCALES, preset, epochs=epochs)
     study = None if grid.get("dry_run") else study_of(data, settings, out)  # which renders clips
     tasks = three_tasks.open_tasks(data)
     return run_grid(rows, measure=partial(measure_row, study, tasks), out=out, about=f"{data.name} {settings}", **grid)

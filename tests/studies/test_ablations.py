@@ -1,6 +1,6 @@
 """The ablations: every row changes what its name says, all see as many pairs, each is trained and scored."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from lib.studies import ablations as study
 from lib.studies.grid import Row, choose, run_folder
 from lib.studies.table import wide
 
-BASE = study.base_of("toy")
+BASE = study.SCALES["toy"]
 CLIPS = [Clip(f"{number}.mp4", VideoInfo(75, 30.0, 144, 192)) for number in range(49)]  # as the toy world has them
 
 
@@ -96,13 +96,12 @@ def test_full_length_is_the_preset_itself():
 
 @pytest.mark.parametrize("preset", study.SCALES)
 def test_every_scale_takes_every_row(preset):
-    base = study.base_of(preset)
+    base = study.SCALES[preset]
     for row in study.ROWS:
         settings, arguments = study.settings_of(base, row)
         assert settings.steps(20) > 1 and set(arguments) <= {
             "masking", "encoder_design", "decoder_design", "past_mask_ratio",
         }  # fmt: skip
-    assert study.base_of(preset, epochs=3.0).epochs == 3 and study.base_of(preset, epochs=None) == base
 
 
 # --- the study ----------------------------------------------------------------------------------------------
@@ -111,9 +110,9 @@ def test_every_scale_takes_every_row(preset):
 @pytest.fixture
 def tiny(tiny_preset, monkeypatch):
     """Scored at one block, on few frames, after few steps."""
-    scale = {"batch_size": 4, "eval_frames": 8, "blocks": (-1,)}
+    scale = replace(tiny_preset, batch_size=4, eval_frames=8, blocks=(-1,))
     monkeypatch.setitem(study.SCALES, "toy", scale)
-    return study.base_of("toy")
+    return study.SCALES["toy"]
 
 
 def test_rows_are_trained_and_scored_and_leave_no_weights(tiny, tiny_world, tmp_path):

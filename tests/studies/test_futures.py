@@ -24,7 +24,7 @@ from lib.tokens.patches import normalize_images, patchify
 P, GAPS, AGES = 4, (4, 8, 12, 16), (4, 8, 12)
 SHAPE = {"image_size": 16, "patch_size": P, "embed_dim": 16, "depth": 1, "num_heads": 2, "mask_ratio": 0.75}
 SHAPE |= {"decoder_embed_dim": 8, "decoder_depth": 1, "decoder_num_heads": 2}
-BASE = study.base_of("toy")
+BASE = study.SCALES["toy"]
 TRAINED = (*study.FEATURES, *study.PIXELS)
 
 
