@@ -55,16 +55,20 @@ class ViTEncoder(nn.Module):
         Token 0 is the class token. `block` counts from 1, -1 is the last; the final LayerNorm follows whichever is
         chosen, as protocols read the last one. patches (B, N, D): the images by `patch_embed`, where they are known.
         """
+        tokens = self.embed(images, keep, patches)
+        for layer in self.blocks[: block_number(block, len(self.blocks))]:
+            tokens = layer(tokens)
+        return self.norm(tokens)
+
+    def embed(self, images: Tensor, keep: Tensor | None, patches: Tensor | None) -> Tensor:
+        """What the first block sees, (B, 1 + K, D); arguments as in `forward`."""
         grid = grid_of(*images.shape[-2:], self.patch_size)
         tokens = self.patch_embed(images) if patches is None else patches
         tokens = tokens + self.resize(self.pos_embed[0, 1:], self.grid, grid)  # (B, N, D)
         if keep is not None:
             tokens = take(tokens, keep)
         cls = self.cls_token + self.pos_embed[:, :1]
-        tokens = torch.cat([cls.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
-        for layer in self.blocks[: block_number(block, len(self.blocks))]:
-            tokens = layer(tokens)
-        return self.norm(tokens)
+        return torch.cat([cls.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
 
     def features(self, images: Tensor, block: int = -1) -> Tensor:
         """Feature grid of unmasked frames: float (B, 3, H, W) -> (B, D, h, w); `block` as above."""

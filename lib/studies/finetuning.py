@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from lib.data.action_clips import TestingViews, TrainingClips
 from lib.evaluation.recognition import average_views, topk_accuracy
-from lib.models.action_classifier import ActionClassifier
+from lib.models.classifier import Classifier
 from lib.models.video_mae import VideoMAE
 from lib.presets.finetuning import FineTuning
 from lib.runtime import progress
@@ -30,7 +30,7 @@ def finetune(
     """
     names = ("layer_decay", "label_smoothing", "mixup", "cutmix", "drop_path", "erasing")
     width, classes = model.architecture["embed_dim"], len(clips.actions.classes)
-    classifier = ActionClassifier(model, width, classes, **{name: getattr(settings, name) for name in names})
+    classifier = Classifier(model, width, classes, **{name: getattr(settings, name) for name in names})
     load_or_fit(shipped, classifier, clips, settings, out_dir, clips.seed)
     scores, truth = class_probabilities(classifier, DataLoader(views, VIEWS_AT_ONCE))
     scores, truth = average_views(scores, views.views), truth[:: views.views]
@@ -40,7 +40,7 @@ def finetune(
 
 
 @torch.inference_mode()
-def class_probabilities(model: ActionClassifier, batches: Iterable[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
+def class_probabilities(model: Classifier, batches: Iterable[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
     """Probabilities float32 (M, C) and labels int64 (M,) of all samples, on the CPU; leaves the model evaluating."""
     device = next(model.eval().parameters()).device
     probabilities, labels = [], []

@@ -5,7 +5,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from lib.errors import unknown
+from lib.errors import UserError, unknown
 from lib.tokens.masking import Grid, Mask, Masking, RandomMasking, mask_from_noise, num_visible
 
 
@@ -69,6 +69,20 @@ class GridMasking(Masking):
         return mask_from_noise(ranks[t, y, x], num_visible(ranks.numel(), self.mask_ratio))
 
 
+class CellMasking(Masking):
+    """Cells of 2 x 2 places of one time visible or hidden as a whole: 4 * int(N / 4 * (1 - ratio)) visible tokens."""
+
+    def __call__(self, tokens: Tensor, grid: Grid) -> Mask:
+        """A mask for each sample."""
+        s, h, w = grid
+        if h % 2 or w % 2:
+            raise UserError(f"a grid of {h}x{w} does not divide into cells of 2x2: choose another patch or frame size")
+        cells = s * h * w // 4
+        visible = num_visible(cells, self.mask_ratio, "cells")
+        ranks = random_ranks(len(tokens), cells, tokens.device).view(-1, s, h // 2, 1, w // 2, 1)
+        return mask_from_noise(ranks.expand(-1, -1, -1, 2, -1, 2).flatten(1), 4 * visible)
+
+
 @cache
 def spread_ranks(grid: Grid) -> Tensor:
     """0..N-1, int64 (s, h, w): each place is the one farthest from all of lower rank, on a grid whose edges meet."""
@@ -86,6 +100,7 @@ def spread_ranks(grid: Grid) -> Tensor:
 
 MASKINGS = {
     "random": RandomMasking, "tube": TubeMasking, "frame": FrameMasking, "grouped": GroupedMasking, "grid": GridMasking,
+    "cell": CellMasking,
 }  # fmt: skip
 
 

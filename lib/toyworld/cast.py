@@ -76,9 +76,14 @@ def prop(rng: np.random.Generator, setting: CastSetting, number: int, path: str,
     return [_part(shape, number, shape, half, (0.0, 0.0), picture, compose(setting.camera, own))]
 
 
-def poster(rng, setting: CastSetting, number: int, place: tuple[float, float], radius: float) -> Part:
-    """A patterned shape of `radius` pixels with object id `number` that hangs at `place` (x, y) and never moves."""
-    shape, still = str(rng.choice(PROP_SHAPES)), np.zeros(len(setting.seconds))
+def poster(
+    rng, setting: CastSetting, number: int, place: tuple[float, float], radius: float, shape: str | None = None
+) -> Part:  # fmt: skip
+    """A patterned prop of `radius` pixels with object id `number` that hangs at `place` (x, y) and never moves.
+
+    shape: one of PROP_SHAPES, drawn when None.
+    """
+    shape, still = shape or str(rng.choice(PROP_SHAPES)), np.zeros(len(setting.seconds))
     picture = _prop_picture(rng, setting, (radius, radius))
     own = affine(still + place[0], still + place[1], still + rng.uniform(0, 6.28))
     return _part(shape, number, shape, (radius, radius), (0.0, 0.0), picture, compose(setting.camera, own))

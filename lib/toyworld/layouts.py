@@ -53,7 +53,7 @@ def plan(options: ToyWorldOptions) -> list[ClipPlan]:
     """Every clip of a world, in a fixed order."""
     planners = {
         "kinetics400": _plan_kinetics, "davis2017": _plan_davis, "vip": _plan_vip, "vspw": _plan_vspw, "uvo": _plan_uvo,
-        "kitti": _plan_kitti, "studio": _plan_studio,
+        "kitti": _plan_kitti, "studio": _plan_studio, "cifar10": _plan_cifar10,
     }  # fmt: skip
     return [clip for name in options.datasets for clip in planners.get(name, _plan_classes)(name, options)]
 
@@ -130,6 +130,13 @@ def _plan_studio(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
     ]
 
 
+def _plan_cifar10(dataset: str, options: ToyWorldOptions) -> list[ClipPlan]:
+    """Files of pictures, each as a clip; its `action` is what the published file says of itself."""
+    batches = [("train", f"data_batch_{i}", f"training batch {i} of 5") for i in range(1, 6)]
+    batches.append(("test", "test_batch", "testing batch 1 of 1"))
+    return [ClipPlan(dataset, i, *batch, options.batch_pictures) for i, batch in enumerate(batches)]
+
+
 def _turn(number: int) -> str:
     """The actions by turns."""
     return ACTIONS[number % len(ACTIONS)]
@@ -146,6 +153,7 @@ def write_lists(base: Path, dataset: str, clips: list[ClipPlan]) -> None:
         "ucf101": _lists_ucf101, "ssv2": _lists_ssv2, "vspw": _lists_vspw, "uvo": partial(_lists_uvo, base),
         "kitti": lambda clips: {},  # its folders are all there is
         "studio": _lists_studio,
+        "cifar10": lambda clips: {},  # its list of classes lies with the pictures
     }  # fmt: skip
     for name, lines in writers[dataset](clips).items():
         path = base / name

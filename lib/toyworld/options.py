@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from lib.errors import UserError, unknown
 
 # In this order a clip's number follows from its data set's: append only, or every world changes.
-DATASETS = ("kinetics400", "davis2017", "jhmdb", "vip", "ucf101", "ssv2", "vspw", "uvo", "kitti", "studio")
+DATASETS = ("kinetics400", "davis2017", "jhmdb", "vip", "ucf101", "ssv2", "vspw", "uvo", "kitti", "studio", "cifar10")
 LEAST = {
     "seed": 0, "objects": 1, "kinetics_train": 0, "kinetics_val": 0, "kinetics_frames": 60, "davis_train": 0,
     "davis_val": 1, "davis_frames": 30, "small_clips": 2, "small_frames": 25, "uvo_videos": 1,
     "uvo_frames": 6,  # the decay of a score needs four frames between the first and the last
-    "studio_train": 1, "studio_val": 1,
+    "studio_train": 1, "studio_val": 1, "batch_pictures": 10,
 }  # fmt: skip
 
 
@@ -36,6 +36,7 @@ class ToyWorldOptions:
     uvo_frames: int = 24
     studio_train: int = 180
     studio_val: int = 60
+    batch_pictures: int = 400  # of each of the six files of pictures, five to train on and one to test
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "datasets", tuple(self.datasets))

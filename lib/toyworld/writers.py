@@ -16,6 +16,7 @@ from lib.data.kinetics import class_folder
 from lib.data.rle import encode_rle
 from lib.toyworld.layouts import VSPW_CLASSES, ClipPlan
 from lib.toyworld.options import ToyWorldOptions
+from lib.toyworld.pictures import write_batch
 from lib.toyworld.render import flow_truth, object_map, part_map, render_frame
 from lib.toyworld.scene import Scene
 from lib.toyworld.staging import find_scene, save, shown_pixels, take_away
@@ -37,7 +38,7 @@ def write_clip(root: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
     writers = {
         "kinetics400": _write_kinetics, "davis2017": _write_davis, "jhmdb": _write_jhmdb, "vip": _write_vip,
         "ucf101": _write_ucf101, "ssv2": _write_ssv2, "vspw": _write_vspw, "uvo": _write_uvo, "kitti": _write_kitti,
-        "studio": _write_studio,
+        "studio": _write_studio, "cifar10": write_batch,
     }  # fmt: skip
     writers[clip.dataset](root / clip.dataset, clip, options)
 

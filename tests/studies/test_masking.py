@@ -11,7 +11,7 @@ import torch
 import make
 from lib import presets
 from lib.data.action_clips import ClipReader, TestingViews, TrainingClips
-from lib.models.action_classifier import ActionClassifier
+from lib.models.classifier import Classifier
 from lib.models.adamae import AdaMAE
 from lib.models.video_mae import VideoMAE
 from lib.presets.finetuning import FineTuning
@@ -164,7 +164,7 @@ def test_fine_tuning_changes_the_encoder_and_counts_videos_not_views(studio, tmp
 
 def test_probabilities_are_those_of_evaluation():
     torch.manual_seed(0)
-    model = ActionClassifier(study.build_model(PRESET, 0), 32, 5, drop_path=0.9).train()
+    model = Classifier(study.build_model(PRESET, 0), 32, 5, drop_path=0.9).train()
     batch = {"video": torch.randint(0, 256, (4, 3, 16, 48, 48), dtype=torch.uint8), "label": torch.arange(4)}
     first, labels = class_probabilities(model, [batch, batch])
     assert not model.training and not first.requires_grad and first.shape == (8, 5)

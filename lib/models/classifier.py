@@ -1,9 +1,9 @@
-"""A pre-trained video model fine-tuned end to end to classify actions (AdaMAE, appendix A.6, Table 6).
+"""A pre-trained model fine-tuned end to end to classify pictures or videos (AdaMAE, appendix A.6, Table 6).
 
 All regularisation is timm's own; flips and RandAugment are the data's. A trap of the published code is avoided: it
 hands videos (B, 3, T, H, W) to timm's CutMix for images, which then cuts frames and rows, and mixes the labels by the
 area of rows and columns. Here channels and frames are merged first. Shapes: `B` batch, `T` frames, `H W` pixels, `N`
-tokens, `D` width, `C` classes.
+tokens, `h w` patch grid, `D` width, `C` classes. "Inputs" are pictures (B, 3, H, W) or videos (B, 3, T, H, W).
 """
 
 from collections.abc import Callable
@@ -21,18 +21,19 @@ from torch import Tensor, nn
 from lib.errors import UserError
 from lib.runtime import seeded_draws
 from lib.tokens.cubes import normalize_videos
+from lib.tokens.patches import normalize_images
 
 HEAD_SCALE = 0.001  # of the classifier's first weights, as published: all classes start equally likely
 
 
-class ActionClassifier(nn.Module):
-    """A pre-trained video model with a linear classifier on its averaged, normalised tokens.
+class Classifier(nn.Module):
+    """A pre-trained model with a linear classifier on its averaged, normalised tokens.
 
-    `model(batch)` takes {"video": uint8 (B, 3, T, H, W), "label": int64 (B,)} and returns (loss, logs). In training
-    mode videos are erased and mixed and labels are smoothed; in evaluation mode the loss is the plain cross-entropy.
+    `model(batch)` takes {"video" or "image": uint8 inputs, "label": int64 (B,)} and returns (loss, logs). In training
+    mode inputs are erased and mixed and labels are smoothed; in evaluation mode the loss is the plain cross-entropy.
 
     Args:
-        backbone: `features(videos)` gives tokens (B, N, D) of normalised videos, float (B, 3, T, H, W); its part
+        backbone: `features(inputs)` gives tokens (B, N, D) or a map (B, D, h, w) of normalised inputs; its part
             `encoder` holds timm's `blocks` and, if there is one, the `norm` behind them. It is changed: the encoder's
             blocks get drop path, and all else, such as a decoder or a sampler, is frozen, because classification
             gives it no gradient.
@@ -65,21 +66,25 @@ class ActionClassifier(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """See the class; with mixup or CutMix a batch must be even."""
-        videos, labels = normalize_videos(batch["video"]).contiguous(), batch["label"]
+        if "video" in batch:
+            inputs, labels = normalize_videos(batch["video"]).contiguous(), batch["label"]
+        else:
+            inputs, labels = normalize_images(batch["image"]), batch["label"]
         if labels.min() < 0 or labels.max() >= self.head.out_features:
             raise UserError(f"labels {labels.min()}..{labels.max()} are not all in 0..{self.head.out_features - 1}")
         if not self.training:
-            loss = F.cross_entropy(self.logits(videos).float(), labels)
+            loss = F.cross_entropy(self.logits(inputs).float(), labels)
         else:
             with seeded_draws(int(torch.randint(2**32, ()))):  # from the step's own seed
-                videos = self._erase(videos)
-                videos, targets = self._mix(videos, labels)
-            loss = SoftTargetCrossEntropy()(self.logits(videos).float(), targets)
+                inputs = self._erase(inputs)
+                inputs, targets = self._mix(inputs, labels)
+            loss = SoftTargetCrossEntropy()(self.logits(inputs).float(), targets)
         return loss, {"loss": loss.detach()}
 
-    def logits(self, videos: Tensor) -> Tensor:
-        """(B, C) of normalised videos, float (B, 3, T, H, W)."""
-        return self.head(self.norm(self.backbone.features(videos).mean(dim=1)))
+    def logits(self, inputs: Tensor) -> Tensor:
+        """(B, C) of normalised inputs."""
+        features = self.backbone.features(inputs)
+        return self.head(self.norm(features.mean(dim=1 if features.ndim == 3 else (2, 3))))
 
     def parameter_groups(self, weight_decay: float) -> list[dict]:
         """AdamW groups with timm's layer-wise learning rates: `lr_scale` is layer_decay ** (layers above).
@@ -102,19 +107,19 @@ class ActionClassifier(nn.Module):
 
         return layer
 
-    def _erase(self, videos: Tensor) -> Tensor:
-        """Noise in one box of all frames of a video, at the rate `erasing`; (B, 3, T, H, W), changed in place."""
-        erase = RandomErasing(self.erasing, mode="pixel", device=videos.device)
-        for video in videos:
-            erase(video.flatten(0, 1))
-        return videos
+    def _erase(self, inputs: Tensor) -> Tensor:
+        """Noise in one box of an input, of all its frames alike, at the rate `erasing`; changed in place."""
+        erase = RandomErasing(self.erasing, mode="pixel", device=inputs.device)
+        for one in inputs if self.erasing else ():
+            erase(one.flatten(0, -3))
+        return inputs
 
-    def _mix(self, videos: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Videos (B, 3, T, H, W), mixed in place, and targets (B, C), which sum to 1 for each video."""
+    def _mix(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs, mixed in place, and targets (B, C), which sum to 1 for each."""
         if self.mix is None:
             smoothing, classes = self.label_smoothing, self.head.out_features
-            return videos, F.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
-        if len(videos) % 2:
-            raise UserError(f"a batch of {len(videos)} videos is odd: mixup and CutMix pair them; make it even")
-        _, targets = self.mix(videos.flatten(1, 2), labels)  # a view: channels and frames are one axis to timm
-        return videos, targets
+            return inputs, F.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
+        if len(inputs) % 2:
+            raise UserError(f"a batch of {len(inputs)} inputs is odd: mixup and CutMix pair them; make it even")
+        _, targets = self.mix(inputs.flatten(1, -3), labels)  # a view: channels and frames are one axis to timm
+        return inputs, targets

@@ -14,7 +14,7 @@ from torch import nn
 
 from lib import training
 from lib.errors import UserError
-from lib.models.action_classifier import ActionClassifier
+from lib.models.classifier import Classifier
 from lib.models.adamae import AdaMAE
 from lib.models.video_mae import VideoMAE
 from lib.presets import FINE_TUNING
@@ -65,10 +65,10 @@ def regular(settings: FineTuning) -> dict:
     return {name: getattr(settings, name) for name in REGULAR}
 
 
-def build(settings: FineTuning = PLAIN, classes: int = CLASSES) -> ActionClassifier:
+def build(settings: FineTuning = PLAIN, classes: int = CLASSES) -> Classifier:
     backbone = Backbone()
     torch.manual_seed(2)
-    return ActionClassifier(backbone, WIDTH, classes, **regular(settings))
+    return Classifier(backbone, WIDTH, classes, **regular(settings))
 
 
 def batch_of(size: int = 4, classes: int = CLASSES, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -157,7 +157,7 @@ def test_labels_outside_the_classes_are_refused(labels):
 
 
 def test_an_odd_batch_cannot_be_mixed():
-    with pytest.raises(UserError, match="a batch of 3 videos is odd"):
+    with pytest.raises(UserError, match="a batch of 3 inputs is odd"):
         build(replace(PLAIN, mixup=0.8))(batch_of(3))
 
 
@@ -173,7 +173,7 @@ def test_drop_path_grows_to_its_rate():
 def test_the_projects_video_models_are_trained_but_for_what_classification_does_not_use(kind):
     shape = {"num_frames": 4, "image_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
     backbone = kind(**shape, mask_ratio=0.75, decoder_embed_dim=24, decoder_depth=1, decoder_num_heads=2)
-    model = ActionClassifier(backbone, 24, CLASSES, **regular(FINE_TUNING["ssv2"]))
+    model = Classifier(backbone, 24, CLASSES, **regular(FINE_TUNING["ssv2"]))
     nn.init.normal_(model.head.weight)
     videos = torch.randint(256, (4, 3, 4, 32, 32), dtype=torch.uint8)
     loss, _ = model({"video": videos, "label": torch.arange(4) % CLASSES})

@@ -1,0 +1,182 @@
+"""CIFAR-10 (Krizhevsky 2009): from its own pickles, or from pictures in a folder or an archive, {split}/{class}/{name}.
+
+Labels count the classes in the order of the data set's list, which for CIFAR-10 is also that of the alphabet.
+Shapes: `n` pictures of 32 x 32 pixels.
+"""
+
+import io
+import pickle
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from torchvision.datasets import CIFAR10
+
+from lib.errors import UserError
+
+SIDE, SPLITS, BATCHES = 32, ("train", "test"), "cifar-10-batches-py"
+PICTURES, ARCHIVES = (".jpg", ".jpeg", ".png"), (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+
+class Pictures(NamedTuple):
+    """Pictures with labels, all in memory."""
+
+    images: np.ndarray  # uint8 (n, 32, 32, 3)
+    labels: np.ndarray  # int64 (n,)
+    classes: tuple[str, ...]
+    source: str  # what the numbers measured on them must say: "as published" or "as .jpg", which loses detail
+
+
+def read_cifar(root: str | Path, split: str) -> Pictures:
+    """The "train" or "test" pictures below `root`: the folder that holds cifar-10-batches-py/, that folder itself, one
+    with train/ and test/, an archive of that, or a folder with one such archive.
+
+    Files of the published checksums are read by torchvision; others of their layout, such as the toy world's, without
+    running what a pickle may hold. UserError for whatever is missing or is no picture of this size.
+    """
+    root = Path(root)
+    if split not in SPLITS:
+        raise UserError(f"split {split!r}: CIFAR-10 has {' and '.join(SPLITS)}")
+    if root.is_dir():
+        if root.name == BATCHES or (root / BATCHES).is_dir():
+            return _read_batches(root if root.name == BATCHES else root / BATCHES, split)
+        if (root / split).is_dir():
+            return _decode(_folder_files(root / split), f"{root / split}")
+        archives = [path for path in sorted(root.iterdir()) if path.name.endswith(ARCHIVES)]
+        if len(archives) != 1:
+            raise UserError(f"{root}: holds neither {BATCHES}/, {split}/ nor one archive; give CIFAR-10's folder")
+        root = archives[0]
+    if not root.is_file():
+        raise UserError(f"{root}: no such file or folder; give CIFAR-10's folder or archive")
+    return _decode(_archive_files(root, split), f"{root}, {split}")
+
+
+# --- Pickles ---
+
+
+def _read_batches(folder: Path, split: str) -> Pictures:
+    names = [name for name, _ in (CIFAR10.train_list if split == "train" else CIFAR10.test_list)]
+    try:
+        known = CIFAR10(folder.parent, train=split == "train")
+        return Pictures(known.data, np.array(known.targets), tuple(known.classes), "as published")
+    except RuntimeError:  # other checksums: a toy's, or a damaged copy
+        batches = [_unpickle(folder / name) for name in names]
+    classes = tuple(_unpickle(folder / CIFAR10.meta["filename"])["label_names"])
+    images = np.concatenate([_pixels(batch, folder / name) for batch, name in zip(batches, names, strict=True)])
+    labels = np.concatenate([np.array(batch["labels"], dtype=np.int64) for batch in batches])
+    if len(labels) != len(images) or not 0 <= labels.min() <= labels.max() < len(classes):
+        raise UserError(f"{folder}: labels and pictures of {split} do not fit together; fetch it again")
+    return Pictures(images, labels, classes, "as published")
+
+
+def _pixels(batch: dict, path: Path) -> np.ndarray:
+    data = np.asarray(batch.get("data"))
+    if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3 * SIDE * SIDE:
+        raise UserError(f"{path}: holds no pictures of {SIDE}x{SIDE} pixels; fetch it again")
+    return data.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
+
+
+class _Plain(pickle.Unpickler):
+    """Reads arrays and plain values, and nothing that could run."""
+
+    allowed = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+    allowed |= {(f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")}
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in self.allowed:
+            raise pickle.UnpicklingError(f"asks for {module}.{name}")
+        return super().find_class(module, name)
+
+
+def _unpickle(path: Path) -> dict:
+    try:
+        with path.open("rb") as file:
+            content = _Plain(file, encoding="latin1").load()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; fetch CIFAR-10 again") from None
+    except Exception as error:  # a damaged pickle can fail in any way
+        raise UserError(f"{path}: is no CIFAR-10 batch ({error}); fetch it again") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: is no CIFAR-10 batch; fetch it again")
+    return content
+
+
+# --- Pictures ---
+
+
+def _folder_files(folder: Path) -> Iterator[tuple[str, str, bytes]]:
+    """(class, name, content) of each picture."""
+    for path in sorted(folder.glob("*/*")):
+        if path.is_file() and _is_picture(path.name):
+            yield path.parent.name, str(path), path.read_bytes()
+
+
+def _archive_files(path: Path, split: str) -> Iterator[tuple[str, str, bytes]]:
+    """(class, name, content) of each picture of the split, in the archive's order; nothing is unpacked to disk."""
+    try:
+        if path.name.endswith(".zip"):
+            with zipfile.ZipFile(path) as archive:
+                for item in archive.infolist():
+                    if of_class := _class_of(item.filename, split):
+                        yield of_class, f"{path}: {item.filename}", archive.read(item)
+        else:
+            with tarfile.open(path) as archive:
+                for item in archive:
+                    if item.isfile() and (of_class := _class_of(item.name, split)):
+                        yield of_class, f"{path}: {item.name}", archive.extractfile(item).read()
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise UserError(f"{path}: is damaged or no archive ({error}); fetch it again") from None
+
+
+def _class_of(name: str, split: str) -> str | None:
+    """The class of a picture's path in an archive, if it is one of the split."""
+    parts = PurePosixPath(name).parts
+    return parts[-2] if len(parts) >= 3 and parts[-3] == split and _is_picture(parts[-1]) else None
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(PICTURES) and not name.startswith(".")
+
+
+def _decode(files: Iterator[tuple[str, str, bytes]], where: str) -> Pictures:
+    images, names, suffixes = [], [], set()
+    for of_class, name, content in files:
+        images.append(_picture(content, name))
+        names.append(of_class)
+        suffixes.add(Path(name).suffix.lower())
+    if not images:
+        raise UserError(f"{where}: holds no pictures; they must lie in {{train,test}}/{{class}}/")
+    classes = tuple(sorted(set(names)))
+    labels = np.array([classes.index(name) for name in names])
+    return Pictures(np.stack(images), labels, classes, f"as {' and '.join(sorted(suffixes))}")
+
+
+def _picture(content: bytes, name: str) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.size != (SIDE, SIDE):
+                raise UserError(f"{name}: is {image.size[0]}x{image.size[1]}, not {SIDE}x{SIDE}: no CIFAR-10 picture")
+            return np.array(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{name}: is no readable picture ({error}); fetch it again") from None
+
+
+# --- Subsets ---
+
+
+def some(pictures: Pictures, number: int | None) -> Pictures:
+    """`number` of the pictures (None: all), as many of each class; always the same, and the fewer are among the more."""
+    if number is None:
+        return pictures
+    classes, rng = len(pictures.classes), np.random.default_rng(0)
+    orders = [rng.permutation(np.flatnonzero(pictures.labels == label)) for label in range(classes)]
+    each, rest = divmod(number, classes)
+    if rest or not 1 <= each <= min(map(len, orders)):
+        least = min(map(len, orders))
+        raise UserError(f"{number} pictures of {classes} classes: choose a multiple of {classes}, at most {classes * least}")
+    chosen = np.sort(np.concatenate([order[:each] for order in orders]))
+    return pictures._replace(images=pictures.images[chosen], labels=pictures.labels[chosen])

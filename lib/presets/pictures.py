@@ -1,0 +1,78 @@
+"""Settings of MAE on CIFAR-10's pictures: what a laptop does, what one GPU does in minutes, and the course report.
+
+`report` is what the report's logs and parameter counts tell (notebook 09); what they leave open is MAE's.
+"""
+
+from dataclasses import dataclass, replace
+
+from lib.presets.finetuning import FineTuning
+from lib.presets.record import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures(Schedule):
+    """Settings of pre-training at one scale.
+
+    pictures: how many of the training split, as many of each class (None: all). crop_area: the part of a picture that
+    a random crop takes, before it is enlarged to image_size. norm_pix is off: such predictions are pictures that owe
+    nothing to the truth, whose detail can be measured.
+    """
+
+    pictures: int | None = None
+    crop_area: tuple[float, float] = (0.2, 1.0)
+    image_size: int = 32
+    patch_size: int = 4
+    embed_dim: int = 128
+    depth: int = 4
+    num_heads: int = 4
+    mlp_ratio: float = 4.0
+    decoder_embed_dim: int = 64
+    decoder_depth: int = 2
+    decoder_num_heads: int = 4
+    mask_ratio: float = 0.75
+    norm_pix: bool = False
+
+    def model_arguments(self) -> dict:
+        """Those of MAE, save its masking."""
+        names = ("image_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio")
+        names += ("decoder_embed_dim", "decoder_depth", "decoder_num_heads", "mask_ratio", "norm_pix")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFineTuning(FineTuning):
+    """Settings of fine-tuning and of the linear probe. The defaults are those of the report's logs, then MAE's.
+
+    labelled: how many pictures of the training split have labels (None: all); probed: how many of these the linear
+    probe is fitted to.
+    """
+
+    labelled: int | None = None
+    probed: int = 5000
+    crop_area: tuple[float, float] = (0.2, 1.0)
+
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    epochs: float = 50
+    warmup_epochs: float = 5
+    batch_size: int = 16
+    base_lr: float = 1e-3
+
+
+_SMALL = Pictures(epochs=40, warmup_epochs=4, batch_size=512, base_lr=2e-3, workers=0)
+CIFAR = {
+    "toy": replace(_SMALL, embed_dim=64, depth=2, epochs=30, warmup_epochs=3, batch_size=64, base_lr=8e-3),
+    "laptop": replace(_SMALL, pictures=10_000, batch_size=256, epochs=20, warmup_epochs=2),
+    "colab": _SMALL,
+    "report": Pictures(
+        image_size=256, patch_size=32, embed_dim=1024, depth=6, num_heads=8, mlp_ratio=2.0, decoder_embed_dim=512,
+        decoder_num_heads=8, epochs=100, warmup_epochs=40, batch_size=16, base_lr=1e-3,
+    ),
+}  # fmt: skip
+_TUNED = PictureFineTuning(labelled=10_000, batch_size=256, base_lr=2e-3, workers=0)
+CIFAR_FINE_TUNING = {
+    "toy": replace(_TUNED, labelled=None, probed=1000, batch_size=64, base_lr=4e-3, epochs=10, warmup_epochs=1),
+    "laptop": replace(_TUNED, labelled=2000),
+    "colab": _TUNED,
+    "report": PictureFineTuning(),
+}
