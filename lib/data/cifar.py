@@ -28,7 +28,7 @@ class Pictures(NamedTuple):
     images: np.ndarray  # uint8 (n, 32, 32, 3)
     labels: np.ndarray  # int64 (n,)
     classes: tuple[str, ...]
-    source: str  # what the numbers measured on them must say: "as published" or "as .jpg", which loses detail
+    source: str  # what must stand beside numbers: "as published", "not as published" or "as .jpg", which lost detail
 
 
 def read_cifar(root: str | Path, split: str) -> Pictures:
@@ -70,7 +70,7 @@ def _read_batches(folder: Path, split: str) -> Pictures:
     labels = np.concatenate([np.array(batch["labels"], dtype=np.int64) for batch in batches])
     if len(labels) != len(images) or not 0 <= labels.min() <= labels.max() < len(classes):
         raise UserError(f"{folder}: labels and pictures of {split} do not fit together; fetch it again")
-    return Pictures(images, labels, classes, "as published")
+    return Pictures(images, labels, classes, "not as published")
 
 
 def _pixels(batch: dict, path: Path) -> np.ndarray:
@@ -169,7 +169,7 @@ def _picture(content: bytes, name: str) -> np.ndarray:
 
 
 def some(pictures: Pictures, number: int | None) -> Pictures:
-    """`number` of the pictures (None: all), as many of each class; always the same, and the fewer are among the more."""
+    """`number` of the pictures (None: all), as many of each class; always the same ones; fewer are among more."""
     if number is None:
         return pictures
     classes, rng = len(pictures.classes), np.random.default_rng(0)
@@ -177,6 +177,6 @@ def some(pictures: Pictures, number: int | None) -> Pictures:
     each, rest = divmod(number, classes)
     if rest or not 1 <= each <= min(map(len, orders)):
         least = min(map(len, orders))
-        raise UserError(f"{number} pictures of {classes} classes: choose a multiple of {classes}, at most {classes * least}")
+        raise UserError(f"{number} pictures of {classes} classes: choose a multiple of it, {classes * least} at most")
     chosen = np.sort(np.concatenate([order[:each] for order in orders]))
     return pictures._replace(images=pictures.images[chosen], labels=pictures.labels[chosen])

@@ -18,7 +18,9 @@ class Spectra(NamedTuple):
 
     truth: Tensor  # power
     predicted: Tensor  # power
-    shared: Tensor  # real part of predicted times conjugate truth: as large as `truth` if these agree, about 0 by chance
+    shared: (
+        Tensor  # real part of predicted times conjugate truth: as large as `truth` if these agree, about 0 by chance
+    )
 
 
 def radial_spectra(predicted: Tensor, truth: Tensor) -> Spectra:

@@ -1,5 +1,5 @@
-"""The two models of the course report, as far as their parameter counts tell: a small public ViT's shape, and Wave-ViT's
-attention beside its own.
+"""The course report's two models, as far as their parameter counts tell: a public ViT, and Wave-ViT's attention beside
+its own.
 
 Against our MAE that ViT has heads of 64 whatever its width, queries, keys and values without biases, and positions that
 are learned. What the counts cannot tell, the decoder above all, is our MAE's.

@@ -2,9 +2,11 @@
 
 Keys and values come from a half as large map: the tokens' map is narrowed to a quarter of its channels, transformed,
 which makes four of each, and filtered. Its inverse transform, back in full size, joins the result. Wave-ViT's map is
-whole; ours may have holes, which are kept at zero, and keys of cells that are all hole are left out.
+whole; ours may have holes, which are zero where it is transformed, and keys of cells that are all hole are left out.
 Shapes: `B` samples, `K` tokens on the map, `h w` its places, both even, `D` width.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from lib.errors import UserError, unknown
 from lib.models.vit import LayerNorm, check_heads
+from lib.tokens.masking import take
 from lib.tokens.wavelets import TRANSFORMS
 
 
@@ -24,8 +27,8 @@ class WaveletAttention(nn.Module):
 
     Args:
         transform: "haar", or "regroup", which has the same parameters and no wavelets.
-        norm: of the two convolutions: "batch" as in Wave-ViT, whose statistics hold the holes' zeros, too; or "layer",
-            over the channels of each place.
+        norm: behind narrowing and filter. "batch" as in Wave-ViT, where the filter's statistics are of empty cells,
+            too, or "layer", over the channels of each place.
     """
 
     def __init__(self, dim: int, num_heads: int, transform: str = "haar", norm: str = "layer"):
@@ -39,33 +42,36 @@ class WaveletAttention(nn.Module):
             raise unknown("norm", norm, NORMS)
         self.num_heads, (self.split, self.join) = num_heads, TRANSFORMS[transform]
         self.q = nn.Linear(dim, dim)
-        self.reduce = nn.Sequential(nn.Conv2d(dim, dim // 4, 1), NORMS[norm](dim // 4), nn.ReLU())
+        self.reduce, self.reduce_norm = nn.Linear(dim, dim // 4), NORMS[norm](dim // 4)
         self.filter = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1), NORMS[norm](dim), nn.ReLU())
         self.kv = nn.Sequential(LayerNorm(dim), nn.Linear(dim, 2 * dim))
         self.proj = nn.Linear(dim + dim // 4, dim)
 
     def forward(self, tokens: Tensor, places: Tensor, grid: tuple[int, int]) -> Tensor:
         """places: int64 (B, K), the number of each token's place on the map, row by row; grid: (h, w)."""
-        maps, seen = on_map(tokens[:, 1:], places, grid)
-        bands = self.filter(self.split(self.reduce(maps) * seen))  # (B, D, h/2, w/2)
+        reduced = self.reduce(tokens[:, 1:])  # of tokens alone, so that nothing is made of holes
+        reduced = self.reduce_norm(reduced.mT.unsqueeze(-1)).squeeze(-1).mT.relu()  # (B, K, D/4)
+        bands = self.filter(self.split(on_map(reduced, places, grid)))  # (B, D, h/2, w/2)
         keys, values = self.kv(bands.flatten(2).mT).chunk(2, dim=-1)
-        cells = F.max_pool2d(seen, 2).flatten(1).bool()  # (B, h/2 * w/2)
         heads = [rearrange(part, "b n (a d) -> b a n d", a=self.num_heads) for part in (self.q(tokens), keys, values)]
-        attended = F.scaled_dot_product_attention(*heads, attn_mask=cells[:, None, None])
+        known = None if places.shape[1] == math.prod(grid) else known_cells(places, grid)[:, None, None]
+        attended = F.scaled_dot_product_attention(*heads, attn_mask=known)
         attended = rearrange(attended, "b a n d -> b n (a d)")
-        back = self.join(bands).flatten(2).mT  # (B, h * w, D/4)
-        own = back.gather(1, places.unsqueeze(-1).expand(-1, -1, back.shape[-1]))
-        own = F.pad(own, (0, 0, 1, 0))  # nothing for the class token
-        return self.proj(torch.cat([attended, own], dim=-1))
+        own = take(self.join(bands).flatten(2).mT, places)  # (B, K, D/4)
+        return self.proj(torch.cat([attended, F.pad(own, (0, 0, 1, 0))], dim=-1))  # nothing for the class token
 
 
-def on_map(tokens: Tensor, places: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Tokens (B, K, D) at their places, zeros elsewhere: (B, D, h, w); and 1 where a token is, else 0: (B, 1, h, w)."""
+def on_map(tokens: Tensor, places: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Tokens (B, K, C) at their places, zeros elsewhere: (B, C, h, w)."""
+    maps = tokens.new_zeros(len(tokens), math.prod(grid), tokens.shape[-1])
+    return maps.scatter(1, places.unsqueeze(-1).expand_as(tokens), tokens).mT.unflatten(-1, grid)
+
+
+def known_cells(places: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Which 2x2 cells of the map hold a token, bool (B, h/2 * w/2), of places int64 (B, K)."""
     h, w = grid
-    maps = tokens.new_zeros(len(tokens), h * w, tokens.shape[-1])
-    maps = maps.scatter(1, places.unsqueeze(-1).expand_as(tokens), tokens)
-    seen = tokens.new_zeros(len(tokens), h * w).scatter(1, places, 1.0)
-    return maps.mT.unflatten(-1, grid), seen.view(-1, 1, h, w)
+    cells = places // w // 2 * (w // 2) + places % w // 2
+    return torch.zeros(len(places), h * w // 4, dtype=torch.bool, device=places.device).scatter(1, cells, True)
 
 
 class PlaceNorm(nn.LayerNorm):

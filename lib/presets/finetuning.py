@@ -1,4 +1,4 @@
-"""Settings of fine-tuning: of a video model for actions (AdaMAE, appendix A.6, Table 6), of a picture model for classes."""
+"""Settings of fine-tuning: of a video model for actions (AdaMAE, appendix A.6, Table 6), or of another."""
 
 from dataclasses import dataclass, replace
 

@@ -1,6 +1,7 @@
 """Settings of MAE on CIFAR-10's pictures: what a laptop does, what one GPU does in minutes, and the course report.
 
-`report` is what the report's logs and parameter counts tell (notebook 09); what they leave open is MAE's.
+`report` is what the report's logs and parameter counts tell (notebook 09); its decoder is a public
+example's. `wide` has the report's widths on the pictures' own pixels, larger batches and fewer epochs, for a large GPU.
 """
 
 from dataclasses import dataclass, replace
@@ -59,20 +60,33 @@ class PictureFineTuning(FineTuning):
     base_lr: float = 1e-3
 
 
+REPORT = Pictures(
+    image_size=256, patch_size=32, embed_dim=1024, depth=6, num_heads=8, mlp_ratio=2.0, decoder_embed_dim=512,
+    decoder_depth=6, decoder_num_heads=8, epochs=100, warmup_epochs=40, batch_size=16, base_lr=1e-3,
+)  # fmt: skip
 _SMALL = Pictures(epochs=40, warmup_epochs=4, batch_size=512, base_lr=2e-3, workers=0)
 CIFAR = {
     "toy": replace(_SMALL, embed_dim=64, depth=2, epochs=30, warmup_epochs=3, batch_size=64, base_lr=8e-3),
     "laptop": replace(_SMALL, pictures=10_000, batch_size=256, epochs=20, warmup_epochs=2),
     "colab": _SMALL,
-    "report": Pictures(
-        image_size=256, patch_size=32, embed_dim=1024, depth=6, num_heads=8, mlp_ratio=2.0, decoder_embed_dim=512,
-        decoder_num_heads=8, epochs=100, warmup_epochs=40, batch_size=16, base_lr=1e-3,
+    "wide": replace(
+        REPORT,
+        image_size=32,
+        patch_size=4,
+        decoder_depth=2,
+        epochs=10,
+        warmup_epochs=4,
+        batch_size=256,
+        workers=0,
+        save_every=10**6,
     ),
-}  # fmt: skip
+    "report": REPORT,
+}
 _TUNED = PictureFineTuning(labelled=10_000, batch_size=256, base_lr=2e-3, workers=0)
 CIFAR_FINE_TUNING = {
     "toy": replace(_TUNED, labelled=None, probed=1000, batch_size=64, base_lr=4e-3, epochs=10, warmup_epochs=1),
     "laptop": replace(_TUNED, labelled=2000),
     "colab": _TUNED,
+    "wide": PictureFineTuning(labelled=10_000, batch_size=256, workers=0, save_every=10**6),
     "report": PictureFineTuning(),
 }

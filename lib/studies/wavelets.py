@@ -100,7 +100,7 @@ def run(
 def measure_row(
     base: presets.Schedule, tuning: PictureFineTuning, splits: Sequence[Pictures], row: Row, seed: int, folder: Path
 ) -> list[dict]:
-    """Pre-train, if the row does, and measure; accuracies in percent, on the test split. What was trained is deleted."""
+    """Pre-train, if the row does, and measure; accuracies in percent of the test split. What was trained is deleted."""
     train, test = splits
     settings, tuning, model = parts_of(base, tuning, row, seed)
     values = {"parameters": sum(part.numel() for part in model.encoder.parameters())}
@@ -142,7 +142,7 @@ def pretrain(model: MAE, settings: presets.Schedule, train: Pictures, seed: int,
 def finetune(
     model: MAE, settings: PictureFineTuning, labelled: Pictures, test: Pictures, seed: int, folder: Path
 ) -> float:
-    """Train encoder and classifier, which changes the model; accuracy after the last epoch, percent of the test split."""
+    """Train encoder and classifier, which changes the model; accuracy in the end, percent of the test split."""
     shape = model.architecture
     classifier = Classifier(model, shape["embed_dim"], len(labelled.classes), **settings.classifier_arguments())
     crops = PictureCrops(labelled, shape["image_size"], settings.crop_area, seed)

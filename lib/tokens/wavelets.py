@@ -33,7 +33,7 @@ def inverse_haar(bands: Tensor) -> Tensor:
 
 
 def regroup(maps: Tensor) -> Tensor:
-    """`haar` without wavelets: the sub-bands are the cell's places themselves, a, b, c, d; shapes and errors as there."""
+    """`haar` without wavelets: the sub-bands are the cell's places themselves, a, b, c, d; else as there."""
     _check(maps)
     return torch.cat([maps[..., row::2, column::2] for row in (0, 1) for column in (0, 1)], dim=1)
 

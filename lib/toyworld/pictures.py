@@ -24,7 +24,7 @@ SIDE, DRAWN = 32, 64  # pixels of a picture, and of what it is made smaller from
 
 
 def write_batch(base: Path, clip: ClipPlan, options: ToyWorldOptions) -> None:
-    """One batch file: all classes equally often, up to one, in random order; with the last, the names of the classes."""
+    """One batch file: all classes equally often, up to one, in random order; with the last, their names."""
     rng = clip.rng(options.seed)
     labels = rng.permutation(np.arange(clip.frames) % len(CLASSES))
     images = np.stack([draw(rng, CLASSES[label]) for label in labels])

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import small_training
 import torch
 import torch.nn.functional as F
 from timm.data.mixup import Mixup
@@ -14,14 +15,16 @@ from torch import nn
 
 from lib import training
 from lib.errors import UserError
-from lib.models.classifier import Classifier
 from lib.models.adamae import AdaMAE
+from lib.models.classifier import Classifier
+from lib.models.mae import MAE
 from lib.models.video_mae import VideoMAE
+from lib.models.wavelet_mae import WaveletMAE
 from lib.presets import FINE_TUNING
 from lib.presets.finetuning import FineTuning
 from lib.runtime import seeded_draws
 from lib.tokens.cubes import normalize_videos
-from lib.tokens.patches import IMAGENET_MEAN, IMAGENET_STD
+from lib.tokens.patches import IMAGENET_MEAN, IMAGENET_STD, normalize_images
 from lib.training import TrainOptions, fit, make_loader
 
 WIDTH, CLASSES = 8, 3
@@ -373,3 +376,42 @@ def test_other_settings_are_refused_on_resume(tmp_path):
     other = replace(ALL_ON, layer_decay=0.9)
     with pytest.raises(UserError, match=r"holds another architecture \(layer_decay 0.75 instead of 0.9\)"):
         fit(build(other), Clips(), other, tmp_path)
+
+
+# --- pictures -----------------------------------------------------------------------------------------------
+
+
+def pictures_of(size: int = 4, side: int = 16) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    pictures = torch.randint(256, (size, 3, side, side), dtype=torch.uint8, generator=generator)
+    return {"image": pictures, "label": torch.arange(size) % CLASSES}
+
+
+@pytest.mark.parametrize("kind", [MAE, WaveletMAE])
+def test_picture_models_are_classified_by_their_mean_token(kind):
+    torch.manual_seed(0)
+    backbone = kind(**small_training.SHAPE, **small_training.DECODER)
+    model = Classifier(backbone, small_training.SHAPE["embed_dim"], CLASSES, **regular(PLAIN)).eval()
+    batch = pictures_of()
+    tokens = backbone.encoder(normalize_images(batch["image"]))[:, 1:].mean(dim=1)
+    logits = F.linear(F.layer_norm(tokens, tokens.shape[1:], eps=1e-6), model.head.weight, model.head.bias)
+    loss, _ = model(batch)
+    torch.testing.assert_close(loss, F.cross_entropy(logits, batch["label"]))
+    loss.backward()
+    trained = {name for name, part in model.named_parameters() if part.requires_grad}
+    assert all(name.startswith(("backbone.encoder", "norm", "head")) for name in trained)
+    scales = {group["lr_scale"] for group in model.parameter_groups(0.1)}
+    assert len(scales) == small_training.SHAPE["depth"] + 2
+
+
+@pytest.mark.parametrize("changes", [{"mixup": 0.8}, {"cutmix": 1.0}, {"erasing": 1.0}])
+def test_pictures_are_mixed_and_erased_as_videos_of_one_frame(changes):
+    model, batch = build(replace(PLAIN, **changes)), pictures_of()
+    drawn = []
+    for inputs in (normalize_images(batch["image"]), normalize_videos(batch["image"].unsqueeze(2)).contiguous()):
+        torch.manual_seed(0)
+        with seeded_draws(5):
+            drawn.append(model._mix(model._erase(inputs), batch["label"]))
+    torch.testing.assert_close(drawn[0][0], drawn[1][0].squeeze(2))
+    torch.testing.assert_close(drawn[0][1], drawn[1][1])
+    assert not torch.equal(drawn[0][0], normalize_images(batch["image"]))

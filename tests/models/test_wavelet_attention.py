@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
+from slow_layers import linear, shake
+from slow_siammae import weights_of
 
 from lib.errors import UserError
 from lib.models.wavelet_attention import NORMS, WaveletAttention
 from lib.tokens.masking import random_mask
-from slow_layers import linear, shake
-from slow_siammae import weights_of
 
 DIM, HEADS = 16, 2
 
@@ -30,18 +30,17 @@ def reference(tokens, places, grid, weights, transform: str, norm: str) -> torch
     """One sample (1 + K, D), place by place and head by head."""
     (h, w), quarter = grid, DIM // 4
 
-    def normed(values, name, place):  # one place's channels
-        scale, shift = weights[f"{name}.1.weight"], weights[f"{name}.1.bias"]
+    def normed(values, name):  # one place's channels
+        scale, shift = weights[f"{name}.weight"], weights[f"{name}.bias"]
         if norm == "batch":
-            mean, variance = weights[f"{name}.1.running_mean"], weights[f"{name}.1.running_var"]
+            mean, variance = weights[f"{name}.running_mean"], weights[f"{name}.running_var"]
         else:
             mean, variance = values.mean(), values.var(correction=0)
         return (scale * (values - mean) / (variance + 1e-5).sqrt() + shift).clamp(min=0)
 
     narrow = {}  # place -> a quarter of the channels
     for token, place in zip(tokens[1:], places.tolist(), strict=True):
-        kernel = weights["reduce.0.weight"][:, :, 0, 0]
-        narrow[divmod(place, w)] = normed(kernel @ token + weights["reduce.0.bias"], "reduce", place)
+        narrow[divmod(place, w)] = normed(weights["reduce.weight"] @ token + weights["reduce.bias"], "reduce_norm")
     nothing = torch.zeros(quarter, dtype=torch.float64)
     bands = {}
     for row in range(h // 2):
@@ -58,7 +57,7 @@ def reference(tokens, places, grid, weights, transform: str, norm: str) -> torch
             for j in (-1, 0, 1):
                 if (row + i, column + j) in bands:
                     total += weights["filter.0.weight"][:, :, i + 1, j + 1] @ bands[row + i, column + j]
-        filtered[row, column] = normed(total, "filter", None)
+        filtered[row, column] = normed(total, "filter.1")
     known = sorted({(place // w // 2, place % w // 2) for place in places.tolist()})  # cells with a token
     memory = torch.stack([filtered[cell] for cell in known])
     mean, variance = memory.mean(1, keepdim=True), memory.var(1, correction=0, keepdim=True)

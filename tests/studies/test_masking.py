@@ -11,8 +11,8 @@ import torch
 import make
 from lib import presets
 from lib.data.action_clips import ClipReader, TestingViews, TrainingClips
-from lib.models.classifier import Classifier
 from lib.models.adamae import AdaMAE
+from lib.models.classifier import Classifier
 from lib.models.video_mae import VideoMAE
 from lib.presets.finetuning import FineTuning
 from lib.studies import masking as study

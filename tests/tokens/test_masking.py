@@ -158,6 +158,16 @@ def test_grouped_and_grid_leave_what_the_ratio_says(grid, hundredths):
         assert mask.keep.shape == (3, visible) and (~mask.hidden).sum(dim=1).tolist() == [visible] * 3
 
 
+def test_cells_are_whole_and_as_many_as_the_ratio_leaves():
+    for s, h, w, ratio, cells in ((1, 8, 8, 0.75, 4), (2, 4, 6, 0.5, 6), (1, 8, 8, 0.7, 4)):
+        hidden = get_masking("cell", ratio)(torch.empty(50, s * h * w, 0), (s, h, w)).hidden
+        of_cell = hidden.view(50, s, h // 2, 2, w // 2, 2).float().mean(dim=(3, 5))
+        assert set(of_cell.unique().tolist()) == {0.0, 1.0}
+        assert ((1 - of_cell).flatten(1).sum(dim=1) == cells).all()
+    with pytest.raises(UserError, match="grid of 7x8 does not divide"):
+        get_masking("cell", 0.75)(torch.empty(1, 56, 0), (1, 7, 8))
+
+
 @pytest.mark.parametrize(("grid", "ratio"), [((1, 8, 8), 0.75), ((1, 8, 8), 0.95), ((1, 5, 7), 0.5), ((4, 3, 5), 0.8)])
 def test_a_group_is_what_lies_nearest_to_some_place(grid, ratio):
     torch.manual_seed(0)
@@ -241,7 +251,7 @@ def test_a_strategy_that_cannot_work_fails_before_training():
 
 
 def test_unknown_strategies_and_frames_that_all_hide_are_refused_in_one_line():
-    with pytest.raises(UserError, match="^unknown masking 'tubes': did you mean 'tube'. choose one of frame, grid"):
+    with pytest.raises(UserError, match="^unknown masking 'tubes': did you mean 'tube'. choose one of cell, frame, grid"):
         get_masking("tubes", 0.9)
     with pytest.raises(UserError, match="^mask_ratio 0.95 hides all 8 times: lower it or use longer clips$"):
         get_masking("frame", 0.95)(tokens_on((8, 2, 2)), (8, 2, 2))

@@ -1,0 +1,73 @@
+"""What notebook 09 says of the wavelets: what the loss of accuracy is made of, and the detail of reconstructions.
+
+`lines` is the study's table in wide form; accuracies are percent. The report's own numbers are
+figures/paper/wavelet_report.csv: `table`, `model`, `epoch`, `quantity`, `value`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from lib.evaluation.differences import joint_contrasts
+from lib.studies.table import chosen
+
+MEASURES = {"accuracy": "fine-tuned (%)", "probe": "linear probe (%)"}
+# Steps from MAE to the wavelet model, each a row and the next: what a step changes is what its name says.
+STEPS = {
+    "report's form": {
+        "a second path, without wavelets": ("report's MAE", "report's no wavelets, scatter"),
+        "wavelets as such": ("report's no wavelets, scatter", "report's wavelets, scatter"),
+        "the scrambled grid": ("report's wavelets, scatter", "report's wavelets"),
+        "all three": ("report's MAE", "report's wavelets"),
+    },
+    "instead of attention": {
+        "the path without wavelets": ("MAE", "no wavelets, scatter"),
+        "wavelets as such": ("no wavelets, scatter", "wavelets, scatter"),
+        "the scrambled grid": ("wavelets, scatter", "wavelets, pseudo-grid"),
+        "all three": ("MAE", "wavelets, pseudo-grid"),
+    },
+}
+OTHERS = {
+    "more blocks": ("MAE", "MAE, 7 blocks"),
+    "cells masked, without wavelets": ("MAE", "MAE, cells masked"),
+    "cells masked, with wavelets": ("wavelets, scatter", "wavelets, cell"),
+    "wavelets against as many parameters": ("MAE, 7 blocks", "wavelets, scatter"),
+    "pre-training of MAE": ("MAE, untrained", "MAE"),
+    "pre-training with wavelets": ("wavelets, untrained", "wavelets, scatter"),
+    "pre-training on the scrambled grid": ("wavelets, untrained", "wavelets, pseudo-grid"),
+    "pre-training of the report's wavelets": ("report's wavelets, untrained", "report's wavelets"),
+    "the long warm-up, MAE": ("report's MAE", "report's MAE, long warm-up"),
+    "the long warm-up, wavelets": ("report's wavelets", "report's wavelets, long warm-up"),
+}
+
+
+def contrasts(lines: pd.DataFrame, pairs: Mapping[str, tuple[str, str]], measures: Sequence[str]) -> pd.DataFrame:
+    """What each pair's second row has more than its first, of each measure: `joint_contrasts`, over all pairs at once."""
+    rows = lines.rename(columns={"row": "case"})
+    return joint_contrasts(rows, measures, {name: ((after,), (before,)) for name, (before, after) in pairs.items()})
+
+
+def spectra(lines: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """A line for each named row, seed and ring: `case`, `seed`, `cycles`, `power` and `agreement`."""
+    mine = chosen(lines, names)
+    rings = [int(name.split()[1]) for name in mine if name.startswith("power ")]
+    parts = [
+        mine[["case", "seed"]].assign(cycles=ring, power=mine[f"power {ring}"], agreement=mine[f"agreement {ring}"])
+        for ring in rings
+    ]
+    return pd.concat(parts).sort_values(["case", "seed", "cycles"], ignore_index=True)
+
+
+def overview(lines: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """A row for each named row: parameters, accuracies, error, sharpness, agreement at high frequencies, means of seeds;
+    `low` and `high` of the accuracy are the lowest and highest seed.
+    """
+    table = []
+    for name, part in chosen(lines, names).groupby("case", sort=False):
+        high = [column for column in part if column.startswith("agreement ") and int(column.split()[1]) > 8]
+        row = {"case": name, "seeds": len(part), "parameters": f"{part['parameters'].iloc[0] / 1e6:.2f} M"}
+        row |= {words: float(part[measure].mean()) for measure, words in MEASURES.items()}
+        row |= {"lowest": float(part["accuracy"].min()), "highest": float(part["accuracy"].max())}
+        row |= {name: float(part[name].mean()) for name in ("error", "sharpness")}
+        table.append({**row, "agreement above 8 cycles": float(part[high].mean().mean())})
+    return pd.DataFrame(table)
