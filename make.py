@@ -355,6 +355,7 @@ TABLES = (
     "ablations/ablations.csv",
     "ablations_real/ablations_real.csv",
     "futures/futures.csv",
+    "wavelets/wavelets*.csv",
     "benchmarks/*.json",
 )
 

@@ -42,8 +42,9 @@ STUDY = ["python", "-m", "lib.studies"]
 MAKE = ["python3", "make.py"]
 PAPERMILL, CONVERT, LAUNCH = ["papermill"], ["jupyter", "nbconvert"], ["accelerate", "launch"]
 TINY = ToyWorldOptions(
-    datasets=("kinetics400", "davis2017", "jhmdb", "vip", "studio"), height=72, width=96, objects=2, kinetics_train=9,
-    kinetics_val=4, kinetics_frames=75, davis_train=0, davis_val=1, davis_frames=30, studio_train=12, studio_val=2,
+    datasets=("kinetics400", "davis2017", "jhmdb", "vip", "studio", "cifar10"), height=72, width=96, objects=2,
+    kinetics_train=9, kinetics_val=4, kinetics_frames=75, davis_train=0, davis_val=1, davis_frames=30, studio_train=12, studio_val=2,
+    batch_pictures=20,
 )  # fmt: skip
 
 # Whatever a notebook's preset says, in a minute.
@@ -147,20 +148,21 @@ def test_benchmark(words, copy):
              "masking": "--rows a --batch 1 --rounds 1 --image-size 48 --patch-size 8 --embed-dim 32 --depth 1 "
                         "--num-heads 2 --decoder-embed-dim 16 --decoder-depth 1 --decoder-num-heads 2",
              "uncertainty": "--batch 2 --rounds 1",
+             "wavelets": "--preset toy --batch 2 --rounds 1",
              "metrics": "--sequences 1 --size 48 64 --objects 2 --max-frames 4 --compared 2 --rounds 1"}  # fmt: skip
     run([*words, *small[words[3]].split()], copy)
     result = json.loads((copy / option(words, "--json")).read_text())
     if "ratio" in result:
         assert result["ratio"] > 0
     else:
-        rows = result["rows"] if words[3] == "uncertainty" else result["comparisons"].values()
+        rows = result["rows"] if words[3] in ("uncertainty", "wavelets") else result["comparisons"].values()
         assert all(row["time_ratio"] > 0 for row in rows)
 
 
 @pytest.mark.parametrize("words", documented(STUDY), ids=shlex.join)
 def test_study(words, copy):
     row = {"masking": "1f MLP 0.95", "uncertainty": "plain SiamMAE", "seeds": "untrained", "sensitivity": "shape",
-           "ablations": "untrained", "futures": "copy of the past"}[words[3]]  # fmt: skip
+           "ablations": "untrained", "futures": "copy of the past", "wavelets": "MAE, untrained"}[words[3]]  # fmt: skip
     shown = run([*words, "--epochs", "1", "--seeds", "1", "--rows", row], copy)  # one row of its table
     table = read_table(copy / option(words, "--out") / f"{words[3]}.csv")
     assert f"{row}, seed 0: " in shown and table["value"].notna().any()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.benchmark import masking, metrics, propagation, uncertainty
+from lib.benchmark import masking, metrics, propagation, uncertainty, wavelets
 from lib.errors import cli
 from lib.runtime import write_json
 
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "metrics": (metrics, "J and F of sequences against the usual loop"),
     "masking": (masking, "a training step by masking, ratio, decoder and sampler"),
     "uncertainty": (uncertainty, "a training step of SiamMAE with each head that states an uncertainty"),
+    "wavelets": (wavelets, "training steps of MAE with wavelet attention"),
 }
 
 

@@ -169,14 +169,17 @@ def _picture(content: bytes, name: str) -> np.ndarray:
 
 
 def some(pictures: Pictures, number: int | None) -> Pictures:
-    """`number` of the pictures (None: all), as many of each class; always the same ones; fewer are among more."""
-    if number is None:
+    """`number` of the pictures, as many of each class; always the same ones, and fewer are among more.
+
+    None, or more than there are: all. UserError for a number that the classes cannot share.
+    """
+    if number is None or number >= len(pictures.images):
         return pictures
     classes, rng = len(pictures.classes), np.random.default_rng(0)
     orders = [rng.permutation(np.flatnonzero(pictures.labels == label)) for label in range(classes)]
     each, rest = divmod(number, classes)
     if rest or not 1 <= each <= min(map(len, orders)):
-        least = min(map(len, orders))
-        raise UserError(f"{number} pictures of {classes} classes: choose a multiple of it, {classes * least} at most")
+        most = classes * min(map(len, orders))
+        raise UserError(f"{number} pictures of {classes} classes: choose a multiple of it, {most} at most, or all")
     chosen = np.sort(np.concatenate([order[:each] for order in orders]))
     return pictures._replace(images=pictures.images[chosen], labels=pictures.labels[chosen])

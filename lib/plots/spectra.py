@@ -13,7 +13,7 @@ PANELS = {"power": "power, part of the truth's", "agreement": "agreeing with the
 
 
 def spectrum_figure(spectra: pd.DataFrame, names: Sequence[str], patch: int, title: str = "") -> Figure:
-    """A panel for `power` and one for `agreement`, a curve for each of `names`: the mean over seeds, and each seed faint.
+    """A panel for `power` and one for `agreement`, a curve for each of `names`: mean over seeds, and each seed faint.
 
     spectra: columns `case`, `seed`, `cycles` (a picture) and the panels'. patch: cycles a picture of the patches.
     """

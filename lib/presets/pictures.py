@@ -14,9 +14,9 @@ from lib.presets.record import Schedule
 class Pictures(Schedule):
     """Settings of pre-training at one scale.
 
-    pictures: how many of the training split, as many of each class (None: all). crop_area: the part of a picture that
-    a random crop takes, before it is enlarged to image_size. norm_pix is off: such predictions are pictures that owe
-    nothing to the truth, whose detail can be measured.
+    pictures: how many of the training split, as many of each class (None, or more than there are: all). crop_area: the
+    part of a picture that a random crop takes, before it is enlarged to image_size. norm_pix is off: such predictions
+    are pictures that owe nothing to the truth, whose detail can be measured.
     """
 
     pictures: int | None = None
@@ -44,7 +44,7 @@ class Pictures(Schedule):
 class PictureFineTuning(FineTuning):
     """Settings of fine-tuning and of the linear probe. The defaults are those of the report's logs, then MAE's.
 
-    labelled: how many pictures of the training split have labels (None: all); probed: how many of these the linear
+    labelled: how many pictures of the training split have labels (as `pictures`); probed: how many of these the linear
     probe is fitted to.
     """
 
@@ -64,29 +64,22 @@ REPORT = Pictures(
     image_size=256, patch_size=32, embed_dim=1024, depth=6, num_heads=8, mlp_ratio=2.0, decoder_embed_dim=512,
     decoder_depth=6, decoder_num_heads=8, epochs=100, warmup_epochs=40, batch_size=16, base_lr=1e-3,
 )  # fmt: skip
-_SMALL = Pictures(epochs=40, warmup_epochs=4, batch_size=512, base_lr=2e-3, workers=0)
+_SMALL = Pictures(epochs=16, warmup_epochs=1.6, batch_size=1024, base_lr=1e-3, workers=0)
 CIFAR = {
     "toy": replace(_SMALL, embed_dim=64, depth=2, epochs=30, warmup_epochs=3, batch_size=64, base_lr=8e-3),
-    "laptop": replace(_SMALL, pictures=10_000, batch_size=256, epochs=20, warmup_epochs=2),
+    "laptop": replace(_SMALL, pictures=10_000, batch_size=256, base_lr=4e-3),
     "colab": _SMALL,
     "wide": replace(
-        REPORT,
-        image_size=32,
-        patch_size=4,
-        decoder_depth=2,
-        epochs=10,
-        warmup_epochs=4,
-        batch_size=256,
-        workers=0,
+        REPORT, image_size=32, patch_size=4, decoder_depth=2, epochs=5, warmup_epochs=2, batch_size=256, workers=0,
         save_every=10**6,
     ),
     "report": REPORT,
-}
-_TUNED = PictureFineTuning(labelled=10_000, batch_size=256, base_lr=2e-3, workers=0)
+}  # fmt: skip
+_TUNED = PictureFineTuning(labelled=5000, batch_size=256, base_lr=4e-3, workers=0)
 CIFAR_FINE_TUNING = {
-    "toy": replace(_TUNED, labelled=None, probed=1000, batch_size=64, base_lr=4e-3, epochs=10, warmup_epochs=1),
-    "laptop": replace(_TUNED, labelled=2000),
+    "toy": replace(_TUNED, labelled=None, probed=1000, batch_size=64, epochs=10, warmup_epochs=1),
+    "laptop": replace(_TUNED, labelled=2000, probed=2000),
     "colab": _TUNED,
-    "wide": PictureFineTuning(labelled=10_000, batch_size=256, workers=0, save_every=10**6),
+    "wide": PictureFineTuning(labelled=2500, probed=2500, batch_size=256, workers=0, save_every=10**6),
     "report": PictureFineTuning(),
 }

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from lib.errors import cli
-from lib.studies import ablations, futures, masking, seeds, sensitivity, uncertainty
+from lib.studies import ablations, futures, masking, seeds, sensitivity, uncertainty, wavelets
 from lib.studies.grid import choose
 from lib.studies.table import write_table
 
@@ -18,6 +18,7 @@ STUDIES = {
     "seeds": (seeds, "MAE and SiamMAE pre-trained with several seeds, scored on three tasks"),
     "ablations": (ablations, "SiamMAE's designs, maskings, gaps and augmentations, one change at a time"),
     "futures": (futures, "SiamMAE from several past frames to several future ones: errors by horizon, and features"),
+    "wavelets": (wavelets, "MAE with wavelet attention on CIFAR-10, one change at a time"),
     "sensitivity": (sensitivity, "how much SiamMAE's J&F hangs on the protocol of label propagation"),
 }
 
@@ -40,7 +41,12 @@ def main(arguments: list[str] | None = None) -> None:
         add("--partial", action="store_true", help="write the table of what is there, even if cells are missing")
         add("--dry-run", action="store_true", help="make nothing: say how many cells there are, and how long they take")
         if hasattr(module, "SCALES"):
-            add("--preset", choices=module.SCALES, default="toy", help="toy for the toy world; laptop for real clips")
+            add(
+                "--preset",
+                choices=module.SCALES,
+                default="toy",
+                help="scale of the study (default: toy, for the toy world)",
+            )
     args = parser.parse_args(arguments)
     module = STUDIES[args.study][0]
     out, rows = args.out.absolute(), choose(module.ROWS, args.rows)

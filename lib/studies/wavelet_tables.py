@@ -12,39 +12,64 @@ from lib.evaluation.differences import joint_contrasts
 from lib.studies.table import chosen
 
 MEASURES = {"accuracy": "fine-tuned (%)", "probe": "linear probe (%)"}
-# Steps from MAE to the wavelet model, each a row and the next: what a step changes is what its name says.
-STEPS = {
-    "report's form": {
-        "a second path, without wavelets": ("report's MAE", "report's no wavelets, scatter"),
-        "wavelets as such": ("report's no wavelets, scatter", "report's wavelets, scatter"),
-        "the scrambled grid": ("report's wavelets, scatter", "report's wavelets"),
-        "all three": ("report's MAE", "report's wavelets"),
-    },
+# Steps from MAE to the wavelet model: what a step changes is what its name says. Tests of a family hold together.
+FAMILIES = {
     "instead of attention": {
         "the path without wavelets": ("MAE", "no wavelets, scatter"),
         "wavelets as such": ("no wavelets, scatter", "wavelets, scatter"),
         "the scrambled grid": ("wavelets, scatter", "wavelets, pseudo-grid"),
         "all three": ("MAE", "wavelets, pseudo-grid"),
     },
+    "the report's form": {
+        "the path without wavelets": ("report's MAE", "report's no wavelets, scatter"),
+        "wavelets as such": ("report's no wavelets, scatter", "report's wavelets, scatter"),
+        "the scrambled grid": ("report's wavelets, scatter", "report's wavelets"),
+        "all three": ("report's MAE", "report's wavelets"),
+    },
+    "the report's schedule": {
+        "the long warm-up, MAE": ("report's MAE", "report's MAE, long warm-up"),
+        "the long warm-up, wavelets": ("report's wavelets", "report's wavelets, long warm-up"),
+        "all three, with the long warm-up": ("report's MAE, long warm-up", "report's wavelets, long warm-up"),
+    },
+    "controls": {
+        "more blocks": ("MAE", "MAE, 7 blocks"),
+        "wavelets against as many parameters": ("MAE, 7 blocks", "wavelets, scatter"),
+        "cells masked, without wavelets": ("MAE", "MAE, cells masked"),
+        "cells masked, with wavelets": ("wavelets, scatter", "wavelets, cell"),
+    },
+    "pre-training": {
+        "pre-training of MAE": ("MAE, untrained", "MAE"),
+        "pre-training with wavelets": ("wavelets, untrained", "wavelets, scatter"),
+        "pre-training on the scrambled grid": ("wavelets, untrained", "wavelets, pseudo-grid"),
+        "wavelets that pre-training did not reach": ("MAE", "wavelets, untrained"),
+    },
 }
-OTHERS = {
-    "more blocks": ("MAE", "MAE, 7 blocks"),
-    "cells masked, without wavelets": ("MAE", "MAE, cells masked"),
-    "cells masked, with wavelets": ("wavelets, scatter", "wavelets, cell"),
-    "wavelets against as many parameters": ("MAE, 7 blocks", "wavelets, scatter"),
-    "pre-training of MAE": ("MAE, untrained", "MAE"),
-    "pre-training with wavelets": ("wavelets, untrained", "wavelets, scatter"),
-    "pre-training on the scrambled grid": ("wavelets, untrained", "wavelets, pseudo-grid"),
-    "pre-training of the report's wavelets": ("report's wavelets, untrained", "report's wavelets"),
-    "the long warm-up, MAE": ("report's MAE", "report's MAE, long warm-up"),
-    "the long warm-up, wavelets": ("report's wavelets", "report's wavelets, long warm-up"),
+ITS_RATE = {
+    "all three, at its rate": ("report's MAE, its rate", "report's wavelets, its rate"),
+    "the scrambled grid, at its rate": ("report's wavelets, scatter, its rate", "report's wavelets, its rate"),
+    "pre-training of MAE, at its rate": ("report's MAE, untrained, its rate", "report's MAE, its rate"),
+    "pre-training with wavelets, at its rate": (
+        "report's wavelets, untrained, its rate",
+        "report's wavelets, its rate",
+    ),
+    "wavelets that pre-training did not reach": ("report's MAE, its rate", "report's wavelets, untrained, its rate"),
 }
 
 
 def contrasts(lines: pd.DataFrame, pairs: Mapping[str, tuple[str, str]], measures: Sequence[str]) -> pd.DataFrame:
-    """What each pair's second row has more than its first, of each measure: `joint_contrasts`, over all pairs at once."""
+    """What each pair's second row has more than its first, of each measure: `joint_contrasts` over all pairs."""
     rows = lines.rename(columns={"row": "case"})
     return joint_contrasts(rows, measures, {name: ((after,), (before,)) for name, (before, after) in pairs.items()})
+
+
+def for_dots(tests: pd.DataFrame) -> pd.DataFrame:
+    """Contrasts as lib.plots.bars.dot_panels reads them: a row a contrast, each measure with its low and high."""
+    columns = {"mean": "", "low": "_low", "high": "_high"}
+    parts = [
+        part.set_index("name")[list(columns)].rename(columns=lambda name, measure=measure: measure + columns[name])
+        for measure, part in tests.groupby("measure", sort=False)
+    ]
+    return pd.concat(parts, axis=1).rename_axis("case").reset_index()
 
 
 def spectra(lines: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
@@ -59,8 +84,8 @@ def spectra(lines: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
 
 
 def overview(lines: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """A row for each named row: parameters, accuracies, error, sharpness, agreement at high frequencies, means of seeds;
-    `low` and `high` of the accuracy are the lowest and highest seed.
+    """A row for each named row, means over seeds: parameters, accuracies with the fine-tuned one's lowest and highest
+    seed, error, sharpness, agreement at high frequencies.
     """
     table = []
     for name, part in chosen(lines, names).groupby("case", sort=False):

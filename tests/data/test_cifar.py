@@ -177,8 +177,10 @@ def test_fewer_pictures_are_of_all_classes_and_among_the_more(pickles):
     ten, fifty = some(pictures, 10), some(pictures, 50)
     assert np.bincount(fifty.labels).tolist() == [5] * 10 and np.bincount(ten.labels).tolist() == [1] * 10
     assert set(by_content(ten)) <= set(by_content(fifty)) <= set(by_content(pictures))
-    assert some(pictures, None) is pictures
-    for number in (0, 15, 110):
+    assert all(some(pictures, number) is pictures for number in (None, 100, 110))
+    lopsided = pictures._replace(images=pictures.images[:-1], labels=pictures.labels[:-1])
+    assert len(some(lopsided, 90).images) == 90
+    for number in (0, 15):
         with pytest.raises(UserError, match=f"{number} pictures of 10 classes"):
             some(pictures, number)
 

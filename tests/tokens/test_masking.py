@@ -251,7 +251,9 @@ def test_a_strategy_that_cannot_work_fails_before_training():
 
 
 def test_unknown_strategies_and_frames_that_all_hide_are_refused_in_one_line():
-    with pytest.raises(UserError, match="^unknown masking 'tubes': did you mean 'tube'. choose one of cell, frame, grid"):
+    with pytest.raises(
+        UserError, match="^unknown masking 'tubes': did you mean 'tube'. choose one of cell, frame, grid"
+    ):
         get_masking("tubes", 0.9)
     with pytest.raises(UserError, match="^mask_ratio 0.95 hides all 8 times: lower it or use longer clips$"):
         get_masking("frame", 0.95)(tokens_on((8, 2, 2)), (8, 2, 2))
