@@ -43,8 +43,8 @@ MAKE = ["python3", "make.py"]
 PAPERMILL, CONVERT, LAUNCH = ["papermill"], ["jupyter", "nbconvert"], ["accelerate", "launch"]
 TINY = ToyWorldOptions(
     datasets=("kinetics400", "davis2017", "jhmdb", "vip", "studio", "cifar10"), height=72, width=96, objects=2,
-    kinetics_train=9, kinetics_val=4, kinetics_frames=75, davis_train=0, davis_val=1, davis_frames=30, studio_train=12, studio_val=2,
-    batch_pictures=20,
+    kinetics_train=9, kinetics_val=4, kinetics_frames=75, davis_train=0, davis_val=1, davis_frames=30, studio_train=12,
+    studio_val=2, batch_pictures=20,
 )  # fmt: skip
 
 # Whatever a notebook's preset says, in a minute.

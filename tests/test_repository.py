@@ -58,7 +58,7 @@ def test_every_pin_is_a_range(pin):
 
 
 def test_every_import_is_pinned_or_built_in():
-    renamed = {"pillow": "PIL", "pytest-xdist": "xdist", "scikit-image": "skimage"}
+    renamed = {"pillow": "PIL", "pytest-xdist": "xdist", "scikit-image": "skimage", "PyWavelets": "pywt"}
     names = [re.match(r"[\w-]+", pin).group() for pin in make.pinned()]
     known = {renamed.get(name, name) for name in names} | sys.stdlib_module_names | {"lib"}
     known |= {"nbformat", "IPython"}  # come with the pinned notebook tools

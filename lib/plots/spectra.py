@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from lib.plots.style import COLORS, DARK, GREY, headline
 
-PANELS = {"power": "power, part of the truth's", "agreement": "agreeing with the truth, part of its power"}
+PANELS = {"power": "power,\npart of the truth's", "agreement": "agreement with the truth,\npart of its power"}
 
 
 def spectrum_figure(spectra: pd.DataFrame, names: Sequence[str], patch: int, title: str = "") -> Figure:

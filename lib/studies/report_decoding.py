@@ -3,7 +3,7 @@
 The report names no configuration. Its numbers do: exactly for one model and both schedules, nearly for the other model.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -101,8 +101,9 @@ class Schedule(NamedTuple):
     least: float
 
 
-def logged_rate(schedule: Schedule, epochs: np.ndarray, pictures: int) -> np.ndarray:
+def logged_rate(schedule: Schedule, epochs: Sequence[int], pictures: int) -> np.ndarray:
     """What MAE's code logs as an epoch's learning rate, the mean over its batches: float64, of epochs from 0."""
+    epochs = np.asarray(epochs)
     batches, peak = pictures // schedule.batch, schedule.base * schedule.batch / 256
     step = np.pi / (schedule.epochs - schedule.warmup) / batches  # of the cosine's angle
     first = np.pi * (epochs - schedule.warmup) / (schedule.epochs - schedule.warmup)
