@@ -5,9 +5,11 @@ Shapes: `n` pictures of 32 x 32 pixels.
 """
 
 import io
+import lzma
 import pickle
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -20,9 +22,11 @@ from lib.errors import UserError
 
 SIDE, SPLITS, BATCHES = 32, ("train", "test"), "cifar-10-batches-py"
 PICTURES, ARCHIVES = (".jpg", ".jpeg", ".png"), (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+LARGEST = 100_000  # bytes of a picture's file
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
 
 
-class Pictures(NamedTuple):
+class LabelledPictures(NamedTuple):
     """Pictures with labels, all in memory."""
 
     images: np.ndarray  # uint8 (n, 32, 32, 3)
@@ -31,7 +35,18 @@ class Pictures(NamedTuple):
     source: str  # what must stand beside numbers: "as published", "not as published" or "as .jpg", which lost detail
 
 
-def read_cifar(root: str | Path, split: str) -> Pictures:
+def read_splits(root: str | Path) -> tuple[LabelledPictures, LabelledPictures]:
+    """The training and the test pictures below `root`, as `read_cifar` reads them; their classes must be the same."""
+    train, test = (read_cifar(root, split) for split in SPLITS)
+    if train.classes != test.classes:
+        words = " and ".join(
+            f"{len(part.classes)} classes in {name}" for name, part in zip(SPLITS, (train, test), strict=True)
+        )
+        raise UserError(f"{root}: its splits differ in their classes ({words}): labels would shift; complete it")
+    return train, test
+
+
+def read_cifar(root: str | Path, split: str) -> LabelledPictures:
     """The "train" or "test" pictures below `root`: the folder that holds cifar-10-batches-py/, that folder itself, one
     with train/ and test/, an archive of that, or a folder with one such archive.
 
@@ -58,38 +73,67 @@ def read_cifar(root: str | Path, split: str) -> Pictures:
 # --- Pickles ---
 
 
-def _read_batches(folder: Path, split: str) -> Pictures:
+def _read_batches(folder: Path, split: str) -> LabelledPictures:
     names = [name for name, _ in (CIFAR10.train_list if split == "train" else CIFAR10.test_list)]
     try:
         known = CIFAR10(folder.parent, train=split == "train")
-        return Pictures(known.data, np.array(known.targets), tuple(known.classes), "as published")
+        return LabelledPictures(known.data, np.array(known.targets), tuple(known.classes), "as published")
     except RuntimeError:  # other checksums: a toy's, or a damaged copy
         batches = [_unpickle(folder / name) for name in names]
-    classes = tuple(_unpickle(folder / CIFAR10.meta["filename"])["label_names"])
+    names_of = _unpickle(folder / CIFAR10.meta["filename"]).get("label_names")
     images = np.concatenate([_pixels(batch, folder / name) for batch, name in zip(batches, names, strict=True)])
-    labels = np.concatenate([np.array(batch["labels"], dtype=np.int64) for batch in batches])
-    if len(labels) != len(images) or not 0 <= labels.min() <= labels.max() < len(classes):
+    labels = [label for batch in batches for label in _list(batch.get("labels"))]
+    classes = tuple(map(str, _list(names_of)))
+    if len(labels) != len(images) or not all(type(label) is int and 0 <= label < len(classes) for label in labels):
         raise UserError(f"{folder}: labels and pictures of {split} do not fit together; fetch it again")
-    return Pictures(images, labels, classes, "not as published")
+    return LabelledPictures(images, np.array(labels, dtype=np.int64), classes, "not as published")
+
+
+def _list(values: object) -> list:
+    return values if isinstance(values, list) else []
 
 
 def _pixels(batch: dict, path: Path) -> np.ndarray:
-    data = np.asarray(batch.get("data"))
-    if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3 * SIDE * SIDE:
+    data = batch.get("data")
+    data = getattr(data, "values", None) if isinstance(data, _Bytes) else None
+    if data is None or data.ndim != 2 or data.shape[1] != 3 * SIDE * SIDE:
         raise UserError(f"{path}: holds no pictures of {SIDE}x{SIDE} pixels; fetch it again")
     return data.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
 
 
-class _Plain(pickle.Unpickler):
-    """Reads arrays and plain values, and nothing that could run."""
+class _Bytes:
+    """Stands for a NumPy array while a pickle is read: takes bytes and a shape, and nothing else."""
 
-    allowed = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
-    allowed |= {(f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")}
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, kind, columns_first, data = state
+        if not isinstance(kind, _ByteType):
+            raise pickle.UnpicklingError("holds an array that is not of bytes")
+        data = data.encode("latin1") if isinstance(data, str) else data
+        self.values = np.frombuffer(data, np.uint8).reshape(shape, order="F" if columns_first else "C")
+
+
+class _ByteType:
+    """Stands for the type of these arrays."""
+
+    def __init__(self, name: str, *_):
+        if name not in ("u1", "uint8"):
+            raise pickle.UnpicklingError(f"holds an array of {name}, not of bytes")
+
+    def __setstate__(self, state: tuple) -> None:
+        """There is nothing to set."""
+
+
+class _Plain(pickle.Unpickler):
+    """Reads plain values and arrays of bytes. NumPy's own constructors are left out: they would take any pointer."""
+
+    stand_ins = {("numpy", "ndarray"): None, ("numpy", "dtype"): _ByteType}
+    stand_ins |= {(f"numpy.{core}.multiarray", "_reconstruct"): lambda *_: _Bytes() for core in ("core", "_core")}
+    stand_ins |= {("_codecs", "encode"): lambda text, _: text.encode("latin1")}
 
     def find_class(self, module: str, name: str):
-        if (module, name) not in self.allowed:
+        if (module, name) not in self.stand_ins:
             raise pickle.UnpicklingError(f"asks for {module}.{name}")
-        return super().find_class(module, name)
+        return self.stand_ins[module, name]
 
 
 def _unpickle(path: Path) -> dict:
@@ -105,7 +149,7 @@ def _unpickle(path: Path) -> dict:
     return content
 
 
-# --- Pictures ---
+# --- LabelledPictures ---
 
 
 def _folder_files(folder: Path) -> Iterator[tuple[str, str, bytes]]:
@@ -121,28 +165,34 @@ def _archive_files(path: Path, split: str) -> Iterator[tuple[str, str, bytes]]:
         if path.name.endswith(".zip"):
             with zipfile.ZipFile(path) as archive:
                 for item in archive.infolist():
-                    if of_class := _class_of(item.filename, split):
+                    if of_class := _class_of(item.filename, split, item.file_size, path):
                         yield of_class, f"{path}: {item.filename}", archive.read(item)
         else:
             with tarfile.open(path) as archive:
                 for item in archive:
-                    if item.isfile() and (of_class := _class_of(item.name, split)):
+                    if item.isfile() and (of_class := _class_of(item.name, split, item.size, path)):
                         yield of_class, f"{path}: {item.name}", archive.extractfile(item).read()
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except BROKEN as error:
         raise UserError(f"{path}: is damaged or no archive ({error}); fetch it again") from None
 
 
-def _class_of(name: str, split: str) -> str | None:
+def _class_of(name: str, split: str, size: int, path: Path) -> str | None:
     """The class of a picture's path in an archive, if it is one of the split."""
     parts = PurePosixPath(name).parts
-    return parts[-2] if len(parts) >= 3 and parts[-3] == split and _is_picture(parts[-1]) else None
+    if BATCHES in parts:
+        raise UserError(f"{path}: holds the pickles of CIFAR-10; unpack it, and give the folder with {BATCHES}/")
+    if len(parts) < 3 or parts[-3] != split or not _is_picture(parts[-1]):
+        return None
+    if size > LARGEST:
+        raise UserError(f"{path}: {name} has {size} bytes, too many for {SIDE}x{SIDE} pixels")
+    return parts[-2]
 
 
 def _is_picture(name: str) -> bool:
     return name.lower().endswith(PICTURES) and not name.startswith(".")
 
 
-def _decode(files: Iterator[tuple[str, str, bytes]], where: str) -> Pictures:
+def _decode(files: Iterator[tuple[str, str, bytes]], where: str) -> LabelledPictures:
     images, names, suffixes = [], [], set()
     for of_class, name, content in files:
         images.append(_picture(content, name))
@@ -152,7 +202,7 @@ def _decode(files: Iterator[tuple[str, str, bytes]], where: str) -> Pictures:
         raise UserError(f"{where}: holds no pictures; they must lie in {{train,test}}/{{class}}/")
     classes = tuple(sorted(set(names)))
     labels = np.array([classes.index(name) for name in names])
-    return Pictures(np.stack(images), labels, classes, f"as {' and '.join(sorted(suffixes))}")
+    return LabelledPictures(np.stack(images), labels, classes, f"as {' and '.join(sorted(suffixes))}")
 
 
 def _picture(content: bytes, name: str) -> np.ndarray:
@@ -168,7 +218,7 @@ def _picture(content: bytes, name: str) -> np.ndarray:
 # --- Subsets ---
 
 
-def some(pictures: Pictures, number: int | None) -> Pictures:
+def some(pictures: LabelledPictures, number: int | None) -> LabelledPictures:
     """`number` of the pictures, as many of each class; always the same ones, and fewer are among more.
 
     None, or more than there are: all. UserError for a number that the classes cannot share.

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lib.data.cifar import Pictures
+from lib.data.cifar import LabelledPictures
 from lib.runtime import digest
 
 ASPECT = (3 / 4, 4 / 3)  # of a crop, as in torchvision
@@ -26,7 +26,9 @@ class PictureCrops(Dataset):
     function of the seed and the batch's first index. crop_area: the part of the picture that a crop takes.
     """
 
-    def __init__(self, pictures: Pictures, image_size: int, crop_area: tuple[float, float], seed: int = 0) -> None:
+    def __init__(
+        self, pictures: LabelledPictures, image_size: int, crop_area: tuple[float, float], seed: int = 0
+    ) -> None:
         self.images, self.labels = to_tensor(pictures.images), torch.from_numpy(pictures.labels)
         self.image_size, self.crop_area, self.seed = image_size, crop_area, seed
         content = (hashlib.sha256(part.numpy()).hexdigest() for part in (self.images, self.labels))

@@ -1,7 +1,7 @@
 """How much of a picture's detail a reconstruction has: power by frequency, and sharpness.
 
 A blurred picture lacks power at high frequencies. Power alone does not tell detail from the seams of patches, so there
-is also the part of it that agrees with the truth. Shapes: `n` pictures, `C` channels, `S` side, `R` = S/2 rings.
+is also how much of the truth's waves is there, in phase. Shapes: `n` pictures, `C` channels, `S` side, `R` = S/2 rings.
 """
 
 from typing import NamedTuple

@@ -6,7 +6,7 @@ are learned. What the counts cannot tell, the decoder above all, is our MAE's.
 """
 
 import torch
-from timm.models.vision_transformer import Attention
+from timm.layers import Attention
 from torch import nn
 
 from lib.models.mae import MAE

@@ -9,7 +9,10 @@ from matplotlib.figure import Figure
 
 from lib.plots.style import COLORS, DARK, GREY, headline
 
-PANELS = {"power": "power,\npart of the truth's", "agreement": "agreement with the truth,\npart of its power"}
+PANELS = {
+    "power": "power,\npart of the truth's",
+    "agreement": "amplitude in phase with the truth,\npart of the truth's",
+}
 
 
 def spectrum_figure(spectra: pd.DataFrame, names: Sequence[str], patch: int, title: str = "") -> Figure:

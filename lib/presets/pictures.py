@@ -42,7 +42,8 @@ class Pictures(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class PictureFineTuning(FineTuning):
-    """Settings of fine-tuning and of the linear probe. The defaults are those of the report's logs, then MAE's.
+    """Settings of fine-tuning and of the linear probe. The defaults are those of the report's logs; else MAE's, less
+    its augmentations beyond crops and flips.
 
     labelled: how many pictures of the training split have labels (as `pictures`); probed: how many of these the linear
     probe is fitted to.

@@ -28,9 +28,8 @@ def finetune(
 
     Returns `top1` and `top5`, 0 to 1, and `low` and `high`, top-1's 95 % interval over videos (Wilson 1927).
     """
-    names = ("layer_decay", "label_smoothing", "mixup", "cutmix", "drop_path", "erasing")
     width, classes = model.architecture["embed_dim"], len(clips.actions.classes)
-    classifier = Classifier(model, width, classes, **{name: getattr(settings, name) for name in names})
+    classifier = Classifier(model, width, classes, **settings.classifier_arguments())
     load_or_fit(shipped, classifier, clips, settings, out_dir, clips.seed)
     scores, truth = class_probabilities(classifier, DataLoader(views, VIEWS_AT_ONCE))
     scores, truth = average_views(scores, views.views), truth[:: views.views]

@@ -91,7 +91,7 @@ def common_divisor(parts: Mapping[str, int], power: int = 2) -> int:
 # --- Schedules ---
 
 
-class Schedule(NamedTuple):
+class CosineSchedule(NamedTuple):
     """Warm-up and cosine as MAE's code has them: the rate changes with every batch, and peaks at base * batch / 256."""
 
     epochs: int
@@ -101,7 +101,7 @@ class Schedule(NamedTuple):
     least: float
 
 
-def logged_rate(schedule: Schedule, epochs: Sequence[int], pictures: int) -> np.ndarray:
+def logged_rate(schedule: CosineSchedule, epochs: Sequence[int], pictures: int) -> np.ndarray:
     """What MAE's code logs as an epoch's learning rate, the mean over its batches: float64, of epochs from 0."""
     epochs = np.asarray(epochs)
     batches, peak = pictures // schedule.batch, schedule.base * schedule.batch / 256
@@ -113,7 +113,7 @@ def logged_rate(schedule: Schedule, epochs: Sequence[int], pictures: int) -> np.
     return np.where(epochs < schedule.warmup, rising, cosine)
 
 
-def find_schedule(logged: Mapping[int, float], pictures: int = 50_000) -> list[tuple[float, Schedule]]:
+def find_schedule(logged: Mapping[int, float], pictures: int = 50_000) -> list[tuple[float, CosineSchedule]]:
     """All schedules of a wide grid, the best first, with how far they are from the logged rates at most, relatively."""
     epochs, rates = np.array(list(logged)), np.array(list(logged.values()))
     lengths = [length for length in (50, 60, 75, 80, 90, 100, 120, 150, 200, 300, 400, 800) if length > max(epochs)]
@@ -121,6 +121,6 @@ def find_schedule(logged: Mapping[int, float], pictures: int = 50_000) -> list[t
     grid = product(lengths, range(min(lengths)), (8, 16, 32, 64, 128), bases, leasts)
     fits = [
         (float(np.abs(logged_rate(schedule, epochs, pictures) / rates - 1).max()), schedule)
-        for schedule in (Schedule(*numbers) for numbers in grid)
+        for schedule in (CosineSchedule(*numbers) for numbers in grid)
     ]
     return sorted(fits)

@@ -1,6 +1,7 @@
 """Small labelled pictures in the layout of CIFAR-10's Python version: props, faces, and sceneries without anybody.
 
-A prop or a face hangs anywhere before any scenery, so that no colour and no place names a class. Layout: `data_batch_1`
+A prop or a face hangs anywhere before any scenery: no place names a class, and colour alone none but faces.
+Layout: `data_batch_1`
 to `data_batch_5` and `test_batch`, pickles of {"data": uint8 (n, 3072), "labels": n ints, ...}, and `batches.meta`.
 """
 

@@ -2,8 +2,10 @@
 
 import hashlib
 import io
+import lzma
 import os
 import pickle
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from lib.data.cifar import BATCHES, SPLITS, read_cifar, some
+from lib.data.cifar import BATCHES, SPLITS, read_cifar, read_splits, some
 from lib.errors import UserError
 from lib.toyworld import ToyWorldOptions, ensure_toy_world
 
@@ -97,19 +99,26 @@ def test_a_folder_and_its_archives_hold_the_same(pickles, folder, tmp_path, name
     assert [path.name for path in tmp_path.iterdir()] == [name], "nothing is unpacked to disk"
 
 
+# An array of objects over bytes of the file's choice: NumPy would follow them as pointers.
+POINTER = b"\x80\x02cnumpy\nndarray\n(K\x01\x85cnumpy\ndtype\nX\x01\x00\x00\x00O\x85RC\x08AAAAAAAAtR."
+
+
 class Evil:
     def __reduce__(self):
         return os.system, ("touch evil",)
-
-
-def damaged(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         (pickle.dumps(Evil()), "test_batch: is no CIFAR-10 batch .*system"),
+        (POINTER, "test_batch: is no CIFAR-10 batch"),
+        (
+            pickle.dumps({"data": np.zeros((2, 3072)), "labels": [0, 1]}, 2),
+            "test_batch: is no CIFAR-10 .*bytes",
+        ),
+        (pickle.dumps({"data": {}, "labels": [0, 1]}, 2), "no pictures of 32x32"),
+        (pickle.dumps({"data": np.zeros((2, 3072), np.uint8)}, 2), "do not fit together"),
         (b"cut off", "test_batch: is no CIFAR-10 batch"),
         (pickle.dumps([1, 2]), "test_batch: is no CIFAR-10 batch"),
         (pickle.dumps({"data": np.zeros((2, 48), np.uint8), "labels": [0, 1]}, 2), "no pictures of 32x32"),
@@ -138,6 +147,19 @@ def picture(size: tuple[int, int] = (32, 32)) -> bytes:
     return content.getvalue()
 
 
+def zipped(files: dict[str, bytes]) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return content.getvalue()
+
+
+def broken(archive: bytes) -> bytes:
+    """With other bytes in the middle of its first file."""
+    return archive[:60] + b"\xff" * 10 + archive[70:]
+
+
 @pytest.mark.parametrize(
     ("files", "words"),
     [
@@ -147,6 +169,10 @@ def picture(size: tuple[int, int] = (32, 32)) -> bytes:
         ({"test/ball/notes.txt": b"no picture"}, "test: holds no pictures"),
         ({"a.zip": b"no archive"}, "a.zip: is damaged or no archive"),
         ({"a.tar": b"no archive"}, "a.tar: is damaged or no archive"),
+        ({"a.tar.xz": lzma.compress(b"x" * 9000)[:-20]}, "a.tar.xz: is damaged or no archive"),
+        ({"a.zip": zipped({f"{BATCHES}/test_batch": b""})}, "a.zip: holds the pickles of CIFAR-10; unpack it"),
+        ({"a.zip": zipped({"test/ball/1.png": bytes(200_000)})}, "1.png has 200000 bytes, too many"),
+        ({"a.zip": broken(zipped({"test/ball/1.png": picture()}))}, "a.zip: is damaged or no archive"),
         ({"a.zip": b"", "b.zip": b""}, "holds neither .* nor one archive"),
     ],
 )
@@ -163,6 +189,15 @@ def test_a_cut_off_archive_is_refused(folder, tmp_path):
     archive.write_bytes(archive.read_bytes()[:-2000])
     with pytest.raises(UserError, match="cifar.tar.xz: is damaged"):
         read_cifar(archive, "train")
+
+
+def test_splits_of_other_classes_are_refused(folder, tmp_path):
+    train, test = read_splits(folder)
+    assert train.classes == test.classes and (len(train.images), len(test.images)) == (100, 20)
+    shutil.copytree(folder, tmp_path / "less")
+    shutil.rmtree(tmp_path / "less" / "test" / "ball")
+    with pytest.raises(UserError, match="10 classes in train and 9 classes in test"):
+        read_splits(tmp_path / "less")
 
 
 def test_a_wrong_path_or_split_is_refused(tmp_path):

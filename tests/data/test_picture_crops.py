@@ -4,13 +4,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from lib.data.cifar import Pictures
+from lib.data.cifar import LabelledPictures
 from lib.data.picture_crops import PictureCrops, collate, crop, enlarged, random_boxes, to_tensor
 from lib.training import StepBatches
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
-PICTURES = Pictures(IMAGES, np.arange(6), tuple("abcdef"), "made up")
+PICTURES = LabelledPictures(IMAGES, np.arange(6), tuple("abcdef"), "made up")
 
 
 def test_a_whole_picture_is_left_as_it_is():

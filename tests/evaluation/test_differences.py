@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lib.evaluation.differences import differences, holm
+from lib.evaluation.differences import differences, holm, paired_contrasts
 
 ROWS = pd.DataFrame(
     [
@@ -52,3 +52,20 @@ def test_one_chance_finding_among_many_is_not_shown():
     rows[0]["JF"] = ROWS.loc[ROWS["case"] == "beta 0.5", "JF"].to_numpy() + [0.1, 0.5, 0.3, 0.3]
     found = differences(pd.concat([ROWS, *rows]), ["JF"], "beta 0.5").set_index("case").loc["other 0"]
     assert found["p_value"] < 0.05 < found["p_holm"] and found["low"] > 0 and found["verdict"] == "not shown"
+
+
+def test_pairs_of_their_own_are_t_tests_seed_by_seed():
+    rows = pd.DataFrame(
+        {"case": case, "seed": seed, "x": value}
+        for case, values in {"a": (1.0, 2.0, 3.0), "b": (3.0, 4.5, 4.5), "c": (0.0, 9.0, 2.0)}.items()
+        for seed, value in enumerate(values)
+    )
+    found = paired_contrasts(rows, ["x"], {"b less a": ("a", "b"), "c less a": ("a", "c")})
+    tests = [stats.ttest_rel([3.0, 4.5, 4.5], [1.0, 2.0, 3.0]), stats.ttest_rel([0.0, 9.0, 2.0], [1.0, 2.0, 3.0])]
+    for row, test in zip(found.to_dict("records"), tests, strict=True):
+        ends = test.confidence_interval(0.95)
+        assert (row["low"], row["high"]) == pytest.approx((ends.low, ends.high)) and row["seeds"] == 3
+    corrected = holm([test.pvalue for test in tests])
+    assert [row == "not shown" for row in found["verdict"]] == [p >= 0.05 for p in corrected]
+    alone = paired_contrasts(rows[rows["seed"] != 1], ["x"], {"b less a": ("a", "b")})
+    assert alone["seeds"].tolist() == [2] and alone["mean"].tolist() == [1.75]

@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from lib.models.reported_mae import REPORTED_CLASSES, SHAPE, classifier_parameters, reported_mae
 from lib.models.wavelet_attention import WaveletAttention
 from lib.studies import report_decoding as decoding
-from lib.studies.report_decoding import Schedule, Shape
+from lib.studies.report_decoding import CosineSchedule, Shape
 
 REPORT = pd.read_csv("figures/paper/wavelet_report.csv")
 DECODED = Shape(256, 32, 1024, 6, 8, 2048, 100, 64, False, False)
@@ -64,7 +64,7 @@ def test_no_combination_of_the_parts_makes_the_reported_count():
 
 def test_rates_are_means_over_batches():
     """Batch by batch, with a warm-up of 2 of 6 epochs of 10 batches."""
-    schedule = Schedule(6, 2, 16, 1e-3, 1e-6)
+    schedule = CosineSchedule(6, 2, 16, 1e-3, 1e-6)
     peak, slow = 1e-3 * 16 / 256, []
     for epoch in range(6):
         rates = []
@@ -79,9 +79,9 @@ def test_rates_are_means_over_batches():
 @pytest.mark.parametrize(
     ("table", "model", "expected"),
     [
-        ("pre-training", "not said", Schedule(100, 40, 16, 1e-3, 0.0)),
-        ("fine-tuning", "MAE", Schedule(50, 5, 16, 1e-3, 1e-6)),
-        ("fine-tuning", "wavelet attention", Schedule(50, 5, 16, 1e-3, 1e-6)),
+        ("pre-training", "not said", CosineSchedule(100, 40, 16, 1e-3, 0.0)),
+        ("fine-tuning", "MAE", CosineSchedule(50, 5, 16, 1e-3, 1e-6)),
+        ("fine-tuning", "wavelet attention", CosineSchedule(50, 5, 16, 1e-3, 1e-6)),
     ],
 )
 def test_the_logs_fit_one_schedule_to_the_last_digit(table, model, expected):

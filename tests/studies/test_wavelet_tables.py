@@ -10,7 +10,7 @@ NAMES = {row.name for row in ROWS}
 
 
 def test_all_contrasts_are_of_rows_that_exist():
-    pairs = [two for family in (*tables.FAMILIES.values(), tables.ITS_RATE) for two in family.values()]
+    pairs = [two for family in tables.FAMILIES.values() for two in family.values()]
     assert {name for two in pairs for name in two} <= NAMES
 
 
@@ -30,14 +30,21 @@ def made_up() -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def test_a_contrast_is_the_second_less_the_first():
-    found = tables.contrasts(made_up(), {"a step": ("MAE", "wavelets, scatter")}, ["accuracy"])
-    assert found[["name", "mean", "low", "high", "verdict"]].to_numpy().tolist() == [
-        ["a step", -3.0, -3.0, -3.0, "lower"]
-    ]
-    dots = tables.for_dots(tables.contrasts(made_up(), {"a step": ("MAE", "wavelets, scatter")}, ["accuracy", "probe"]))
+@pytest.mark.parametrize("unequal", [False, True])
+def test_a_contrast_is_the_second_less_the_first(monkeypatch, unequal):
+    monkeypatch.setitem(tables.FAMILIES, "steps", {"a step": ("MAE", "wavelets, scatter")})
+    monkeypatch.setattr(tables, "UNEQUAL", ("steps",) if unequal else ())
+    found = tables.contrasts(made_up(), "steps")
+    assert found["name"].tolist() == ["a step"] * 2 and found["measure"].tolist() == list(tables.MEASURES)
+    assert found[["mean", "low", "high"]].to_numpy().tolist() == [[-3.0] * 3, [0.0] * 3]
+    assert found["verdict"].tolist() == ["lower", "not shown"] and found["seeds"].tolist() == [2, 2]
+    dots = tables.for_dots(found)
     assert list(dots) == ["case", "accuracy", "accuracy_low", "accuracy_high", "probe", "probe_low", "probe_high"]
     assert dots.loc[0, ["case", "accuracy", "probe"]].tolist() == ["a step", -3.0, 0.0]
+
+
+def test_families_of_unequal_noise_exist():
+    assert set(tables.UNEQUAL) < set(tables.FAMILIES)
 
 
 def test_an_overview_has_means_ends_and_the_finest_rings():

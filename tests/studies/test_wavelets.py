@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lib import presets
-from lib.data.cifar import Pictures
+from lib.data.cifar import LabelledPictures
 from lib.errors import UserError
 from lib.models.mae import MAE
 from lib.models.wavelet_mae import WaveletMAE
@@ -99,7 +99,9 @@ def test_perfect_and_grey_predictions_have_the_details_that_they_should():
     model = Oracle(**BASE.model_arguments())
     model.seen = []
     rng = np.random.default_rng(0)
-    test = Pictures(rng.integers(0, 256, (6, 16, 16, 3), dtype=np.uint8), np.arange(6), tuple("abcdef"), "made up")
+    test = LabelledPictures(
+        rng.integers(0, 256, (6, 16, 16, 3), dtype=np.uint8), np.arange(6), tuple("abcdef"), "made up"
+    )
     perfect = study.details(model, test)
     assert perfect["error"] == pytest.approx(0, abs=1e-10) and perfect["sharpness"] == pytest.approx(1, rel=1e-5)
     rings = [f"{name} {ring}" for name in ("power", "agreement") for ring in range(1, 9)]
@@ -129,7 +131,7 @@ def test_cells_are_made_once_and_say_all_that_the_table_needs(world, tmp_path, m
 
 
 def test_the_same_cell_comes_out_the_same(world, tmp_path):
-    splits = [study.read_cifar(world / "cifar10", split) for split in ("train", "test")]
+    splits = study.read_splits(world / "cifar10")
     row = choose(study.ROWS, ["wavelets, scatter"])[0]
     found = [study.measure_row(BASE, TUNING, splits, row, 3, tmp_path / name) for name in "ab"]
     values = [{one["metric"]: one["value"] for one in part if one["metric"] != "epoch seconds"} for part in found]
@@ -142,7 +144,7 @@ def test_a_fine_tuned_encoder_learns_the_labels_it_is_given(tmp_path):
     rng = np.random.default_rng(1)
     labels = np.arange(40) % 2
     images = np.clip(rng.normal(60 + 120 * labels[:, None, None, None], 20, (40, 16, 16, 3)), 0, 255).astype(np.uint8)
-    pictures = Pictures(images, labels, ("dark", "bright"), "made up")
+    pictures = LabelledPictures(images, labels, ("dark", "bright"), "made up")
     settings = replace(TUNING, epochs=8, base_lr=0.3, label_smoothing=0.0, drop_path=0.0)
     model = MAE(**BASE.model_arguments())
     assert study.probe(model.eval(), pictures, pictures) == 100
