@@ -130,6 +130,19 @@ def test_cells_are_made_once_and_say_all_that_the_table_needs(world, tmp_path, m
     assert again.equals(table)
 
 
+@pytest.mark.parametrize("name", ["wide", "report"])
+def test_the_large_presets_start(world, tmp_path, name):
+    """At their own size of pictures, narrower and for a few steps."""
+    small = {"embed_dim": 16, "depth": 1, "num_heads": 2, "decoder_embed_dim": 16, "decoder_depth": 1, "workers": 0}
+    base = presets.get(CIFAR, name, **small, decoder_num_heads=2, epochs=0.05, batch_size=4)
+    tuning = presets.get(CIFAR_FINE_TUNING, name, labelled=20, probed=20, epochs=0.3, batch_size=4, workers=0)
+    train, test = study.read_splits(world / "cifar10")
+    splits = train, test._replace(images=test.images[:10], labels=test.labels[:10])
+    row = choose(study.ROWS, ["report's wavelets"])[0]
+    values = {one["metric"]: one["value"] for one in study.measure_row(base, tuning, splits, row, 0, tmp_path / "run")}
+    assert values[f"agreement {base.image_size // 2}"] is not None and 0 <= values["accuracy"] <= 100
+
+
 def test_the_same_cell_comes_out_the_same(world, tmp_path):
     splits = study.read_splits(world / "cifar10")
     row = choose(study.ROWS, ["wavelets, scatter"])[0]
