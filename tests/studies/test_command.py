@@ -95,7 +95,8 @@ def test_wrong_values_are_told_in_one_line(study, words, said, tmp_path, capsys)
 
 
 def test_the_studies_there_are():
-    assert list(command.STUDIES) == ["masking", "uncertainty", "seeds", "ablations", "futures", "sensitivity"]
+    known = ["masking", "uncertainty", "seeds", "ablations", "futures", "wavelets", "sensitivity"]
+    assert list(command.STUDIES) == known
     with pytest.raises(SystemExit) as caught:
         command.main(["masking", "--help"])
     assert caught.value.code == 0
