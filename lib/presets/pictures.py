@@ -67,7 +67,7 @@ REPORT = Pictures(
 )  # fmt: skip
 _SMALL = Pictures(epochs=16, warmup_epochs=1.6, batch_size=1024, base_lr=1e-3, workers=0)
 CIFAR = {
-    "toy": replace(_SMALL, embed_dim=64, depth=2, epochs=20, warmup_epochs=2, batch_size=64, base_lr=8e-3),
+    "toy": replace(_SMALL, embed_dim=64, depth=2, epochs=10, warmup_epochs=1, batch_size=128, base_lr=4e-3),
     "laptop": replace(_SMALL, pictures=10_000, batch_size=256, base_lr=4e-3),
     "colab": _SMALL,
     "wide": replace(
@@ -78,7 +78,7 @@ CIFAR = {
 }  # fmt: skip
 _TUNED = PictureFineTuning(labelled=5000, batch_size=256, base_lr=4e-3, workers=0)
 CIFAR_FINE_TUNING = {
-    "toy": replace(_TUNED, labelled=None, probed=1000, batch_size=64, epochs=8, warmup_epochs=0.8),
+    "toy": replace(_TUNED, labelled=None, probed=1000, batch_size=64, epochs=6, warmup_epochs=0.6),
     "laptop": replace(_TUNED, labelled=2000, probed=2000),
     "colab": _TUNED,
     "wide": PictureFineTuning(labelled=2500, probed=2500, batch_size=256, workers=0, save_every=10**6),
