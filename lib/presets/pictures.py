@@ -78,7 +78,7 @@ CIFAR = {
 }  # fmt: skip
 _TUNED = PictureFineTuning(labelled=5000, batch_size=256, base_lr=4e-3, workers=0)
 CIFAR_FINE_TUNING = {
-    "toy": replace(_TUNED, labelled=None, probed=1000, batch_size=64, epochs=6, warmup_epochs=0.6),
+    "toy": replace(_TUNED, labelled=None, probed=400, batch_size=64, epochs=10, warmup_epochs=1),
     "laptop": replace(_TUNED, labelled=2000, probed=2000),
     "colab": _TUNED,
     "wide": PictureFineTuning(labelled=2500, probed=2500, batch_size=256, workers=0, save_every=10**6),
