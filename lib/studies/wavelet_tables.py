@@ -67,6 +67,14 @@ def contrasts(lines: pd.DataFrame, family: str, measures: Sequence[str] = tuple(
     return joint_contrasts(rows, measures, {name: ((after,), (before,)) for name, (before, after) in pairs.items()})
 
 
+def in_words(tests: pd.DataFrame, family: str) -> pd.DataFrame:
+    """Contrasts of a family for a table: which row less which, and the measures in words."""
+    rows = [" less ".join(reversed(FAMILIES[family][name])) for name in tests["name"]]
+    tests = tests.assign(measure=tests["measure"].map(MEASURES))
+    tests.insert(1, "row less row", rows)
+    return tests
+
+
 def for_dots(tests: pd.DataFrame) -> pd.DataFrame:
     """Contrasts as lib.plots.bars.dot_panels reads them: a row a contrast, each measure with its low and high."""
     columns = {"mean": "", "low": "_low", "high": "_high"}

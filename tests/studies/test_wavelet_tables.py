@@ -38,6 +38,11 @@ def test_a_contrast_is_the_second_less_the_first(monkeypatch, unequal):
     assert found["name"].tolist() == ["a step"] * 2 and found["measure"].tolist() == list(tables.MEASURES)
     assert found[["mean", "low", "high"]].to_numpy().tolist() == [[-3.0] * 3, [0.0] * 3]
     assert found["verdict"].tolist() == ["lower", "not shown"] and found["seeds"].tolist() == [2, 2]
+    assert tables.in_words(found, "steps").iloc[0, :3].tolist() == [
+        "a step",
+        "wavelets, scatter less MAE",
+        "fine-tuned (%)",
+    ]
     dots = tables.for_dots(found)
     assert list(dots) == ["case", "accuracy", "accuracy_low", "accuracy_high", "probe", "probe_low", "probe_high"]
     assert dots.loc[0, ["case", "accuracy", "probe"]].tolist() == ["a step", -3.0, 0.0]
