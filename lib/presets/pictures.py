@@ -67,7 +67,7 @@ REPORT = Pictures(
 )  # fmt: skip
 _SMALL = Pictures(epochs=16, warmup_epochs=1.6, batch_size=1024, base_lr=1e-3, workers=0)
 CIFAR = {
-    "toy": replace(_SMALL, embed_dim=64, depth=2, epochs=10, warmup_epochs=1, batch_size=128, base_lr=4e-3),
+    "toy": replace(_SMALL, embed_dim=64, depth=2, epochs=16, warmup_epochs=1.6, batch_size=128, base_lr=6e-3),
     "laptop": replace(_SMALL, pictures=10_000, batch_size=256, base_lr=4e-3),
     "colab": _SMALL,
     "wide": replace(
