@@ -149,7 +149,7 @@ def _unpickle(path: Path) -> dict:
     return content
 
 
-# --- LabelledPictures ---
+# --- Pictures ---
 
 
 def _folder_files(folder: Path) -> Iterator[tuple[str, str, bytes]]:

@@ -21,8 +21,8 @@ ASPECT = (3 / 4, 4 / 3)  # of a crop, as in torchvision
 class PictureCrops(Dataset):
     """Batches {"image": uint8 (B, 3, S, S), "label": int64 (B,)}, each picture cropped at random and flipped or not.
 
-    A loader asks for a whole batch at once, which saves most of the time that single pictures would take; give it
-    `collate`. An index may go on counting past the pictures: the same one again, drawn anew. What is drawn is a
+    A loader asks for a whole batch at once (torchvision crops picture by picture, or all alike); give it `collate`.
+    An index may go on counting past the pictures: the same one again, drawn anew. What is drawn is a
     function of the seed and the batch's first index. crop_area: the part of the picture that a crop takes.
     """
 

@@ -38,9 +38,8 @@ def parameters(shape: Shape) -> int:
     attention = 3 * dim * inner + inner * dim + dim + 3 * inner * shape.biases
     mlp = 2 * dim * shape.mlp + shape.mlp + dim
     embedding = values * dim + dim + (2 * values + 2 * dim) * shape.patch_norms
-    around = (
-        embedding + (tokens + 2) * dim + 2 * dim + (dim + 1) * shape.classes
-    )  # class token, its position, last norm
+    positions = (tokens + 2) * dim  # with the class token's, and that token
+    around = embedding + positions + 2 * dim + (dim + 1) * shape.classes
     return around + shape.depth * (attention + mlp + 4 * dim)
 
 

@@ -2,8 +2,7 @@
 
 A cell pre-trains without labels, probes the frozen encoder, measures the detail of reconstructions, and fine-tunes.
 Rows see as many pictures, and of one seed the same crops, but those "at its rate", whose batches are others.
-Shapes: `B` pictures, `S` side, `N` patches,
-`K` visible ones.
+Shapes: `B` pictures, `S` side, `N` patches.
 """
 
 import shutil
@@ -102,13 +101,9 @@ def run(
 
 
 def measure_row(
-    base: presets.Schedule,
-    tuning: PictureFineTuning,
-    splits: Sequence[LabelledPictures],
-    row: Row,
-    seed: int,
+    base: presets.Schedule, tuning: PictureFineTuning, splits: Sequence[LabelledPictures], row: Row, seed: int,
     folder: Path,
-) -> list[dict]:
+) -> list[dict]:  # fmt: skip
     """Pre-train, if the row does, and measure; accuracies in percent of the test split. What was trained is deleted."""
     train, test = splits
     settings, tuning, model, losses = train_row(base, tuning, train, row, seed, folder)
