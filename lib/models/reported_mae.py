@@ -13,15 +13,14 @@ from lib.models.mae import MAE
 from lib.models.vit import initialize
 from lib.models.wavelet_mae import WaveletMAE
 
-HEAD_DIM, REPORTED_CLASSES = 64, 100
-SHAPE = {"image_size": 256, "patch_size": 32, "embed_dim": 1024, "depth": 6, "num_heads": 8, "mlp_ratio": 2.0}
+HEAD_DIM = 64
 
 
 def reported_mae(wavelets: bool = False, **given) -> MAE:
     """MAE, or with `wavelets` WaveletMAE, in the report's form; `given`: arguments of either.
 
-    Encoder and head have 41,116,772 parameters in the report's SHAPE with its 100 classes, and 126,111,332 with
-    wavelets, which the report has 130,272 more of.
+    In the sizes of the preset `report` encoder and a head for 100 classes have 41,116,772 parameters, and 126,111,332
+    with wavelets, which the report has 130,272 more of.
     """
     if wavelets:
         model = WaveletMAE(**{"token_layout": "pseudo_grid", "norm": "batch", "beside": True} | given)
@@ -36,9 +35,3 @@ def reported_mae(wavelets: bool = False, **given) -> MAE:
     encoder.pos_embed = nn.Parameter(nn.init.normal_(table, std=0.02))
     model.architecture |= {"reported": True}
     return model
-
-
-def classifier_parameters(model: nn.Module, num_classes: int) -> int:
-    """Parameters of its encoder, whose last norm stands before a linear head, and of that head."""
-    width = model.architecture["embed_dim"]
-    return sum(part.numel() for part in model.encoder.parameters()) + (width + 1) * num_classes

@@ -8,6 +8,9 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
+from torch import nn
+
+REPORTED_CLASSES = 100
 
 PATCH_VALUES = {  # (side of the enlarged picture, patch side) -> patches, and values of each
     (side, patch): ((side // patch) ** 2, 3 * patch**2)
@@ -61,6 +64,12 @@ def find(count: int) -> tuple[list[Shape], int]:
         if parameters(shape) == count:
             found.append(shape)
     return found, tried
+
+
+def classifier_parameters(model: nn.Module, num_classes: int) -> int:
+    """Parameters of its encoder, whose last norm stands before a linear head, and of that head."""
+    width = model.architecture["embed_dim"]
+    return sum(part.numel() for part in model.encoder.parameters()) + (width + 1) * num_classes
 
 
 # --- The model with wavelets ---

@@ -8,8 +8,9 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from lib.models.reported_mae import REPORTED_CLASSES, SHAPE, classifier_parameters, reported_mae
+from lib.models.reported_mae import reported_mae
 from lib.models.wavelet_attention import WaveletAttention
+from lib.presets.pictures import CIFAR
 from lib.studies import report_decoding as decoding
 from lib.studies.report_decoding import CosineSchedule, Shape
 
@@ -34,8 +35,8 @@ def test_a_count_is_that_of_a_built_model(biases):
 
 def test_the_decoded_shape_is_the_model_of_the_study():
     with torch.device("meta"):
-        model = reported_mae(**SHAPE)
-    count = classifier_parameters(model, REPORTED_CLASSES)
+        model = reported_mae(**CIFAR["report"].model_arguments())
+    count = decoding.classifier_parameters(model, decoding.REPORTED_CLASSES)
     assert decoding.parameters(DECODED) == count == 41_116_772
     assert set(logged("fine-tuning", "MAE", "n_parameters").values()) == {count}
 
