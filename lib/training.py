@@ -33,7 +33,8 @@ class TrainOptions:
     """How to train: optimizer `steps` of `batch_size` samples, over all processes and accumulated micro-batches.
 
     base_lr: per 256 samples; linear warm-up from 0, then a half cosine to 0. precision: "auto" (bf16 where the hardware
-    has it), "bf16" or "no". data: says which samples these are; a run is not resumed on others.
+    has it), "bf16" or "no". data: says which samples these are; a run is not resumed on others. clip_norm: longer
+    gradients are shortened to it.
     """
 
     steps: int
@@ -47,6 +48,7 @@ class TrainOptions:
     precision: str = "auto"
     seed: int = 0
     data: str = ""
+    clip_norm: float | None = None
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of optimizer step `step` (from 0): warm-up, then half-cosine decay (MAE appendix A.1)."""
@@ -92,6 +94,7 @@ def options_of(settings, samples: Dataset, seed: int) -> TrainOptions:
         **{name: getattr(settings, name) for name in names},
         seed=seed,
         data=getattr(samples, "identity", ""),
+        clip_norm=getattr(settings, "clip_norm", None),  # only recurrent models ask for it
     )
 
 
@@ -226,7 +229,11 @@ def gradient_steps(
             for name, value in zip(["total", *logs], values, strict=True):
                 logged[name] = logged.get(name, 0.0) + value / options.accumulation
             if accelerator.sync_gradients:
-                norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]).item()
+                trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
+                length = nn.utils.get_total_norm([parameter.grad for parameter in trained])
+                if options.clip_norm is not None:
+                    nn.utils.clip_grads_with_norm_(trained, options.clip_norm, length)
+                norm = length.item()
                 for group in optimizer.param_groups:
                     group["lr"] = options.learning_rate(step) * group.get("lr_scale", 1.0)
             if not math.isfinite(logged["total"] + norm):

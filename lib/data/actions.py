@@ -1,7 +1,7 @@
 """Labelled videos of the action data sets, all in one form: paths with class indices, and the names of the classes.
 
-Read are Kinetics-400, Something-Something v2, UCF101, and plain lists with lines `path label`, as VideoMAE's code takes
-them. Classes are counted from 0 in the order of the official class list; no video is opened here.
+Read are Kinetics-400, Something-Something v2, UCF101, JHMDB, and plain lists with lines `path label`, as VideoMAE's code
+takes them. Classes are counted from 0 in the order of the official class list; no video is opened here.
 """
 
 import json
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.data.folders import read_lines, read_text
+from lib.data.jhmdb import split_lists
 from lib.data.kinetics import class_folder, list_kinetics, read_csv
 from lib.errors import UserError, unknown
 
@@ -32,12 +33,13 @@ class ActionList:
     """The videos of one split, in the order of its list.
 
     classes: names; a label is an index into them. mirrored: whether a mirrored video still shows its class. It does
-    not in Something-Something, where "left to right" is a class.
+    not in Something-Something, where "left to right" is a class. absent: how many listed videos are not there.
     """
 
     videos: tuple[LabelledVideo, ...]
     classes: tuple[str, ...]
     mirrored: bool = True
+    absent: int = 0
 
 
 def list_kinetics_actions(root: str | Path, split: str = "train") -> ActionList:
@@ -98,7 +100,8 @@ def list_ssv2(root: str | Path, split: str = "train") -> ActionList:
 def list_ucf101(root: str | Path, split: str = "train", fold: int = 1) -> ActionList:
     """UCF101, split `train` or `test` of the official fold 1, 2 or 3, from `UCF-101/{class}/*.avi`.
 
-    A line of the lists in `ucfTrainTestlist/` begins with `{class}/{video}`, whatever follows.
+    A line of the lists in `ucfTrainTestlist/` begins with `{class}/{video}`, whatever follows. Copies lack some of the
+    videos: these are counted, and only where all are gone is it an error.
     """
     root = Path(root)
     lists = root / "ucfTrainTestlist"
@@ -109,8 +112,36 @@ def list_ucf101(root: str | Path, split: str = "train", fold: int = 1) -> Action
         class_name = name.partition("/")[0]
         if class_name not in classes:
             raise _not_a_class(place, class_name, classes)
-        videos.append(_video(root / "UCF-101" / name, classes.index(class_name), place))
-    return ActionList(tuple(videos), classes)
+        videos.append(LabelledVideo(root / "UCF-101" / name, classes.index(class_name)))
+    return _present(videos, classes, lists)
+
+
+def list_jhmdb_actions(root: str | Path, split: str = "train", fold: int = 1) -> ActionList:
+    """JHMDB, split `train` or `test` of the official fold 1, 2 or 3, from `ReCompress_Videos/{class}/*.avi`.
+
+    The lists are HMDB's, one a class; absent videos are counted as in `list_ucf101`.
+    """
+    mark = {"train": "1", "test": "2"}.get(split) or _no_split(split)
+    root, videos = Path(root), []
+    names = list(split_lists(root, fold))
+    classes = tuple(dict.fromkeys(class_name for class_name, _, _ in names))
+    for class_name, name, marked in names:
+        if marked == mark:
+            path = root / "ReCompress_Videos" / class_name / f"{name}.avi"
+            videos.append(LabelledVideo(path, classes.index(class_name)))
+    return _present(videos, classes, root)
+
+
+def _no_split(split: str) -> str:
+    raise unknown("split", split, ("train", "test"))
+
+
+def _present(videos: Sequence[LabelledVideo], classes: Sequence[str], where: Path) -> ActionList:
+    """The videos that are there."""
+    there = tuple(video for video in videos if video.path.is_file())
+    if videos and not there:
+        raise UserError(f"{where}: none of {len(videos)} listed videos is there, such as {videos[0].path}")
+    return ActionList(there, tuple(classes), absent=len(videos) - len(there))
 
 
 def list_labelled(path: str | Path, classes: Sequence[str]) -> ActionList:

@@ -4,7 +4,7 @@ Layout (Jhuang et al. 2013): `Rename_Images/{class}/{clip}/00001.png`, `joint_po
 joint_positions.mat` (MATLAB 5; `pos_img` is 2 x 15 x T, x first, pixels counted from 1) and one list a class and
 split, `{class}_test_split{1,2,3}.txt`, with lines `{clip}.avi 1` (train) or `2` (test): in `splits/` for the whole data
 set, in `sub_splits/` for its part in which the whole body is seen (12 of 21 classes). Published keypoint propagation
-uses the 268 test clips of split 1 of the whole set.
+uses the 268 test clips of split 1 of the whole set. `puppet_mask/{class}/{clip}/puppet_mask.mat` outlines the person.
 """
 
 import re
@@ -60,7 +60,7 @@ class JhmdbDataset(SequenceDataset):
             files = (self.root / FOLDERS[1]).glob("[!.]*/[!.]*/joint_positions.mat")
             names = sorted(path.parts[-3:-1] for path in files)
         elif isinstance(split, int):
-            names = list(_from_splits(self.root, split))
+            names = [clip for *clip, mark in split_lists(self.root, split) if mark == "2"]
         else:
             names = list(_from_file_list(Path(split)))
         if not names:
@@ -68,8 +68,8 @@ class JhmdbDataset(SequenceDataset):
         super().__init__([_find_clip(self.root, *name) for name in names], str(root))
 
 
-def _from_splits(root: Path, split: int) -> Iterator[tuple[str, str]]:
-    """(class, clip) of a split's test clips."""
+def split_lists(root: Path, split: int) -> Iterator[tuple[str, str, str]]:
+    """(class, clip, mark) of a split's lists: "1" to train on, "2" to test on, "0" neither, as in HMDB's."""
     folder = next((root / name for name in LISTS if (root / name).is_dir()), None)
     if folder is None:
         raise UserError(f"{root}: no folder {' or '.join(LISTS)} with split lists; use split=None for every clip")
@@ -81,10 +81,9 @@ def _from_splits(root: Path, split: int) -> Iterator[tuple[str, str]]:
     for class_name, path in sorted(lists.items()):
         for place, line in read_lines(path):
             clip, _, mark = line.rpartition(" ")
-            if not clip or mark not in ("0", "1", "2"):  # 0: neither train nor test, as in HMDB's lists
+            if not clip or mark not in ("0", "1", "2"):
                 raise UserError(f"{place}: is not 'clip.avi 1' or 'clip.avi 2': {line[:60]!r}")
-            if mark == "2":
-                yield class_name, clip.strip().removesuffix(".avi")
+            yield class_name, clip.strip().removesuffix(".avi"), mark
 
 
 def _from_file_list(path: Path) -> Iterator[tuple[str, str]]:
@@ -106,18 +105,33 @@ def _find_clip(root: Path, class_name: str, name: str) -> JointClip:
     return JointClip(name, tuple(frames), class_name, joints / "joint_positions.mat")
 
 
+def read_outlines(path: Path) -> np.ndarray:
+    """The person's pixels in every frame, bool (T, H, W), from a clip's `puppet_mask.mat`; coarse at hands and feet."""
+    masks = _read_array(path, "part_mask")
+    if masks.ndim != 3 or masks.dtype.kind not in "biuf":
+        raise UserError(f"{path}: part_mask must be height x width x frames, not {masks.shape} of {masks.dtype}")
+    return np.ascontiguousarray(masks.transpose(2, 0, 1) > 0)
+
+
 def _read_positions(path: Path) -> np.ndarray:
-    """`pos_img`, (2, 15, T) float64. scipy's reader of MATLAB 5 files builds arrays only: it runs nothing it reads."""
-    try:
-        content = loadmat(path, appendmat=False, variable_names=["pos_img"])
-    except NotImplementedError:
-        raise UserError(f"{path}: a MATLAB 7.3 (HDF5) file; save it as version 5, as JHMDB has it") from None
-    except Exception as error:  # what scipy raises depends on which byte is damaged
-        raise UserError(f"{path}: not a readable MATLAB file ({type(error).__name__}); fetch it again") from None
-    positions = content.get("pos_img")
-    shape, kind = getattr(positions, "shape", None), getattr(positions, "dtype", np.dtype("O")).kind
+    """`pos_img`, (2, 15, T) float64."""
+    positions = _read_array(path, "pos_img")
+    shape, kind = positions.shape, positions.dtype.kind
     if kind not in "fiu" or len(shape) != 3 or shape[:2] != (2, len(JOINTS)) or not shape[2]:
         raise UserError(f"{path}: pos_img must be 2 x {len(JOINTS)} x frames, not {shape} of kind {kind!r}")
     if not np.isfinite(positions).all():
         raise UserError(f"{path}: pos_img holds values that are not finite; fetch the file again")
     return positions.astype(np.float64)
+
+
+def _read_array(path: Path, name: str) -> np.ndarray:
+    """One array of a MATLAB 5 file. scipy's reader of these builds arrays only: it runs nothing it reads."""
+    try:
+        content = loadmat(path, appendmat=False, variable_names=[name])
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; unpack it again") from None
+    except NotImplementedError:
+        raise UserError(f"{path}: a MATLAB 7.3 (HDF5) file; save it as version 5, as JHMDB has it") from None
+    except Exception as error:  # what scipy raises depends on which byte is damaged
+        raise UserError(f"{path}: not a readable MATLAB file ({type(error).__name__}); fetch it again") from None
+    return np.asarray(content.get(name))

@@ -26,7 +26,7 @@ try:
 except ImportError:
     decord = None
 
-WHOLE_FRACTION = 0.95  # with a smaller part of the packets that its header promises, a file was cut off on its way
+WHOLE_FRACTION = 0.95  # with a smaller part of what its header promises, a file was cut off on its way
 PAPER_FPS = 30  # the frame rate in which SiamMAE tells its gaps
 
 
@@ -80,7 +80,9 @@ def _inspect(path: Path, count: bool = True) -> tuple[VideoInfo, bool]:
     """Info, and whether decord reads this file exactly. Without `count` only an MP4's num_frames is sure."""
     with _opened(path) as (container, stream):
         packets = [p for p in container.demux(stream) if p.size]
-        if len(packets) < WHOLE_FRACTION * stream.frames:
+        if container.format.name == "avi":
+            _check_riff(path)
+        elif len(packets) < WHOLE_FRACTION * stream.frames:
             raise UserError(f"{path}: cut off, {len(packets)} of {stream.frames} frames are there; fetch it again")
         decord_is_exact = decord is not None and _is_mp4(container) and _is_plain(packets)
     with _opened(path) as (container, stream):
@@ -96,6 +98,14 @@ def _inspect(path: Path, count: bool = True) -> tuple[VideoInfo, bool]:
         height, width = (first.width, first.height) if first.rotation % 180 else (first.height, first.width)
         info = VideoInfo(num_frames, float(stream.average_rate), height, width)
     return info, decord_is_exact and first.rotation == 0
+
+
+def _check_riff(path: Path) -> None:
+    """An AVI's frame count may promise frames that never were, as JHMDB's do; its size in bytes tells a cut-off one."""
+    with open(path, "rb") as file:
+        promised = 8 + int.from_bytes(file.read(8)[4:], "little")  # after "RIFF" and the number itself
+    if (there := path.stat().st_size) < WHOLE_FRACTION * promised:
+        raise UserError(f"{path}: cut off, {there} of {promised} bytes are there; fetch it again")
 
 
 def _is_mp4(container: InputContainer) -> bool:

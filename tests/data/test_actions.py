@@ -13,6 +13,7 @@ from lib.data.actions import (
     list_kinetics_actions,
     list_labelled,
     list_ssv2,
+    list_jhmdb_actions,
     list_ucf101,
 )
 from lib.data.kinetics import class_folder
@@ -204,7 +205,7 @@ CLASSES = "1 ApplyEyeMakeup\n2 Archery\n"
     ("classes", "train", "words"),
     [
         (CLASSES, "Archery/a.avi 2\nBowling/b.avi 3\n", r"trainlist01.txt:2: unknown class 'Bowling'"),
-        (CLASSES, "Archery/a.avi 2\n\nArchery/gone.avi 2\n", r"trainlist01.txt:3: no video .*UCF-101/Archery/gone.avi"),
+        (CLASSES, "Archery/gone.avi 2\n", r"none of 1 listed videos is there, such as .*UCF-101/Archery/gone.avi"),
         (CLASSES, "\n", r"trainlist01.txt: the list is empty"),
         ("", "", r"classInd.txt: the list is empty"),
     ],
@@ -215,6 +216,14 @@ def test_broken_ucf101_lists(tmp_path, classes, train, words):
     with pytest.raises(UserError, match=words) as error:
         list_ucf101(tmp_path)
     one_line(error)
+
+
+def test_videos_that_a_copy_of_ucf101_lacks_are_counted(tmp_path):
+    lists = {"classInd.txt": CLASSES, "trainlist01.txt": "Archery/gone.avi 2\nArchery/a.avi 2\nArchery/gone2.avi 2\n"}
+    make(tmp_path, {f"ucfTrainTestlist/{name}": text for name, text in lists.items()})
+    make(tmp_path, {"UCF-101/Archery/a.avi": b""})
+    actions = list_ucf101(tmp_path)
+    assert shown(actions) == {"a": "Archery"} and actions.absent == 2
 
 
 def test_another_split_or_fold_has_no_list(tmp_path):
@@ -240,6 +249,33 @@ def test_real_ucf101_clips_fit_the_layout(real_data, tmp_path):
     (tmp_path / "UCF-101").symlink_to((real_data / "ucf101" / "UCF-101").resolve())
     actions = list_ucf101(tmp_path, "test", 3)
     assert all(re.match(f"v_{actions.classes[v.label]}_g", v.path.name) for v in actions.videos) and len(videos) >= 2
+
+
+# --- JHMDB --------------------------------------------------------------------------------------------------
+
+
+def test_jhmdb_splits(tmp_path):
+    clip = "ReCompress_Videos/{}/{}.avi"
+    lists = {"catch": "a b.avi 1\nc.avi 2\ngone.avi 2\n", "wave": "d.avi 2\ne.avi 0\nf.avi 1\n"}
+    make(tmp_path, {f"splits/{name}_test_split1.txt": text for name, text in lists.items()})
+    there = [("catch", "a b"), ("catch", "c"), ("wave", "d"), ("wave", "e"), ("wave", "f")]
+    make(tmp_path, {clip.format(*names): b"" for names in there})
+    train, test = (list_jhmdb_actions(tmp_path, split) for split in ("train", "test"))
+    assert shown(train) == {"a b": "catch", "f": "wave"} and not train.absent
+    assert shown(test) == {"c": "catch", "d": "wave"} and test.absent == 1
+    for split, fold, words in (("val", 1, "split 'val'"), ("train", 2, "split in .*'?2")):
+        with pytest.raises(UserError, match=words):
+            list_jhmdb_actions(tmp_path, split, fold)
+
+
+def test_real_jhmdb_clips_of_split_1(real_data):
+    root = real_data / "jhmdb_actions"
+    if not root.is_dir():
+        pytest.skip("no jhmdb_actions in the real data")
+    train, test = (list_jhmdb_actions(root, split) for split in ("train", "test"))
+    assert len(train.classes) == 21 and train.classes == test.classes
+    assert (len(train.videos) + train.absent, len(test.videos) + test.absent) == (660, 268)
+    assert not {video.path for video in train.videos} & {video.path for video in test.videos}
 
 
 # --- plain lists --------------------------------------------------------------------------------------------

@@ -201,6 +201,18 @@ def test_an_index_out_of_range_is_told(videos, name, indices):
         read_frames(videos / name, indices)
 
 
+def test_an_avi_whose_header_promises_too_many_frames_is_whole(videos, tmp_path):
+    """JHMDB's own files: more frames in both headers than in the file."""
+    content = bytearray((videos / "b_frames.avi").read_bytes())
+    for place in (content.index(b"avih") + 8 + 16, content.index(b"strh") + 8 + 32):
+        assert int.from_bytes(content[place : place + 4], "little") == T
+        content[place : place + 4] = (T * 6 // 5).to_bytes(4, "little")
+    path = tmp_path / "promising.avi"
+    path.write_bytes(content)
+    assert probe(path).num_frames == T
+    assert [read_number(frame) for frame in read_frames(path, [T - 1, 0, 40])] == [T - 1, 0, 40]
+
+
 def test_a_file_cut_where_its_header_promises_nothing_shows_what_is_there(videos, tmp_path):
     content = (videos / "vp9.webm").read_bytes()
     path = tmp_path / "cut.webm"
@@ -214,7 +226,8 @@ def test_a_file_cut_where_its_header_promises_nothing_shows_what_is_there(videos
 
 def real_clips() -> list[Path]:
     small = sorted((REAL / "kinetics400" / "videos").glob("*.mp4"), key=lambda path: path.stat().st_size)[:2]
-    return small + sorted((REAL / "ucf101").rglob("*.avi"))
+    jhmdb = sorted((REAL / "jhmdb_actions" / "ReCompress_Videos").glob("*/*.avi"))[::30]
+    return small + sorted((REAL / "ucf101").rglob("*.avi")) + jhmdb
 
 
 @pytest.mark.skipif(not real_clips(), reason="no real videos: set SIAMMAE_REAL_DATA")

@@ -1,0 +1,92 @@
+"""What a frozen video ladder's memory knows of actions: clips of real frames in, features out, a small classifier.
+
+Shapes: `n` clips, `D` width of a feature, `C` classes.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lib.data.frame_clips import EvenWindows
+from lib.evaluation.recognition import average_views, topk_accuracy
+from lib.models.state_classifier import StateClassifier, state_features
+from lib.models.video_ladder import VideoLadder
+from lib.presets.ladder import STATES
+from lib.runtime import digest, progress
+from lib.training import fit
+
+AT_ONCE = 16
+LENGTHS = (1 / 16, 1 / 4, 1)  # of the preset's epochs, each a training of its own
+ARMS = {
+    "deepest": ("deepest", {}),
+    "subsampled": ("subsampled", {}),
+    "both": ("both", {}),
+    "both, no BatchNorm": ("both", {"norm": False}),
+    "both, dropout 0.3": ("both", {"dropout": 0.3}),
+    "mean-pooled encoder": ("mean-pooled encoder", {}),
+}
+
+
+class Features(Dataset):
+    """Features float (n, D) with labels int64 (n,); the index may go on counting."""
+
+    def __init__(self, features: Tensor, labels: Tensor):
+        self.features, self.labels = features, labels
+        self.identity = digest(tuple(features.shape), float(features.double().sum()), labels.tolist())
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"features": self.features[index % len(self)], "label": self.labels[index % len(self)]}
+
+
+@torch.inference_mode()
+def read_features(model: VideoLadder, windows: EvenWindows) -> tuple[dict[str, Tensor], Tensor]:
+    """Of every clip each kind of features float32 (n, D), on the CPU, and the labels int64 (n,)."""
+    device, found, labels = next(model.eval().parameters()).device, {}, []
+    for batch in progress(DataLoader(windows, AT_ONCE), "states"):
+        frames = batch["video"].to(device).transpose(1, 2).float() / 255
+        state, _ = model.remember(frames)
+        pooled = model.taps(frames.flatten(0, 1))[-1].mean(dim=(2, 3)).unflatten(0, frames.shape[:2]).mean(dim=1)
+        for name, values in {**state_features(state), "mean-pooled encoder": pooled}.items():
+            found.setdefault(name, []).append(values.float().cpu())
+        labels.append(batch["label"])
+    return {name: torch.cat(parts) for name, parts in found.items()}, torch.cat(labels)
+
+
+def accuracies(
+    model: VideoLadder, train: EvenWindows, test: EvenWindows, seed: int, folder: Path
+) -> list[dict]:  # fmt: skip
+    """Records of every arm's accuracy, percent: by "clip", and by "video", whose clips' probabilities are averaged,
+    with that one's 95 % interval over videos (Wilson 1927). "after 1/16" and so on: of shorter trainings.
+    """
+    (known, labels), (asked, truth) = (read_features(model, part) for part in (train, test))
+    found = []
+    for arm, (kind, changes) in ARMS.items():
+        spread = known[kind].std(dim=0).mean()  # one number: parts keep their relation, and layers their first scale
+        samples = Features(known[kind] / spread, labels)
+        for length in LENGTHS:
+            torch.manual_seed(seed)
+            head = StateClassifier(known[kind].shape[1], len(train.videos.classes), STATES.hidden, **changes)
+            settings = replace(STATES, epochs=STATES.epochs * length)
+            fit(head, samples, settings, folder / f"{arm} {length}", seed)
+            scores = scores_of(head, asked[kind] / spread)
+            name = arm if length == 1 else f"{arm}, {length:g} of the epochs"
+            videos, answers = average_views(scores, test.windows), truth[:: test.windows]
+            right = topk_accuracy(videos, answers, ks=(1,))[1]
+            low, high = binomtest(round(right * len(answers)), len(answers)).proportion_ci(method="wilson")
+            found.append({"metric": f"{name}: clip", "value": 100 * topk_accuracy(scores, truth, ks=(1,))[1]})
+            found.append({"metric": f"{name}: video", "value": 100 * right, "low": 100 * low, "high": 100 * high})
+    return found
+
+
+@torch.inference_mode()
+def scores_of(head: StateClassifier, features: Tensor) -> Tensor:
+    """Probabilities float32 (n, C)."""
+    device = next(head.eval().parameters()).device
+    return head.layers(features.to(device)).float().softmax(dim=-1).cpu()

@@ -1,0 +1,203 @@
+"""The video ladder measured: what it predicts and what its memory knows, one change at a time.
+
+Beside it stand SiamMAE's predictions of the same frames and two that need no training. Shapes: `I` test clips, `F`
+futures of each, `H W` pixels.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from lib import presets
+from lib.checkpoints import Record, training_minutes
+from lib.data.clips import collate_pairs
+from lib.data.frame_clips import FrameClips, FrameReader
+from lib.data.frame_groups import FrameGroups
+from lib.data.video import PAPER_FPS
+from lib.models.ladder_encoders import ResNetTaps, TokenTaps
+from lib.models.several_frames import SeveralFrames
+from lib.models.video_ladder import VideoLadder
+from lib.presets.ladder import LADDER, Ladder
+from lib.studies.grid import Row, choose, run_folder, run_grid
+from lib.studies.hidden_states import accuracies
+from lib.studies.ladder_data import FUTURES, MASK_RATIO, PATCH, Held, LadderData, held_out, open_data
+from lib.studies.ladder_measures import baseline, circle_errors, loss_curve, patch_predictions, prediction_scores
+from lib.studies.table import records
+from lib.toyworld.circle import Circles
+from lib.training import fit
+
+SCALES = LADDER
+CIRCLE_STEPS = 500
+ONE, THREE = {"given": 5}, {"given": 3}  # of six frames
+TABLES = {
+    "circle": (
+        Row("circle", {**THREE, "circle": True}),
+        Row("circle, as reported", {**THREE, "circle": True, "channels": 64}),
+        Row("circle, extra step", {**THREE, "circle": True, "scratch": True}),
+    ),
+    "forms": (
+        Row("three frames", THREE),
+        Row("three frames, extra step", {**THREE, "scratch": True}),
+        Row("one frame", ONE),
+        Row("full resolution", {**ONE, "full_resolution": True}),
+    ),
+    "heads": (
+        Row("one frame, nearest", {**ONE, "head": "nearest"}),
+        Row("one frame, bilinear", {**ONE, "head": "bilinear"}),
+    ),
+    "places": (Row("one frame, map per channel", {**ONE, "per_channel": True}),),
+    "encoders": (
+        Row("one frame, encoder trained", {**ONE, "frozen": False}),
+        Row("one frame, SiamMAE's encoder", {**ONE, "taps": "SiamMAE"}, stage=1),
+        Row("one frame, SiamMAE's encoder untrained", {**ONE, "taps": "untrained"}),
+        Row("one frame, ImageNet's encoder", {**ONE, "taps": "IMAGENET1K_V1"}, stage=2),  # which must be fetched
+        Row("untrained", ONE, length=0),
+    ),
+    "subsets": tuple(
+        Row(f"{number} clips{words}", {**THREE, "clips": number}, length=length)
+        for number in (5, 20, 40)
+        for length, words in ((1 / 4, ", a quarter of the steps"), (1, ""))
+    ),
+    "others": (
+        Row("copy of the last frame", seeds=1),
+        Row("optical flow", seeds=1),
+        Row("RAFT's flow", seeds=1, stage=2),  # whose weights must be fetched
+        Row("SiamMAE", {"norm_pix": True}),
+        Row("SiamMAE, pixels", {"norm_pix": False}, length=2, stage=1),
+    ),
+}  # fmt: skip
+ROWS = tuple(row for rows in TABLES.values() for row in rows)
+FETCHING = ("one frame, ImageNet's encoder", "RAFT's flow")
+BASELINES = tuple(row.name for row in TABLES["others"][:3])
+
+
+def run(
+    data: Path, out: Path, epochs: float | None, rows: Sequence[Row], preset: str = "toy", **grid
+) -> pd.DataFrame | None:
+    """The study on the data at `data`; `grid`: seeds and so on, of run_grid. Rows that fetch weights are made last."""
+    settings = presets.get(LADDER, preset, epochs=epochs)
+    study = held = None
+    if not grid.get("dry_run"):
+        study = open_data(data, settings, out / "frames")
+        held = held_out(study)
+    measure = partial(measure_row, settings, study, held)
+    return run_grid(rows, measure=measure, out=out, about=f"{data.name} {settings}", **grid)
+
+
+def measure_row(base: Ladder, data: LadderData, held: Held, row: Row, seed: int, folder: Path) -> list[dict]:
+    """What a row is asked: see lib.studies.ladder_measures and lib.studies.hidden_states."""
+    if row.name in BASELINES:
+        return prediction_scores(baseline(row.name, held), held, baseline(BASELINES[0], held))
+    if "norm_pix" in row.changes:
+        model, losses = train_siammae(base, data, row, seed, folder)
+        if model.norm_pix:  # it knows patches but for their means
+            return records({"loss": losses[-1]["loss"]}, step=len(losses))
+        predicted = patch_predictions(model, held, PAPER_FPS / data.fps)
+        return prediction_scores(predicted, held, baseline(BASELINES[0], held), step=len(losses))
+    model, losses, samples = train_ladder(base, data, row, seed, folder)
+    common = {"step": len(losses) or None}
+    values = {"parameters": sum(part.numel() for name, part in model.named_parameters() if "encoder" not in name)}
+    values |= {"minutes": training_minutes(losses)} if losses else {}
+    if "circle" in row.changes:
+        return [*records(values | circle_errors(model, samples), **common), *loss_curve(losses)]
+    if "clips" in row.changes:
+        frames = torch.stack([samples[number]["video"].transpose(0, 1) for number in range(len(samples))])
+        given, futures = frames.split([base.num_frames - FUTURES, FUTURES], dim=1)
+        own = Held(given, futures, torch.ones_like(futures[:, :, 0], dtype=torch.bool), held.mask)
+        scores = prediction_scores(ladder_predictions(model, own), own, baseline(BASELINES[0], own), masked=False)
+        return [*records(values, **common), *scores, *loss_curve(losses)]
+    scores = prediction_scores(ladder_predictions(model, held), held, baseline(BASELINES[0], held), **common)
+    parts = [data.windows(videos, base.num_frames, windows=base.windows) for videos in (data.train, data.test)]
+    known = accuracies(model, *parts, seed, folder / "states")
+    shutil.rmtree(folder / "states")
+    return [*records(values, **common), *scores, *known, *loss_curve(losses)]
+
+
+# --- Training ---
+
+
+def train_ladder(
+    base: Ladder, data: LadderData, row: Row, seed: int, folder: Path
+) -> tuple[VideoLadder, list[Record], object]:
+    """Train, if the row does, or go on, or load: the model, ready to be measured, its loss curve, what it learned on."""
+    settings, arguments = row.settings(base)
+    samples = samples_of(base, settings, data, arguments, row.length, seed)
+    taps = arguments.pop("taps", None)
+    for name in ("circle", "clips"):
+        arguments.pop(name, None)
+    if isinstance(samples, Circles):
+        settings = replace(settings, size=tuple(samples.videos.shape[-2:]), batch_size=len(samples))
+        settings = replace(settings, base_lr=settings.base_lr * base.batch_size / len(samples), epochs=CIRCLE_STEPS)
+    elif not isinstance(samples, FrameClips):  # as many steps as the others, however few the clips
+        epochs = row.length * base.steps(len(data.train.clips)) * base.batch_size / len(samples)
+        settings = replace(settings, epochs=epochs, warmup_epochs=base.warmup_epochs * epochs / base.epochs)
+    torch.manual_seed(seed)
+    model = VideoLadder(**settings.model_arguments(), **arguments, encoder=encoder_of(base, data, taps, seed, folder))
+    losses = fit(model, samples, settings, folder, seed) if row.length else []
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), losses, samples
+
+
+def samples_of(base: Ladder, settings: Ladder, data: LadderData, changes: dict, length: float, seed: int):
+    """What a row learns on: the circle, a few fixed clips, or random ones of all videos."""
+    if "circle" in changes:
+        return Circles()
+    if number := changes.get("clips"):
+        windows = -(-number // len(data.train.clips))
+        return data.windows(data.train, base.num_frames, windows=windows, only=number)
+    reader = FrameReader(base.num_frames, base.size, data.frames if base.cache_frames else None)
+    return FrameClips(data.train, reader, settings.fps, settings.fps_epochs * (length or 1), seed)
+
+
+def encoder_of(base: Ladder, data: LadderData, taps: str | None, seed: int, folder: Path) -> nn.Module:
+    """What a ladder sees through: ResNet-18, random or with weights by name, or SiamMAE's encoder, trained or not."""
+    if taps not in ("SiamMAE", "untrained"):
+        return ResNetTaps(taps)
+    (row,) = choose(TABLES["others"], ["SiamMAE"])
+    if taps == "untrained":
+        row = replace(row, length=0)
+    model, _ = train_siammae(base, data, row, seed, run_folder(folder.parent, row.name, seed))
+    return TokenTaps(model.encoder)
+
+
+def train_siammae(
+    base: Ladder, data: LadderData, row: Row, seed: int, folder: Path
+) -> tuple[SeveralFrames, list[Record]]:
+    """SiamMAE, from one past frame to one of those that the ladder predicts, on the same videos.
+
+    A model of pixels goes on from one of normalised patches, as in lib.studies.futures.
+    """
+    gap = PAPER_FPS / data.fps
+    settings = replace(
+        presets.SIAMMAE["toy"], image_size=base.size[0], patch_size=PATCH, mask_ratio=MASK_RATIO, crop_scale=(0.5, 1.0),
+        frame_size=96, gap=(round(gap), round(FUTURES * gap)), norm_pix=row.changes["norm_pix"],
+    )  # fmt: skip
+    epochs = 240 * 48 / len(data.train.clips)  # as many samples as the toy preset's on the toy world
+    settings = replace(settings, epochs=epochs * (row.length or 1), warmup_epochs=epochs / 20)
+    names = ("image_size", "gap", "crop_scale", "repeated_sampling", "frame_size")
+    pairs = {name: getattr(settings, name) for name in names}
+    torch.manual_seed(seed)
+    model = SeveralFrames(**settings.model_arguments())
+    if not row.length:
+        return model.eval(), []
+    if not model.norm_pix and not (folder / "last.pt").is_file():
+        (first,) = choose(TABLES["others"], ["SiamMAE"])
+        before, _ = train_siammae(base, data, first, seed, run_folder(folder.parent, first.name, seed))
+        model.load_state_dict(before.state_dict())
+    clips = [clip for clip in data.train.clips if clip.info.span_seconds >= settings.gap[1] / PAPER_FPS]
+    groups = FrameGroups(clips, **pairs, seed=seed, frame_cache=data.frames)
+    losses = fit(model, groups, settings, folder, seed, collate_pairs)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), losses
+
+
+@torch.inference_mode()
+def ladder_predictions(model: VideoLadder, held: Held) -> Tensor:
+    """The futures by a ladder that is given the last frames: float (I, F, 3, H, W), on the CPU."""
+    device = next(model.parameters()).device
+    given = held.given[:, -model.given :].to(device).float() / 255
+    return torch.cat([model.predict(part, FUTURES).float().cpu() for part in given.split(16)])
