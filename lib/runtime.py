@@ -40,6 +40,16 @@ def dataset_root(data_root: str | Path, names: Sequence[str]) -> Path:
     return next((root / name for name in names if (root / name).is_dir()), root)
 
 
+def with_download(make: Callable[[], Result], what: str) -> Result:
+    """`make()`, which reads torchvision's weights from torch's cache or downloads them; UserError where it cannot."""
+    try:
+        return make()
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        place = "connect, or put the file into torch's cache (TORCH_HOME, hub/checkpoints)"
+        raise UserError(f"{what}: its weights cannot be fetched ({type(error).__name__}: {reason}); {place}") from error
+
+
 def digest(*values) -> str:
     """Twelve hexadecimal digits that tell plain values (numbers, text, tuples, records) from others."""
     return hashlib.sha256(repr(values).encode()).hexdigest()[:12]

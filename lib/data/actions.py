@@ -1,6 +1,6 @@
 """Labelled videos of the action data sets, all in one form: paths with class indices, and the names of the classes.
 
-Read are Kinetics-400, Something-Something v2, UCF101, JHMDB, and plain lists with lines `path label`, as VideoMAE's code
+Read are Kinetics-400, Something-Something v2, UCF101, JHMDB, and plain lists of lines `path label`, as VideoMAE's code
 takes them. Classes are counted from 0 in the order of the official class list; no video is opened here.
 """
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lib.data.action_clips import evenly
-from lib.data.actions import UNLABELLED, ActionList
+from lib.data.actions import ActionList
 from lib.data.clips import read_clip
 from lib.data.kinetics import scan_videos
 from lib.data.video import Clip
@@ -36,7 +36,7 @@ class FrameReader:
     frame_cache: str | Path | None = None
 
     def usable(self, actions: ActionList, fps: float, max_bad_fraction: float = 0.5) -> "LabelledClips":
-        """The videos that are long enough for a clip at `fps`; each other with its reason, as scan_videos finds them."""
+        """The videos that are long enough for a clip at `fps`; others with a reason, as scan_videos finds them."""
         paths = [video.path for video in actions.videos]
         scan = scan_videos(paths, (self.num_frames - 1) / fps, max_bad_fraction)
         labels = {video.path: video.label for video in actions.videos}

@@ -13,6 +13,8 @@ from skimage.registration import optical_flow_tvl1
 from torch import Tensor
 from torchvision.models.optical_flow import Raft_Small_Weights, raft_small
 
+from lib.runtime import with_download
+
 RAFT_STEP, RAFT_LEAST = 8, 128  # its frames have whole steps of pixels, and at least so many
 
 
@@ -53,4 +55,5 @@ def raft_flow(past: Tensor, earlier: Tensor) -> Tensor:
 
 @cache
 def _raft() -> torch.nn.Module:
-    return raft_small(weights=Raft_Small_Weights.DEFAULT).eval()
+    weights = Raft_Small_Weights.DEFAULT
+    return with_download(lambda: raft_small(weights=weights, progress=False), "RAFT").eval()

@@ -32,6 +32,8 @@ def convolve(conv: nn.Conv2d, maps: Tensor) -> Tensor:
     On CPUs the bf16 gradient of that part is whatever lay in memory (oneDNN, as of PyTorch 2.14).
     """
     weight, (rows, columns) = conv.weight, maps.shape[-2:]
-    down, right = (max(0, side // 2 - (room - 1)) for side, room in zip(weight.shape[-2:], (rows, columns), strict=True))
+    down, right = (
+        max(0, side // 2 - (room - 1)) for side, room in zip(weight.shape[-2:], (rows, columns), strict=True)
+    )
     weight = weight[:, :, down : weight.shape[2] - down, right : weight.shape[3] - right]
     return F.conv2d(maps, weight, conv.bias, padding=(weight.shape[2] // 2, weight.shape[3] // 2))

@@ -1,6 +1,8 @@
 """The loss of predicted frames: structural dissimilarity, absolute and squared error, averaged over frames.
 
-SSIM (Wang et al. 2004) is torchmetrics': Gaussian window of 11 pixels and deviation 1.5, values in 0..1.
+SSIM (Wang et al. 2004) is torchmetrics': Gaussian window of 11 pixels, deviation 1.5, values in 0..1. It is a product
+whose two factors both change sign with the picture, so a negative of the truth, far below black, is as similar as the
+truth itself, and networks find it. Clipped to 0..1 first, it is not; L1 and L2 lead back from where nothing else does.
 Shapes: `B` clips, `P` frames, `H W` pixels, 11 or more.
 """
 
@@ -20,11 +22,16 @@ def check_weights(weights: Weights) -> Weights:
     return weights
 
 
-def frame_loss(predicted: Tensor, truth: Tensor, weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
-    """Weighted sum of 1 - SSIM, L1 and L2 of frames float (B, P, 3, H, W), values in 0..1; and its parts."""
+def frame_loss(
+    predicted: Tensor, truth: Tensor, weights: Weights, clipped: bool = True
+) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+    """Weighted sum of 1 - SSIM, L1 and L2 of frames float (B, P, 3, H, W), values in 0..1; and its parts.
+
+    clipped: for SSIM alone, see above; False as the report's code has it.
+    """
     one, other = predicted.float().flatten(0, 1), truth.float().flatten(0, 1)
     with torch.autocast(one.device.type, enabled=False):  # variances as differences of squares need all digits
-        similarity = structural_similarity_index_measure(one, other, data_range=(0.0, 1.0))
+        similarity = structural_similarity_index_measure(one, other, data_range=(0.0, 1.0) if clipped else 1.0)
     parts = {"dssim": 1 - similarity, "l1": (one - other).abs().mean(), "l2": (one - other).square().mean()}
     loss = sum(weight * part for weight, part in zip(weights, parts.values(), strict=True))
     return loss, {name: part.detach() for name, part in parts.items()}

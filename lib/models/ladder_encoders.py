@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from lib.models.vit import ViTEncoder
+from lib.runtime import with_download
 
 CHANNELS = (64, 64, 128, 256, 512)  # ResNet-18's
 
@@ -22,7 +23,7 @@ class ResNetTaps(nn.Module):
     def __init__(self, weights: str | None = None):
         super().__init__()
         self.architecture = {"encoder": "resnet18", "weights": weights}
-        net = resnet18(weights=weights)
+        net = with_download(lambda: resnet18(weights=weights, progress=False), f"ResNet-18, {weights}")
         foot = nn.Sequential(net.bn1, net.relu, net.maxpool, net.layer1)
         self.body = nn.ModuleList([net.conv1, foot, net.layer2, net.layer3, net.layer4])
 

@@ -25,5 +25,7 @@ class LocationConv2d(nn.Conv2d):
         """(B, C, h, w) -> (B, D, h, w)."""
         if tuple(maps.shape[-2:]) != self.size:
             sizes = ["x".join(map(str, size)) for size in (maps.shape[-2:], self.size)]
-            raise UserError(f"maps are {sizes[0]}, but their locations were learned on {sizes[1]}: use frames of that size")
+            raise UserError(
+                f"maps are {sizes[0]}, but their locations were learned on {sizes[1]}: use frames of that size"
+            )
         return super().forward(maps) + (self.planes * self.ramps).sum(dim=1)

@@ -33,14 +33,14 @@ class VideoLadder(nn.Module):
         per_channel: see LocationConv2d.
         scratch: as the released code runs: what follows the last given frame is fed back, but is no prediction.
         frozen: the encoder's body stays as it is, its BatchNorms' statistics, too.
-        loss_weights: of 1 - SSIM, L1 and L2.
+        loss_weights: of 1 - SSIM, L1 and L2. clipped: see lib.models.frame_loss.
         encoder: None: ResNet-18 with random weights.
     """
 
     def __init__(
         self, size: tuple[int, int] = (128, 160), given: int = 3, channels: int = 64, full_resolution: bool = False,
         head: str = "shuffle", per_channel: bool = False, scratch: bool = False, frozen: bool = True,
-        loss_weights: Weights = (0.9, 0.05, 0.05), encoder: ResNetTaps | TokenTaps | None = None,
+        loss_weights: Weights = (0.9, 0.05, 0.05), clipped: bool = True, encoder: ResNetTaps | TokenTaps | None = None,
     ):  # fmt: skip
         super().__init__()
         self.architecture = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
@@ -53,7 +53,8 @@ class VideoLadder(nn.Module):
         self.encoder = encoder or ResNetTaps()
         self.architecture["encoder"] = self.encoder.architecture
         self.given, self.scratch, self.frozen, self.head_kind = given, scratch, frozen, head
-        self.loss_weights, self.full_resolution = check_weights(tuple(loss_weights)), full_resolution
+        self.loss_weights, self.clipped = check_weights(tuple(loss_weights)), clipped
+        self.full_resolution = full_resolution
         quarter, wide = channels // 4, 16 * channels
         widths = (quarter, 2 * quarter, channels, channels) if full_resolution else (channels,) * 4
         inputs = (CHANNELS[0], *CHANNELS[:3]) if full_resolution else CHANNELS[:4]
@@ -84,7 +85,7 @@ class VideoLadder(nn.Module):
         given, truth = frames[:, : self.given], frames[:, self.given :]
         if not given.shape[1] or not truth.shape[1]:
             raise UserError(f"a clip has {frames.shape[1]} frames, {self.given} are given: there is nothing to predict")
-        return frame_loss(self.predict(given, truth.shape[1]), truth, self.loss_weights)
+        return frame_loss(self.predict(given, truth.shape[1]), truth, self.loss_weights, self.clipped)
 
     def predict(self, frames: Tensor, number: int) -> Tensor:
         """The next `number` frames (B, P, 3, H, W) after frames (B, T, 3, H, W), float, 0..1 or little beyond."""

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from lib.errors import cli
-from lib.studies import ablations, futures, masking, seeds, sensitivity, uncertainty, wavelets
+from lib.studies import ablations, futures, ladder, masking, seeds, sensitivity, uncertainty, wavelets
 from lib.studies.grid import choose
 from lib.studies.table import write_table
 
@@ -19,6 +19,7 @@ STUDIES = {
     "ablations": (ablations, "SiamMAE's designs, maskings, gaps and augmentations, one change at a time"),
     "futures": (futures, "SiamMAE from several past frames to several future ones: errors by horizon, and features"),
     "wavelets": (wavelets, "MAE with wavelet attention on CIFAR-10, one change at a time"),
+    "ladder": (ladder, "the video ladder's predictions of frames, and what its states know of actions"),
     "sensitivity": (sensitivity, "how much SiamMAE's J&F hangs on the protocol of label propagation"),
 }
 
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
         add("--out", type=Path, required=True, help="folder for runs and cells; what is done there stays")
         add("--csv", type=Path, help=f"the table, written when all cells are there (default: OUT/{name}.csv)")
         add("--seeds", type=int, default=3, help="of the rows that are compared (default: 3)")
-        add("--rows", nargs="+", metavar="ROW", help=f"only these of: {rows}")
+        add("--rows", nargs="+", metavar="ROW", help=f"of: {rows} (default: all that download nothing)")
         add("--epochs", type=float, help="instead of the preset's")
         add("--minutes", type=float, help="begin no new cell after so many")
         add("--partial", action="store_true", help="write the table of what is there, even if cells are missing")
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
             )
     args = parser.parse_args(arguments)
     module = STUDIES[args.study][0]
-    out, rows = args.out.absolute(), choose(module.ROWS, args.rows)
+    out, rows = args.out.absolute(), choose(module.ROWS, args.rows or getattr(module, "DEFAULT", None))
     given = {"minutes": args.minutes, "dry_run": args.dry_run, "partial": args.partial}
     given |= {"preset": args.preset} if hasattr(module, "SCALES") else {}
     table = module.run(args.data.absolute(), out, args.epochs, rows=rows, seeds=args.seeds, **given)

@@ -59,9 +59,7 @@ def read_features(model: VideoLadder, windows: EvenWindows) -> tuple[dict[str, T
     return {name: torch.cat(parts) for name, parts in found.items()}, torch.cat(labels)
 
 
-def accuracies(
-    model: VideoLadder, train: EvenWindows, test: EvenWindows, seed: int, folder: Path
-) -> list[dict]:  # fmt: skip
+def accuracies(model: VideoLadder, train: EvenWindows, test: EvenWindows, seed: int, folder: Path) -> list[dict]:
     """Records of every arm's accuracy, percent: by "clip", and by "video", whose clips' probabilities are averaged,
     with that one's 95 % interval over videos (Wilson 1927). "after 1/16" and so on: of shorter trainings.
     """
@@ -81,7 +79,9 @@ def accuracies(
             right = topk_accuracy(videos, answers, ks=(1,))[1]
             low, high = binomtest(round(right * len(answers)), len(answers)).proportion_ci(method="wilson")
             found.append({"metric": f"{name}: clip", "value": 100 * topk_accuracy(scores, truth, ks=(1,))[1]})
-            found.append({"metric": f"{name}: video", "value": 100 * right, "low": 100 * low, "high": 100 * high})
+            found.append(
+                {"metric": f"{name}: video", "value": 100 * right, "low": 100 * float(low), "high": 100 * float(high)}
+            )
     return found
 
 

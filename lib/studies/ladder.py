@@ -38,49 +38,51 @@ ONE, THREE = {"given": 5}, {"given": 3}  # of six frames
 TABLES = {
     "circle": (
         Row("circle", {**THREE, "circle": True}),
-        Row("circle, as reported", {**THREE, "circle": True, "channels": 64}),
-        Row("circle, extra step", {**THREE, "circle": True, "scratch": True}),
+        Row("circle, SSIM not clipped", {**THREE, "circle": True, "clipped": False}),
+        Row("circle, extra step", {**THREE, "circle": True, "scratch": True}, seeds=1),
+        Row("circle, 64 channels", {**THREE, "circle": True, "channels": 64}, seeds=1),
     ),
     "forms": (
         Row("three frames", THREE),
-        Row("three frames, extra step", {**THREE, "scratch": True}),
         Row("one frame", ONE),
+        Row("one frame, nearest", {**ONE, "head": "nearest"}),
         Row("full resolution", {**ONE, "full_resolution": True}),
     ),
-    "heads": (
-        Row("one frame, nearest", {**ONE, "head": "nearest"}),
-        Row("one frame, bilinear", {**ONE, "head": "bilinear"}),
-    ),
-    "places": (Row("one frame, map per channel", {**ONE, "per_channel": True}),),
     "encoders": (
-        Row("one frame, encoder trained", {**ONE, "frozen": False}),
-        Row("one frame, SiamMAE's encoder", {**ONE, "taps": "SiamMAE"}, stage=1),
-        Row("one frame, SiamMAE's encoder untrained", {**ONE, "taps": "untrained"}),
-        Row("one frame, ImageNet's encoder", {**ONE, "taps": "IMAGENET1K_V1"}, stage=2),  # which must be fetched
+        Row("one frame, frozen", {**ONE, "frozen": True}),
+        Row("one frame, SiamMAE's encoder", {**ONE, "frozen": True, "taps": "SiamMAE"}, stage=1),
+        Row("one frame, its encoder untrained", {**ONE, "frozen": True, "taps": "untrained"}),
+        Row("one frame, ImageNet's encoder", {**ONE, "frozen": True, "encoder_weights": "IMAGENET1K_V1"}),
         Row("untrained", ONE, length=0),
     ),
-    "subsets": tuple(
-        Row(f"{number} clips{words}", {**THREE, "clips": number}, length=length)
-        for number in (5, 20, 40)
-        for length, words in ((1 / 4, ", a quarter of the steps"), (1, ""))
+    "variants": (
+        Row("three frames, extra step", {**THREE, "scratch": True}, seeds=1),
+        Row("three frames, SSIM not clipped", {**THREE, "clipped": False}, seeds=1),
+        Row("one frame, bilinear", {**ONE, "head": "bilinear"}, seeds=1),
+        Row("one frame, map per channel", {**ONE, "per_channel": True}, seeds=1),
     ),
+    "subsets": tuple(Row(f"{number} clips", {**THREE, "clips": number}, seeds=1) for number in (5, 20, 40)),
     "others": (
         Row("copy of the last frame", seeds=1),
         Row("optical flow", seeds=1),
-        Row("RAFT's flow", seeds=1, stage=2),  # whose weights must be fetched
+        Row("RAFT's flow", seeds=1),
         Row("SiamMAE", {"norm_pix": True}),
         Row("SiamMAE, pixels", {"norm_pix": False}, length=2, stage=1),
     ),
-}  # fmt: skip
+}
 ROWS = tuple(row for rows in TABLES.values() for row in rows)
-FETCHING = ("one frame, ImageNet's encoder", "RAFT's flow")
+FETCHING = (  # weights, which not every machine can
+    "one frame, ImageNet's encoder",
+    "RAFT's flow",
+)
+DEFAULT = tuple(row.name for row in ROWS if row.name not in FETCHING)
 BASELINES = tuple(row.name for row in TABLES["others"][:3])
 
 
 def run(
     data: Path, out: Path, epochs: float | None, rows: Sequence[Row], preset: str = "toy", **grid
 ) -> pd.DataFrame | None:
-    """The study on the data at `data`; `grid`: seeds and so on, of run_grid. Rows that fetch weights are made last."""
+    """The study on the data at `data`; `grid`: seeds and so on, of run_grid."""
     settings = presets.get(LADDER, preset, epochs=epochs)
     study = held = None
     if not grid.get("dry_run"):
@@ -125,10 +127,10 @@ def measure_row(base: Ladder, data: LadderData, held: Held, row: Row, seed: int,
 def train_ladder(
     base: Ladder, data: LadderData, row: Row, seed: int, folder: Path
 ) -> tuple[VideoLadder, list[Record], object]:
-    """Train, if the row does, or go on, or load: the model, ready to be measured, its loss curve, what it learned on."""
+    """Train, if the row does, or go on, or load: the model, ready to be measured, its loss curve, its samples."""
     settings, arguments = row.settings(base)
     samples = samples_of(base, settings, data, arguments, row.length, seed)
-    taps = arguments.pop("taps", None)
+    taps = arguments.pop("taps", None) or settings.encoder_weights
     for name in ("circle", "clips"):
         arguments.pop(name, None)
     if isinstance(samples, Circles):
@@ -177,8 +179,8 @@ def train_siammae(
         presets.SIAMMAE["toy"], image_size=base.size[0], patch_size=PATCH, mask_ratio=MASK_RATIO, crop_scale=(0.5, 1.0),
         frame_size=96, gap=(round(gap), round(FUTURES * gap)), norm_pix=row.changes["norm_pix"],
     )  # fmt: skip
-    epochs = 240 * 48 / len(data.train.clips)  # as many samples as the toy preset's on the toy world
-    settings = replace(settings, epochs=epochs * (row.length or 1), warmup_epochs=epochs / 20)
+    epochs = 5 * base.epochs * (row.length or 1)
+    settings = replace(settings, epochs=epochs, warmup_epochs=epochs / 20)
     names = ("image_size", "gap", "crop_scale", "repeated_sampling", "frame_size")
     pairs = {name: getattr(settings, name) for name in names}
     torch.manual_seed(seed)

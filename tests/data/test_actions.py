@@ -10,10 +10,10 @@ from lib.data.actions import (
     UNLABELLED,
     ActionList,
     LabelledVideo,
+    list_jhmdb_actions,
     list_kinetics_actions,
     list_labelled,
     list_ssv2,
-    list_jhmdb_actions,
     list_ucf101,
 )
 from lib.data.kinetics import class_folder

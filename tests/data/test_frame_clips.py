@@ -22,7 +22,9 @@ def actions(tmp_path_factory) -> ActionList:
     avi = write_numbered(folder / "a.avi", 60, 25, "mpeg4", bf="2", g="12", b="2000k")
     mp4 = write_numbered(folder / "b.mp4", 40, 30, bf="3")
     short = write_numbered(folder / "c.mp4", 9, 30)
-    return ActionList(tuple(LabelledVideo(path, label) for label, path in enumerate((avi, mp4, short))), ("x", "y", "z"))
+    return ActionList(
+        tuple(LabelledVideo(path, label) for label, path in enumerate((avi, mp4, short))), ("x", "y", "z")
+    )
 
 
 def numbers(video: torch.Tensor) -> list[int]:
@@ -32,7 +34,7 @@ def numbers(video: torch.Tensor) -> list[int]:
 def upright(video: torch.Tensor) -> list[int]:
     """The numbers, mirrored or not: seen in a mirror they do not rise by a few."""
     found = numbers(video)
-    return found if (0 < np.diff(found)).all() and (np.diff(found) < 10).all() else numbers(video.flip(-1))
+    return found if (np.diff(found) > 0).all() and (np.diff(found) < 10).all() else numbers(video.flip(-1))
 
 
 def usable(actions: ActionList, frames: int = 6, fps: float = 10, **more):

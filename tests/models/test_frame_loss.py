@@ -19,7 +19,8 @@ def test_the_parts_are_means_over_frames():
     one, other = frames(0, 2, 3, 3, 24, 16), frames(1, 2, 3, 3, 24, 16)
     other = 0.7 * one + 0.3 * other
     loss, parts = frame_loss(one, other, (0.5, 0.3, 0.2))
-    pairs = [(a.permute(1, 2, 0).numpy(), b.permute(1, 2, 0).numpy()) for a, b in zip(one.flatten(0, 1), other.flatten(0, 1), strict=True)]  # fmt: skip
+    lots = [pictures.flatten(0, 1).permute(0, 2, 3, 1).numpy() for pictures in (one, other)]
+    pairs = list(zip(*lots, strict=True))
     maps = [structural_similarity(a, b, channel_axis=2, full=True, **WINDOW)[1] for a, b in pairs]
     inner = 1 - np.mean(maps, axis=(0, 3))[5:-5, 5:-5].mean()  # at borders the two continue pictures differently
     assert parts["l1"].item() == pytest.approx(np.mean([np.abs(a - b).mean() for a, b in pairs]), rel=1e-5)
@@ -32,6 +33,14 @@ def test_the_parts_are_means_over_frames():
 def test_equal_frames_cost_nothing():
     loss, _ = frame_loss(frames(0, 1, 1, 3, 16, 16), frames(0, 1, 1, 3, 16, 16), (0.9, 0.05, 0.05))
     assert abs(loss.item()) < 1e-6
+
+
+def test_a_negative_is_not_similar_unless_it_may_go_below_black():
+    """SSIM without clipping takes a textured picture and its negative, far below black, for the same."""
+    truth = frames(0, 1, 1, 3, 32, 32).float()
+    weights = (1.0, 0.0, 0.0)
+    parts = {clipped: frame_loss(-truth, truth, weights, clipped)[1]["dssim"].item() for clipped in (True, False)}
+    assert abs(parts[False]) < 0.02 and parts[True] > 0.9
 
 
 def test_its_gradient_is_the_slope():

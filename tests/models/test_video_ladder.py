@@ -97,7 +97,8 @@ def test_the_loss_is_of_the_frames_that_follow_and_these_are_never_seen(given):
     loss, logs = model(batch)
     inputs = torch.cat(seen)
     truth = (batch["video"].transpose(1, 2)[:, given:].float() / 255).flatten(0, 1)
-    truth = (truth - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
+    truth = (truth - mean) / std
     assert not any(torch.allclose(frame, future, atol=1e-3) for frame in inputs for future in truth)
     predicted = model.predict(batch["video"].transpose(1, 2)[:, :given].float() / 255, 6 - given)
     expected = (predicted - batch["video"].transpose(1, 2)[:, given:].float() / 255).abs().mean()

@@ -1,0 +1,44 @@
+"""The classifier of a ladder's memory."""
+
+import torch
+
+from lib.models.state_classifier import StateClassifier, state_features
+from lib.models.video_ladder import VideoLadder
+
+
+def test_features_of_the_reported_size_are_the_reported_ones():
+    state = [[torch.rand(1, 64, 64 // 2**level, 80 // 2**level) for _ in range(3)] for level in range(4)]
+    features = state_features(state)
+    assert {name: part.shape[1] for name, part in features.items()} == {
+        "deepest": 15_360, "subsampled": 10_080, "both": 25_440,
+    }  # fmt: skip
+    everything = sum(part.numel() for states in state for part in states)
+    assert everything * 2000 > 1e9  # why not all are taken
+    assert features["deepest"][0, 0] == state[3][0][0, 0, 0, 0]
+    assert features["subsampled"][0, 1] == state[0][0][0].flatten()[128]
+
+
+def test_states_of_two_clips_do_not_mix():
+    torch.manual_seed(0)
+    model, frames = VideoLadder((32, 32), channels=4).eval(), torch.rand(2, 3, 3, 32, 32)
+    with torch.no_grad():
+        both, one = (state_features(model.remember(part)[0]) for part in (frames, frames[1:]))
+    for name, values in one.items():
+        torch.testing.assert_close(both[name][1:], values, rtol=1e-4, atol=1e-5)
+
+
+def test_it_learns_what_can_be_told_apart():
+    torch.manual_seed(0)
+    labels = torch.arange(40) % 4
+    batch = {"features": torch.randn(40, 12) + 3 * torch.eye(12)[labels], "label": labels}
+    for options in ({}, {"norm": False}, {"dropout": 0.3}):
+        model = StateClassifier(12, 4, hidden=32, **options)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for _ in range(60):
+            optimizer.zero_grad()
+            loss, _ = model(batch)
+            loss.backward()
+            optimizer.step()
+        found = model.eval().layers(batch["features"]).argmax(dim=1)
+        assert (found == labels).float().mean() > 0.9
+        assert any(isinstance(part, torch.nn.BatchNorm1d) for part in model.layers) is options.get("norm", True)
