@@ -356,6 +356,8 @@ TABLES = (
     "ablations_real/ablations_real.csv",
     "futures/futures.csv",
     "wavelets/wavelets*.csv",
+    "ladder/ladder*.csv",
+    "ladder/ladder_pictures.npz",
     "benchmarks/*.json",
 )
 

@@ -162,7 +162,8 @@ def test_benchmark(words, copy):
 @pytest.mark.parametrize("words", documented(STUDY), ids=shlex.join)
 def test_study(words, copy):
     row = {"masking": "1f MLP 0.95", "uncertainty": "plain SiamMAE", "seeds": "untrained", "sensitivity": "shape",
-           "ablations": "untrained", "futures": "copy of the past", "wavelets": "MAE, untrained"}[words[3]]  # fmt: skip
+           "ablations": "untrained", "futures": "copy of the past", "wavelets": "MAE, untrained",
+           "ladder": "optical flow"}[words[3]]  # fmt: skip
     shown = run([*words, "--epochs", "1", "--seeds", "1", "--rows", row], copy)  # one row of its table
     table = read_table(copy / option(words, "--out") / f"{words[3]}.csv")
     assert f"{row}, seed 0: " in shown and table["value"].notna().any()

@@ -30,7 +30,10 @@ class StateClassifier(nn.Module):
 
 
 def state_features(state: Sequence[Sequence[Tensor]]) -> dict[str, Tensor]:
-    """Parts of a ladder's memory as features (B, D): the deepest states, a sample of all others, both."""
+    """Parts of a ladder's memory as features (B, D): the deepest states, a sample of all others, both, as reported; and
+    "pooled", the mean over places of every channel, which does not care where something happens.
+    """
     *finer, deepest = (torch.cat([part.flatten(1) for part in states], dim=1) for states in state)
     features = {"deepest": deepest, "subsampled": torch.cat(finer, dim=1)[:, ::SUBSAMPLED]}
-    return {**features, "both": torch.cat(list(features.values()), dim=1)}
+    pooled = torch.cat([part.mean(dim=(2, 3)) for states in state for part in states], dim=1)
+    return {**features, "both": torch.cat(list(features.values()), dim=1), "pooled": pooled}

@@ -47,6 +47,24 @@ def loss_curve(
     return figure, pd.concat(numbers)
 
 
+def line_figure(
+    curves: Mapping[str, pd.Series], xlabel: str, ylabel: str, level: tuple[float, str] | None = None,
+    log: bool = False, title: str = "",
+) -> tuple[Figure, pd.DataFrame]:  # fmt: skip
+    """One line a curve over its index. level: a height to compare with, and its name. log: both axes."""
+    figure, axis = plt.subplots(figsize=(7.5, 3.4))
+    for (name, values), color in zip(curves.items(), COLORS, strict=False):
+        axis.plot(values.index, values, "o-" if len(values) < 12 else "-", color=color, markersize=4, label=name)
+    if level:
+        axis.axhline(level[0], color=GREY, linestyle="--", linewidth=1, label=level[1])
+    scale = "log" if log else "linear"
+    axis.set(xlabel=xlabel, ylabel=ylabel, xscale=scale, yscale=scale)
+    axis.legend(fontsize=8)
+    headline(figure, title)
+    numbers = pd.concat([pd.DataFrame({"curve": name, "x": part.index, "y": part}) for name, part in curves.items()])
+    return figure, numbers
+
+
 def sampling_curves(entropy: pd.DataFrame, meetings: pd.DataFrame, title: str = "") -> Figure:
     """AdaMAE's sampler in training: how spread its distribution is, and what its visible cubes meet.
 

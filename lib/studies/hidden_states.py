@@ -27,6 +27,7 @@ ARMS = {
     "both": ("both", {}),
     "both, no BatchNorm": ("both", {"norm": False}),
     "both, dropout 0.3": ("both", {"dropout": 0.3}),
+    "pooled": ("pooled", {}),
     "mean-pooled encoder": ("mean-pooled encoder", {}),
 }
 

@@ -45,6 +45,7 @@ TABLES = {
     "forms": (
         Row("three frames", THREE),
         Row("one frame", ONE),
+        Row("one frame, longer", ONE, length=1.5),
         Row("one frame, nearest", {**ONE, "head": "nearest"}),
         Row("full resolution", {**ONE, "full_resolution": True}),
     ),
@@ -99,9 +100,10 @@ def measure_row(base: Ladder, data: LadderData, held: Held, row: Row, seed: int,
     if "norm_pix" in row.changes:
         model, losses = train_siammae(base, data, row, seed, folder)
         if model.norm_pix:  # it knows patches but for their means
-            return records({"loss": losses[-1]["loss"]}, step=len(losses))
+            return loss_curve(losses)
         predicted = patch_predictions(model, held, PAPER_FPS / data.fps)
-        return prediction_scores(predicted, held, baseline(BASELINES[0], held), step=len(losses))
+        scores = prediction_scores(predicted, held, baseline(BASELINES[0], held), step=len(losses))
+        return [*scores, *loss_curve(losses)]
     model, losses, samples = train_ladder(base, data, row, seed, folder)
     common = {"step": len(losses) or None}
     values = {"parameters": sum(part.numel() for name, part in model.named_parameters() if "encoder" not in name)}

@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib.checkpoints import Record
 from lib.data.video import PAPER_FPS
 from lib.errors import UserError, cli
 from lib.presets.ladder import LADDER, Ladder
@@ -23,6 +22,7 @@ from lib.studies import ladder
 from lib.studies.grid import Row, choose, run_folder
 from lib.studies.ladder_data import FUTURES, Held, LadderData, held_out, open_data
 from lib.studies.ladder_measures import baseline, patch_predictions
+from lib.studies.table import wide
 
 SHOWN = (
     "copy of the last frame", "optical flow", "SiamMAE, pixels", "three frames", "one frame", "full resolution",
@@ -63,17 +63,51 @@ def picture_rows(held: Held, found: Mapping[str, Tensor], clip: int) -> dict[str
     return {"truth": [*given, *truth]} | {name: [None] * len(given) + list(part[clip]) for name, part in found.items()}
 
 
-def in_words(lines: pd.DataFrame, names: Sequence[str], measures: Mapping[str, str]) -> pd.DataFrame:
-    """A line for each named row of the wide table: the mean over its seeds of each measure, in other words."""
-    rows = lines[lines["row"].isin(names)].groupby("row")
-    means = rows[list(measures)].mean().rename(columns=measures)
-    return means.assign(seeds=rows.size()).reindex(names).reset_index()
+def learned_rows(
+    base: Ladder, data: LadderData, names: Sequence[str], out: Path, seed: int = 0
+) -> dict[str, list[Tensor | None]]:
+    """Rows of pictures of what ladders learned by heart, by rows on few clips: the first of these, and its futures."""
+    rows = {}
+    for row in choose(ladder.ROWS, names):
+        model, _, samples = ladder.train_ladder(base, data, row, seed, run_folder(out, row.name, seed))
+        frames = samples[0]["video"].transpose(0, 1)
+        own = Held(frames[None, : model.given], frames[None, model.given :], None, None)
+        predicted = ladder.ladder_predictions(model, own)[0].clamp(0, 1)
+        rows |= {row.name: list(frames), f"{row.name}:\npredicted": [None] * model.given + list(predicted)}
+    return rows
 
 
-def curves(table: pd.DataFrame, names: Sequence[str], seed: int = 0) -> dict[str, list[Record]]:
-    """The loss curves of the named rows: records of `step`, `loss`."""
-    losses = table[(table["metric"] == "loss") & (table["seed"] == seed)].rename(columns={"value": "loss"})
-    return {name: losses.loc[losses["row"] == name, ["step", "loss"]].to_dict("records") for name in names}
+def scores(table: pd.DataFrame) -> pd.DataFrame:
+    """The study's table in wide form, without the loss curves."""
+    return wide(table[table["metric"] != "loss"])
+
+
+def gains(table: pd.DataFrame, names: Sequence[str], region: str) -> pd.DataFrame:
+    """A line a row, `case`: its gain in SSIM over a copy of the last frame at "+1" and so on, mean over seeds, and
+    "+1_low", "+1_high": of the seeds' intervals over clips the lowest and highest ends.
+    """
+    found = []
+    for name in names:
+        line = {"case": name}
+        for ahead in range(1, FUTURES + 1):
+            mine = table[(table["row"] == name) & (table["metric"] == f"gain {region} +{ahead}")]
+            ends = mine["value"].mean(), mine["low"].min(), mine["high"].max()
+            line |= dict(zip((f"+{ahead}", f"+{ahead}_low", f"+{ahead}_high"), ends, strict=True))
+        found.append(line)
+    return pd.DataFrame(found)
+
+
+def accuracies(lines: pd.DataFrame, names: Sequence[str], arms: Sequence[str], by: str = "video") -> pd.DataFrame:
+    """Of the wide table, a line for each named row, seed and arm: `row`, `seed`, `case` (the arm), `accuracy`."""
+    columns = {f"{arm}: {by}": arm for arm in arms}
+    mine = lines[lines["row"].isin(names)][["row", "seed", *columns]].rename(columns=columns)
+    return mine.melt(["row", "seed"], var_name="case", value_name="accuracy")
+
+
+def losses(table: pd.DataFrame, names: Sequence[str], seed: int = 0) -> dict[str, pd.Series]:
+    """The loss curves of the named rows: loss by step."""
+    mine = table[(table["metric"] == "loss") & (table["seed"] == seed)]
+    return {name: mine[mine["row"] == name].set_index("step")["value"] for name in names}
 
 
 def load(path: Path) -> tuple[Held, dict[str, Tensor]]:

@@ -10,11 +10,12 @@ def test_features_of_the_reported_size_are_the_reported_ones():
     state = [[torch.rand(1, 64, 64 // 2**level, 80 // 2**level) for _ in range(3)] for level in range(4)]
     features = state_features(state)
     assert {name: part.shape[1] for name, part in features.items()} == {
-        "deepest": 15_360, "subsampled": 10_080, "both": 25_440,
+        "deepest": 15_360, "subsampled": 10_080, "both": 25_440, "pooled": 12 * 64,
     }  # fmt: skip
     everything = sum(part.numel() for states in state for part in states)
     assert everything * 2000 > 1e9  # why not all are taken
     assert features["deepest"][0, 0] == state[3][0][0, 0, 0, 0]
+    assert features["pooled"][0, 64].isclose(state[0][1][0, 0].mean())
     assert features["subsampled"][0, 1] == state[0][0][0].flatten()[128]
 
 
