@@ -126,8 +126,9 @@ def test_frozen_parameters_are_in_no_group():
 # --- the steps ----------------------------------------------------------------------------------------------
 
 
-def test_the_loop_equals_a_plain_one(tmp_path):
-    options = replace(OPTIONS, weight_decay=0.3)
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+def test_the_loop_equals_a_plain_one(tmp_path, clip_norm):
+    options = replace(OPTIONS, weight_decay=0.3, clip_norm=clip_norm)
     model, plain = Line(), Line()
     records = train(model, loader_of(options), options, tmp_path)
 
@@ -140,6 +141,8 @@ def test_the_loop_equals_a_plain_one(tmp_path):
         loss, _ = plain(batch)
         loss.backward()
         norm = math.sqrt(sum(p.grad.square().sum().item() for p in plain.parameters()))
+        for parameter in plain.parameters():
+            parameter.grad *= min(1, (clip_norm or math.inf) / norm)
         optimizer.step()
         assert records[step]["step"] == step and records[step]["lr"] == options.learning_rate(step)
         assert records[step]["loss"] == pytest.approx(loss.item(), rel=1e-6)
@@ -148,10 +151,12 @@ def test_the_loop_equals_a_plain_one(tmp_path):
     torch.testing.assert_close(model.state_dict(), plain.state_dict(), rtol=0, atol=1e-6)
 
 
-def test_two_micro_batches_of_half_are_one_batch(tmp_path):
-    halves = replace(OPTIONS, accumulation=2)
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+def test_two_micro_batches_of_half_are_one_batch(tmp_path, clip_norm):
+    once = replace(OPTIONS, clip_norm=clip_norm)
+    halves = replace(once, accumulation=2)
     first, second = Line(), Line()
-    whole = train(first, loader_of(OPTIONS), OPTIONS, tmp_path / "whole")
+    whole = train(first, loader_of(once), once, tmp_path / "whole")
     split = train(second, loader_of(halves), halves, tmp_path / "halves")
     torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=1e-6)
     for one, two in zip(curve(whole), curve(split), strict=True):

@@ -121,19 +121,17 @@ def list_jhmdb_actions(root: str | Path, split: str = "train", fold: int = 1) ->
 
     The lists are HMDB's, one a class; absent videos are counted as in `list_ucf101`.
     """
-    mark = {"train": "1", "test": "2"}.get(split) or _no_split(split)
+    marks = {"train": "1", "test": "2"}
+    if split not in marks:
+        raise unknown("split", split, marks)
     root, videos = Path(root), []
     names = list(split_lists(root, fold))
     classes = tuple(dict.fromkeys(class_name for class_name, _, _ in names))
     for class_name, name, marked in names:
-        if marked == mark:
+        if marked == marks[split]:
             path = root / "ReCompress_Videos" / class_name / f"{name}.avi"
             videos.append(LabelledVideo(path, classes.index(class_name)))
     return _present(videos, classes, root)
-
-
-def _no_split(split: str) -> str:
-    raise unknown("split", split, ("train", "test"))
 
 
 def _present(videos: Sequence[LabelledVideo], classes: Sequence[str], where: Path) -> ActionList:

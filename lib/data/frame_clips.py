@@ -6,7 +6,7 @@ did (240x320 to 128x160). Shapes: `T` frames, `H W` pixels.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,8 @@ class FrameReader:
         paths = [video.path for video in actions.videos]
         scan = scan_videos(paths, (self.num_frames - 1) / fps, max_bad_fraction)
         labels = {video.path: video.label for video in actions.videos}
-        return LabelledClips(scan.clips, [labels[clip.path] for clip in scan.clips], actions.classes, scan.skipped)
+        own = [labels[clip.path] for clip in scan.clips]
+        return LabelledClips(scan.clips, own, actions.classes, scan.skipped, actions.absent)
 
     def frames_at(self, clip: Clip, fps: float) -> np.ndarray:
         """The frames of a clip that starts with the video's first: int64 (T,), rising, the first 0."""
@@ -67,12 +68,15 @@ class FrameReader:
 
 @dataclass(frozen=True)
 class LabelledClips:
-    """Videos that can be read, the class of each (or UNLABELLED), the classes' names, and why others cannot."""
+    """Videos that can be read, the class of each (or UNLABELLED), the classes' names, why others cannot, and how many
+    of the list are not there.
+    """
 
     clips: list[Clip]
     labels: list[int]
     classes: tuple[str, ...]
-    skipped: dict[Path, str]
+    skipped: dict[Path, str] = field(default_factory=dict)
+    absent: int = 0
 
     @property
     def identity(self) -> str:
@@ -83,7 +87,7 @@ class LabelledClips:
 class FrameClips(Dataset):
     """Random clips; the index carries the randomness.
 
-    dataset[i] is {"video": uint8 (3, T, H, W), "label": int64 ()}, drawn from video i % len(dataset) by a generator
+    dataset[i] is {"video": uint8 (3, T, H, W)}, drawn from video i % len(dataset) by a generator
     seeded with (seed, i) alone; any i >= 0 is valid, as for lib.data.clips.FramePairs. Every place is alike likely, and
     half of the clips are mirrored.
 
@@ -114,19 +118,19 @@ class FrameClips(Dataset):
         return self.fps[min(int(epoch / self.fps_epochs), len(self.fps) - 1)]
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        number, fps, rng = index % len(self), self.rate(index), np.random.default_rng([self.seed, index])
-        clip = self.videos.clips[number]
+        clip, fps = self.videos.clips[index % len(self)], self.rate(index)
+        rng = np.random.default_rng([self.seed, index])
         video = self.reader.read(clip, int(rng.integers(self.reader.starts(clip, fps))), fps)
         if rng.random() < 0.5:
             video = video.flip(-1)
-        return {"video": video, "label": torch.tensor(self.videos.labels[number])}
+        return {"video": video}
 
 
 class EvenWindows(Dataset):
     """`windows` clips of every video, from its first frame to its last as even as can be, nothing random.
 
-    dataset[i], for any i >= 0, is as FrameClips' of window i % `windows` of a video; those of one video are neighbours.
-    only: so many of them all, evenly; None: all.
+    dataset[i], for any i >= 0, is {"video": uint8 (3, T, H, W), "label": int64 ()}; the windows of one video are
+    neighbours. only: so many of them all, evenly; None: all.
     """
 
     def __init__(

@@ -134,4 +134,6 @@ def _read_array(path: Path, name: str) -> np.ndarray:
         raise UserError(f"{path}: a MATLAB 7.3 (HDF5) file; save it as version 5, as JHMDB has it") from None
     except Exception as error:  # what scipy raises depends on which byte is damaged
         raise UserError(f"{path}: not a readable MATLAB file ({type(error).__name__}); fetch it again") from None
-    return np.asarray(content.get(name))
+    if name not in content:
+        raise UserError(f"{path}: holds no {name}; it is another file, or fetch it again")
+    return np.asarray(content[name])

@@ -101,10 +101,16 @@ def _inspect(path: Path, count: bool = True) -> tuple[VideoInfo, bool]:
 
 
 def _check_riff(path: Path) -> None:
-    """An AVI's frame count may promise frames that never were, as JHMDB's do; its size in bytes tells a cut-off one."""
+    """An AVI's frame count may promise frames that never were, as JHMDB's do; its chunks' sizes tell a cut-off one."""
+    there, promised = path.stat().st_size, 0
     with open(path, "rb") as file:
-        promised = 8 + int.from_bytes(file.read(8)[4:], "little")  # after "RIFF" and the number itself
-    if (there := path.stat().st_size) < WHOLE_FRACTION * promised:
+        while file.read(4) == b"RIFF":  # large files have several in a row
+            size = int.from_bytes(file.read(4), "little")
+            if size in (0, 0xFFFFFFFF):  # a writer that could not go back to fill it in
+                return
+            promised += 8 + size + size % 2
+            file.seek(promised)
+    if there < WHOLE_FRACTION * promised:
         raise UserError(f"{path}: cut off, {there} of {promised} bytes are there; fetch it again")
 
 

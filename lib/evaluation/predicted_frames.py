@@ -36,17 +36,16 @@ def frame_maps(predicted: Tensor, truth: Tensor) -> FrameMaps:
 
 
 def region_scores(maps: FrameMaps, region: Tensor) -> dict[str, Tensor]:
-    """Means over a region, bool (n, H, W), not empty, of each frame: "ssim", "error", and "detail", as a part of the
-    truth's, below 1 for a blurred frame; float64 (n,).
+    """Means over a region, bool (n, H, W), not empty, of each frame: "ssim", "error", "detail" and "true detail";
+    float64 (n,). A blurred frame has less detail than the truth.
     """
     if region.shape != maps.error.shape:
         raise UserError(f"frames are {tuple(maps.error.shape)}, but the region is {tuple(region.shape)}")
     sizes = region.sum(dim=(1, 2))
     if not sizes.all():
         raise UserError(f"frame {int(sizes.argmin())} has an empty region: leave it out")
-    means = FrameMaps(*((values.double() * region).sum(dim=(1, 2)) / sizes for values in maps))
-    detail = means.detail / means.true_detail.clamp(min=1e-9)  # of a region of one colour
-    return {"ssim": means.similarity, "error": means.error, "detail": detail}
+    means = ((values.double() * region).sum(dim=(1, 2)) / sizes for values in maps)
+    return dict(zip(("ssim", "error", "detail", "true detail"), means, strict=True))
 
 
 def _laplacian(frames: Tensor) -> Tensor:
@@ -54,19 +53,24 @@ def _laplacian(frames: Tensor) -> Tensor:
     return F.conv2d(F.pad(frames, (1, 1, 1, 1), mode="replicate"), kernel, groups=frames.shape[1])
 
 
-def grid_power(frames: Tensor, period: int = 2) -> Tensor:
-    """Power at the frequencies of a grid of `period` pixels, as a part of that just below them: float64 (n,).
+def grid_power(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Power at the frequency of a grid of 2 pixels, the highest, as a part of the truth's just below: float64 (n,).
 
-    About 1 for a frame without a grid, which has no reason to prefer 1 / period. Frames float (n, C, H, W) are
-    weighted by a Hann window, lest their borders count; a grid of rows, of columns, or of both counts.
+    Noise has 1, a blurred frame less. Frames float (n, C, H, W) in 0..1, what is beyond
+    is clipped; they are weighted by a Hann window, lest their borders count; rows, columns or both may make the grid.
     """
-    height, width = frames.shape[-2:]
-    if height % period or width % period or min(height, width) < 8 * period:
-        raise UserError(f"frames of {height}x{width} are no 8 or more whole periods of {period} pixels: resize them")
-    frames = frames.double() - frames.double().mean(dim=(-2, -1), keepdim=True)
+    height, width = truth.shape[-2:]
+    if predicted.shape != truth.shape or height % 2 or width % 2 or min(height, width) < 16:
+        raise UserError(
+            f"frames are {tuple(predicted.shape)} and {tuple(truth.shape)}; expected even sides of 16 or more"
+        )
     window = [torch.hann_window(side, periodic=True, dtype=torch.float64) for side in (height, width)]
-    power = torch.fft.fft2(frames * window[0][:, None] * window[1]).abs().square().mean(dim=1)  # (n, H, W)
-    rows, columns = height // period, width // period
-    at = power[:, rows].sum(dim=-1) + power[:, :, columns].sum(dim=-1)
-    below = [power[:, rows - k].sum(dim=-1) + power[:, :, columns - k].sum(dim=-1) for k in (3, 4)]
-    return at / torch.stack(below).mean(dim=0)
+
+    def lines(frames: Tensor, below: int) -> Tensor:
+        """Power of the waves along rows or columns, `below` cycles below the highest frequency."""
+        frames = frames.double().clamp(0, 1)
+        frames = frames - frames.mean(dim=(-2, -1), keepdim=True)
+        power = torch.fft.fft2(frames * window[0][:, None] * window[1]).abs().square().mean(dim=1)  # (n, H, W)
+        return power[:, height // 2 - below].sum(dim=-1) + power[:, :, width // 2 - below].sum(dim=-1)
+
+    return lines(predicted, 0) / ((lines(truth, 3) + lines(truth, 4)) / 2).clamp(min=1e-12)

@@ -6,8 +6,9 @@ pixels, multiples of 32.
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import resnet18
+from torchvision.models import ResNet18_Weights, resnet18
 
+from lib.errors import unknown
 from lib.models.vit import ViTEncoder
 from lib.runtime import with_download
 
@@ -23,6 +24,8 @@ class ResNetTaps(nn.Module):
     def __init__(self, weights: str | None = None):
         super().__init__()
         self.architecture = {"encoder": "resnet18", "weights": weights}
+        if weights and weights not in ResNet18_Weights.__members__:
+            raise unknown("weights of ResNet-18", weights, ResNet18_Weights.__members__)
         net = with_download(lambda: resnet18(weights=weights, progress=False), f"ResNet-18, {weights}")
         foot = nn.Sequential(net.bn1, net.relu, net.maxpool, net.layer1)
         self.body = nn.ModuleList([net.conv1, foot, net.layer2, net.layer3, net.layer4])

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SUBSAMPLED = 128  # of the finer states every so manyth value, as the released code has it
+SUBSAMPLED = 128  # of the finer states one value in so many, as in the released code
 
 
 class StateClassifier(nn.Module):
@@ -34,6 +34,10 @@ def state_features(state: Sequence[Sequence[Tensor]]) -> dict[str, Tensor]:
     "pooled", the mean over places of every channel, which does not care where something happens.
     """
     *finer, deepest = (torch.cat([part.flatten(1) for part in states], dim=1) for states in state)
-    features = {"deepest": deepest, "subsampled": torch.cat(finer, dim=1)[:, ::SUBSAMPLED]}
+    finer = torch.cat(finer, dim=1)
+    # at random, but always the same: where a map is 128 values wide or a part of that, every 128th is its left edge
+    order = torch.randperm(finer.shape[1], generator=torch.Generator().manual_seed(0))
+    chosen = order[: finer.shape[1] // SUBSAMPLED].sort().values.to(finer.device)
+    features = {"deepest": deepest, "subsampled": finer[:, chosen]}
     pooled = torch.cat([part.mean(dim=(2, 3)) for states in state for part in states], dim=1)
     return {**features, "both": torch.cat(list(features.values()), dim=1), "pooled": pooled}

@@ -27,7 +27,7 @@ class VideoLadder(nn.Module):
     Args:
         size: (H, W); locations are learned, so it is fixed.
         given: 3 of 6 frames in the report, 5 of 6 in its one-frame variant.
-        channels: of a recurrent unit; 64 in the report, whose decoder is 16 times as wide as they are here.
+        channels: of a recurrent unit; 64 in the report; the decoder is 16 times as wide.
         full_resolution: the lateral blocks begin one scale higher, with fewer channels, and nothing is enlarged behind.
         head: how else the picture of half size is enlarged; "shuffle" in the report.
         per_channel: see LocationConv2d.
@@ -93,11 +93,10 @@ class VideoLadder(nn.Module):
         predicted, output = [], self.decode(taps, state)
         if self.scratch:
             output, state = self.step(output, state)
-        while True:
+        for _ in range(number - 1):
             predicted.append(output)
-            if len(predicted) == number:
-                return torch.stack(predicted, dim=1)
             output, state = self.step(output, state)
+        return torch.stack([*predicted, output], dim=1)
 
     def remember(self, frames: Tensor) -> tuple[State, list[Tensor]]:
         """The memory after frames (B, T, 3, H, W), of each lateral block three (B, C, h, w); the last one's maps."""

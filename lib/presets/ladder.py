@@ -42,6 +42,7 @@ class Ladder(Schedule):
     windows: int = 8
 
     free = (*Schedule.free, "cache_frames", "windows")
+    shortened = (*Schedule.shortened, "fps_epochs")
 
     def model_arguments(self) -> dict:
         """Those of lib.models.video_ladder.VideoLadder that a preset decides."""

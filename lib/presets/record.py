@@ -31,6 +31,7 @@ class Schedule:
     workers: int = 8
 
     free = ("save_every", "workers")  # what changes no weights
+    shortened = ("warmup_epochs",)  # with the epochs, unless they are given
 
     def steps(self, num_clips: int) -> int:
         """Optimizer steps of the whole run (at least one); the last batch of an epoch may reach into the next."""
@@ -58,7 +59,8 @@ def get(presets: Mapping[str, Schedule], name: str, **overrides) -> Schedule:
     """The preset `name` with some settings replaced; an override that is None leaves the preset's value.
 
     Lists count as tuples, because a notebook's parameters may come from JSON. A run that is made shorter by `epochs`
-    has its warm-up shortened alike. UserError, with near misses, for an unknown name, and for impossible values.
+    has its warm-up, as all that `shortened` names, shortened alike. UserError, with near misses, for an unknown name,
+    and for impossible values.
     """
     if name not in presets:
         raise unknown("preset", name, presets)
@@ -70,8 +72,9 @@ def get(presets: Mapping[str, Schedule], name: str, **overrides) -> Schedule:
         if value is not None:
             given[setting] = tuple(value) if isinstance(value, list) else value
             _check_type(setting, given[setting], types[setting])
-    if "warmup_epochs" not in given and 0 < given.get("epochs", math.inf) < preset.epochs:
-        given["warmup_epochs"] = preset.warmup_epochs * given["epochs"] / preset.epochs
+    if 0 < given.get("epochs", math.inf) < preset.epochs:
+        alike = {name: getattr(preset, name) * given["epochs"] / preset.epochs for name in preset.shortened}
+        given = alike | given
     preset = replace(preset, **given)
     preset.check()
     return preset

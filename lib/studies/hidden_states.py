@@ -3,6 +3,7 @@
 Shapes: `n` clips, `D` width of a feature, `C` classes.
 """
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,6 +65,7 @@ def accuracies(model: VideoLadder, train: EvenWindows, test: EvenWindows, seed: 
     """Records of every arm's accuracy, percent: by "clip", and by "video", whose clips' probabilities are averaged,
     with that one's 95 % interval over videos (Wilson 1927). "after 1/16" and so on: of shorter trainings.
     """
+    shutil.rmtree(folder, ignore_errors=True)  # features may differ in their last digits on another machine
     (known, labels), (asked, truth) = (read_features(model, part) for part in (train, test))
     found = []
     for arm, (kind, changes) in ARMS.items():

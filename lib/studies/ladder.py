@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from lib import presets
 from lib.checkpoints import Record, training_minutes
@@ -20,6 +22,7 @@ from lib.data.clips import collate_pairs
 from lib.data.frame_clips import FrameClips, FrameReader
 from lib.data.frame_groups import FrameGroups
 from lib.data.video import PAPER_FPS
+from lib.errors import UserError
 from lib.models.ladder_encoders import ResNetTaps, TokenTaps
 from lib.models.several_frames import SeveralFrames
 from lib.models.video_ladder import VideoLadder
@@ -128,45 +131,41 @@ def measure_row(base: Ladder, data: LadderData, held: Held, row: Row, seed: int,
 
 def train_ladder(
     base: Ladder, data: LadderData, row: Row, seed: int, folder: Path
-) -> tuple[VideoLadder, list[Record], object]:
+) -> tuple[VideoLadder, list[Record], Dataset]:
     """Train, if the row does, or go on, or load: the model, ready to be measured, its loss curve, its samples."""
     settings, arguments = row.settings(base)
-    samples = samples_of(base, settings, data, arguments, row.length, seed)
-    taps = arguments.pop("taps", None) or settings.encoder_weights
-    for name in ("circle", "clips"):
-        arguments.pop(name, None)
-    if isinstance(samples, Circles):
-        settings = replace(settings, size=tuple(samples.videos.shape[-2:]), batch_size=len(samples))
-        settings = replace(settings, base_lr=settings.base_lr * base.batch_size / len(samples), epochs=CIRCLE_STEPS)
-    elif not isinstance(samples, FrameClips):  # as many steps as the others, however few the clips
-        epochs = row.length * base.steps(len(data.train.clips)) * base.batch_size / len(samples)
+    number, taps = arguments.pop("clips", 0), arguments.pop("taps", None)
+    if arguments.pop("circle", False):
+        samples = Circles()
+        settings = circle_settings(settings, samples, CIRCLE_STEPS)
+    elif number:  # for as many steps as the others, however few the clips
+        windows = -(-number // len(data.train.clips))
+        samples = data.windows(data.train, base.num_frames, windows=windows, only=number)
+        epochs = row.length * base.steps(len(data.train.clips)) * base.batch_size / number
         settings = replace(settings, epochs=epochs, warmup_epochs=base.warmup_epochs * epochs / base.epochs)
+    else:
+        reader = FrameReader(base.num_frames, base.size, data.frames)
+        samples = FrameClips(data.train, reader, settings.fps, settings.fps_epochs * max(1, row.length), seed)
+    seen = siammae_encoder(base, data, taps == "SiamMAE", seed, folder.parent) if taps else None  # trained, or not
     torch.manual_seed(seed)
-    model = VideoLadder(**settings.model_arguments(), **arguments, encoder=encoder_of(base, data, taps, seed, folder))
+    encoder = TokenTaps(seen) if seen else ResNetTaps(settings.encoder_weights)
+    model = VideoLadder(**settings.model_arguments(), **arguments, encoder=encoder)
     losses = fit(model, samples, settings, folder, seed) if row.length else []
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), losses, samples
 
 
-def samples_of(base: Ladder, settings: Ladder, data: LadderData, changes: dict, length: float, seed: int):
-    """What a row learns on: the circle, a few fixed clips, or random ones of all videos."""
-    if "circle" in changes:
-        return Circles()
-    if number := changes.get("clips"):
-        windows = -(-number // len(data.train.clips))
-        return data.windows(data.train, base.num_frames, windows=windows, only=number)
-    reader = FrameReader(base.num_frames, base.size, data.frames if base.cache_frames else None)
-    return FrameClips(data.train, reader, settings.fps, settings.fps_epochs * (length or 1), seed)
+def circle_settings(settings: Ladder, circles: Circles, steps: int) -> Ladder:
+    """The settings for the circle: all sequences in each step, at the same learning rate."""
+    rate = settings.base_lr * settings.batch_size / len(circles)
+    size = tuple(circles.videos.shape[-2:])
+    return replace(settings, size=size, batch_size=len(circles), base_lr=rate, epochs=steps)
 
 
-def encoder_of(base: Ladder, data: LadderData, taps: str | None, seed: int, folder: Path) -> nn.Module:
-    """What a ladder sees through: ResNet-18, random or with weights by name, or SiamMAE's encoder, trained or not."""
-    if taps not in ("SiamMAE", "untrained"):
-        return ResNetTaps(taps)
+def siammae_encoder(base: Ladder, data: LadderData, trained: bool, seed: int, out: Path) -> nn.Module:
+    """The encoder of the study's SiamMAE, which is trained if it is to be and not there."""
     (row,) = choose(TABLES["others"], ["SiamMAE"])
-    if taps == "untrained":
-        row = replace(row, length=0)
-    model, _ = train_siammae(base, data, row, seed, run_folder(folder.parent, row.name, seed))
-    return TokenTaps(model.encoder)
+    row = row if trained else replace(row, length=0)
+    return train_siammae(base, data, row, seed, run_folder(out, row.name, seed))[0].encoder
 
 
 def train_siammae(
@@ -176,6 +175,8 @@ def train_siammae(
 
     A model of pixels goes on from one of normalised patches, as in lib.studies.futures.
     """
+    if base.size[0] != base.size[1]:
+        raise UserError(f"size {base.size}: SiamMAE is built for square frames; choose other rows, or a square size")
     gap = PAPER_FPS / data.fps
     settings = replace(
         presets.SIAMMAE["toy"], image_size=base.size[0], patch_size=PATCH, mask_ratio=MASK_RATIO, crop_scale=(0.5, 1.0),
@@ -195,7 +196,8 @@ def train_siammae(
         model.load_state_dict(before.state_dict())
     clips = [clip for clip in data.train.clips if clip.info.span_seconds >= settings.gap[1] / PAPER_FPS]
     groups = FrameGroups(clips, **pairs, seed=seed, frame_cache=data.frames)
-    losses = fit(model, groups, settings, folder, seed, collate_pairs)
+    with FileLock(folder.with_suffix(".lock")):  # rows of other processes may want the same model
+        losses = fit(model, groups, settings, folder, seed, collate_pairs)
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), losses
 
 

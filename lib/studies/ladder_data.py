@@ -27,6 +27,7 @@ from lib.toyworld.studio import PUPPET
 
 GIVEN, FUTURES = 5, 3  # of a test clip; who is given fewer is given the last ones
 PATCH, MASK_RATIO = 8, 0.95  # of SiamMAE, which sees a few patches of the future: these count for nobody
+WINDOW = 11  # of SSIM
 Outlines = Callable[[Path], np.ndarray]  # a video -> what moves in it, bool (T, H, W)
 
 
@@ -39,7 +40,7 @@ class LadderData:
     fps: float
     size: tuple[int, int]
     outlines: Outlines | None
-    frames: Path  # where videos lie decoded
+    frames: Path | None  # where videos lie decoded, if they are kept
 
     def windows(self, videos: LabelledClips, num_frames: int, **more) -> EvenWindows:
         """Clips of the videos at the last of the preset's rates."""
@@ -55,9 +56,12 @@ class Held(NamedTuple):
     mask: Mask  # of all I * F futures: the few patches that SiamMAE sees
 
     def regions(self) -> dict[str, Tensor]:
-        """Pixels to compare, bool (I, F, H, W) each: of those that SiamMAE does not see, all, and those that move."""
-        patches = self.mask.hidden.unflatten(-1, (-1, self.futures.shape[-1] // PATCH))
-        hidden = patches.repeat_interleave(PATCH, dim=-2).repeat_interleave(PATCH, dim=-1).view_as(self.moving)
+        """Pixels to compare, bool (I, F, H, W) each: of those whose score holds nothing that SiamMAE sees, all, and
+        those that move. SSIM looks WINDOW // 2 pixels around.
+        """
+        seen = (~self.mask.hidden).float().unflatten(-1, (1, -1, self.futures.shape[-1] // PATCH))
+        seen = F.interpolate(seen, scale_factor=PATCH)
+        hidden = F.max_pool2d(seen, WINDOW, stride=1, padding=WINDOW // 2).view_as(self.moving) == 0
         return {"whole": hidden, "moving": hidden & self.moving}
 
 
@@ -78,7 +82,8 @@ def open_data(data: Path, settings: Ladder, frames: Path) -> LadderData:
     train, test, outlines = list_videos(data)
     reader, slowest = FrameReader(settings.num_frames, settings.size), min(settings.fps)
     usable = [reader.usable(actions, slowest) for actions in (train, test)]
-    return LadderData(*usable, settings.fps[-1], settings.size, outlines, frames)
+    kept = frames if settings.cache_frames else None
+    return LadderData(*usable, settings.fps[-1], settings.size, outlines, kept)
 
 
 def held_out(data: LadderData) -> Held:
@@ -86,7 +91,7 @@ def held_out(data: LadderData) -> Held:
     reader = FrameReader(GIVEN + FUTURES, data.size)
     long = [clip.info.span_seconds >= (GIVEN + FUTURES - 1) / data.fps for clip in data.test.clips]
     kept = (list(compress(parts, long)) for parts in (data.test.clips, data.test.labels))
-    windows = data.windows(LabelledClips(*kept, data.test.classes, {}), GIVEN + FUTURES)
+    windows = data.windows(LabelledClips(*kept, data.test.classes), GIVEN + FUTURES)
     frames = torch.stack([windows[number]["video"].transpose(0, 1) for number in range(len(windows))])
     given, futures = frames.split([GIVEN, FUTURES], dim=1)
     moving = torch.ones(*futures.shape[:2], *data.size, dtype=torch.bool)

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lib import presets
 from lib.data.video import PAPER_FPS
 from lib.errors import UserError, cli
 from lib.presets.ladder import LADDER, Ladder
@@ -127,10 +128,11 @@ def main(arguments: list[str] | None = None) -> None:
     add("--out", type=Path, required=True, help="the study's folder")
     add("--npz", type=Path, required=True, help="the file to write")
     add("--preset", choices=LADDER, default="toy")
+    add("--epochs", type=float, help="as the study's")
     add("--clips", type=int, nargs="+", default=[0, 20, 40], help="numbers of test clips")
     add("--rows", nargs="+", default=SHOWN)
     args = parser.parse_args(arguments)
-    base = LADDER[args.preset]
+    base = presets.get(LADDER, args.preset, epochs=args.epochs)
     data = open_data(args.data.absolute(), base, args.out.absolute() / "frames")
     held = held_out(data)
     if max(args.clips) >= len(held.given):

@@ -61,7 +61,7 @@ def test_the_rate_falls_with_the_epochs(actions):
 def test_samples_are_a_function_of_seed_and_index_and_every_place_is_drawn(actions):
     reader, videos = usable(actions)
     clips, others = (FrameClips(videos, reader, (10,), seed=seed) for seed in (0, 1))
-    assert torch.equal(clips[5]["video"], clips[5]["video"]) and clips[5]["label"] == 1
+    assert torch.equal(clips[5]["video"], clips[5]["video"])
     assert not torch.equal(clips[5]["video"], others[5]["video"])
     starts, mirrored = set(), 0
     for index in range(1, 240, 2):
@@ -112,8 +112,7 @@ def test_toy_ucf101(tmp_path_factory):
     )
     actions = list_ucf101(world / "ucf101")
     reader = FrameReader(6, (32, 32))
-    clips = FrameClips(reader.usable(actions, 10), reader)
-    sample = clips[1]
+    sample = EvenWindows(reader.usable(actions, 10), reader, 10)[1]
     assert sample["video"].shape == (3, 6, 32, 32) and sample["label"].item() == actions.videos[1].label
     frames = sample["video"].float()
     assert (frames[:, 1:] - frames[:, :-1]).abs().mean() > 0.1  # it moves

@@ -84,7 +84,7 @@ def test_joints_have_the_data_sets_order():
 @pytest.mark.parametrize(
     ("content", "mention"),
     [
-        ({"pos_world": np.zeros((2, 15, 5))}, "pos_img must be"),
+        ({"pos_world": np.zeros((2, 15, 5))}, "holds no pos_img"),
         ({"pos_img": np.zeros((2, 14, 5))}, "(2, 14, 5)"),
         ({"pos_img": np.zeros((15, 2, 5))}, "(15, 2, 5)"),
         ({"pos_img": np.zeros((2, 15))}, "(2, 15)"),

@@ -213,6 +213,36 @@ def test_an_avi_whose_header_promises_too_many_frames_is_whole(videos, tmp_path)
     assert [read_number(frame) for frame in read_frames(path, [T - 1, 0, 40])] == [T - 1, 0, 40]
 
 
+def riff(*chunks: tuple[bytes, int | None], content: bytes) -> bytes:
+    """The content with its first RIFF size, and what follows, replaced: (bytes, size said; None: as it is) each."""
+    (first, said), *others = chunks
+    whole = first or content
+    said = len(whole) - 8 if said is None else said
+    parts = [b"RIFF" + said.to_bytes(4, "little") + whole[8:]]
+    parts += [b"RIFF" + (len(part) if size is None else size).to_bytes(4, "little") + part for part, size in others]
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("said", [0, 0xFFFFFFFF])
+def test_an_avi_that_does_not_tell_its_size_is_read(videos, tmp_path, said):
+    path = tmp_path / "streamed.avi"
+    path.write_bytes(riff((b"", said), content=(videos / "b_frames.avi").read_bytes()))
+    assert probe(path).num_frames == T
+
+
+def test_a_large_avi_is_cut_off_where_its_second_part_is(videos, tmp_path):
+    content = (videos / "b_frames.avi").read_bytes()
+    second = b"AVIX" + bytes(len(content))
+    for name, said, whole in (("whole.avi", None, True), ("cut.avi", 4 * len(content), False)):
+        path = tmp_path / name
+        path.write_bytes(riff((b"", None), (second, said), content=content))
+        if whole:
+            assert probe(path).num_frames == T
+        else:
+            with pytest.raises(UserError, match="cut.avi: cut off, .* bytes are there"):
+                probe(path)
+
+
 def test_a_file_cut_where_its_header_promises_nothing_shows_what_is_there(videos, tmp_path):
     content = (videos / "vp9.webm").read_bytes()
     path = tmp_path / "cut.webm"

@@ -41,26 +41,40 @@ def test_a_region_counts_alone():
     untouched = region.roll(20, dims=1)
     perfect = region_scores(frame_maps(predicted, truth), untouched)
     assert perfect["error"].eq(0).all() and (perfect["ssim"] - 1).abs().max() < 1e-5
-    assert (perfect["detail"] - 1).abs().max() < 1e-5
+    torch.testing.assert_close(perfect["detail"], perfect["true detail"])
 
 
 def test_blur_has_less_detail_and_what_is_beyond_white_is_white():
     truth = frames(0)
     blurred = torch.nn.functional.avg_pool2d(truth, 3, stride=1, padding=1, count_include_pad=False)
-    assert (region_scores(frame_maps(blurred, truth), whole(truth))["detail"] < 0.3).all()
+    scores = region_scores(frame_maps(blurred, truth), whole(truth))
+    assert (scores["detail"] < 0.3 * scores["true detail"]).all()
     assert frame_maps(truth + 5, torch.ones_like(truth)).error.eq(0).all()
+
+
+def smooth(size: int) -> torch.Tensor:
+    """A picture in 0..1 of noise, blurred over `size` pixels."""
+    noise = torch.rand(1, 3, 31 + size, 31 + size, generator=torch.Generator().manual_seed(0))
+    return torch.nn.functional.avg_pool2d(noise, size, 1)
 
 
 def test_a_grid_has_power_where_it_should():
     y, x = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
-    smooth = torch.nn.functional.avg_pool2d(torch.randn(1, 3, 36, 36, generator=torch.Generator().manual_seed(0)), 5, 1)
-    rows, checkers, columns4 = ((-1.0) ** y, (-1.0) ** (x + y), (x % 4 == 0).float())
-    plain = grid_power(smooth).item()
-    for grid in (rows, checkers):
-        powers = [grid_power(smooth + strength * grid).item() for strength in (0.05, 0.1, 0.2)]
-        assert plain < powers[0] < powers[1] < powers[2]
-    assert grid_power(smooth + 0.2 * columns4, period=4).item() > 3 * grid_power(smooth, period=4).item()
-    assert grid_power(frames(0, 200)).mean().item() == pytest.approx(1, abs=0.1)  # noise prefers nothing
+    truth = smooth(3)
+    for grid in ((-1.0) ** y, (-1.0) ** x, (-1.0) ** (x + y)):
+        powers = [grid_power(truth + strength * grid, truth).item() for strength in (0, 0.02, 0.04, 0.08)]
+        assert powers == sorted(powers)
+        assert powers[3] - powers[0] == pytest.approx(16 * (powers[1] - powers[0]), rel=0.5)  # the grid's square
+    noise = frames(0, 200)
+    assert grid_power(noise, noise).mean().item() == pytest.approx(1, abs=0.1)  # which prefers nothing
+
+
+def test_blur_makes_no_grid_and_hides_none():
+    y = torch.arange(32)[:, None].expand(32, 32)
+    truth, blurred = smooth(1), smooth(9)
+    assert grid_power(blurred, truth).item() < 0.1
+    grids = [grid_power(picture + 0.1 * (-1.0) ** y, truth).item() for picture in (blurred, smooth(5))]
+    assert grids[0] == pytest.approx(grids[1], rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +83,7 @@ def test_a_grid_has_power_where_it_should():
         (lambda: frame_maps(frames(0), frames(0, side=16)), "expected"),
         (lambda: region_scores(frame_maps(frames(0), frames(0)), torch.zeros(2, 32, 32) > 0), "frame 0 has an empty"),
         (lambda: region_scores(frame_maps(frames(0), frames(0)), whole(frames(0, 1))), r"region is \(1, 32, 32\)"),
-        (lambda: grid_power(frames(0, side=14)), "whole periods"),
+        (lambda: grid_power(frames(0, side=14), frames(0, side=14)), "even sides of 16 or more"),
     ],
 )
 def test_what_does_not_fit_is_told(call, words):

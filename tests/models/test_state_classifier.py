@@ -16,7 +16,13 @@ def test_features_of_the_reported_size_are_the_reported_ones():
     assert everything * 2000 > 1e9  # why not all are taken
     assert features["deepest"][0, 0] == state[3][0][0, 0, 0, 0]
     assert features["pooled"][0, 64].isclose(state[0][1][0, 0].mean())
-    assert features["subsampled"][0, 1] == state[0][0][0].flatten()[128]
+
+
+def test_the_sample_of_finer_states_reaches_all_over_the_maps():
+    """Every 128th value would be of the first column alone, where maps are 32, 16 and 8 wide."""
+    columns = [torch.arange(side).expand(1, 16, side, side).float() for side in (32, 16, 8, 4)]
+    sample = state_features([[part] * 3 for part in columns])["subsampled"]
+    assert set(sample[0].tolist()) == set(range(32))
 
 
 def test_states_of_two_clips_do_not_mix():

@@ -1,5 +1,7 @@
 """The video ladder: its counts, its three forms, and that it never sees what it predicts."""
 
+from urllib.error import URLError
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -157,6 +159,21 @@ def test_weights_by_name_are_torchvisions(tmp_path, monkeypatch):
     with torch.no_grad():
         pooled = taps(frames)[-1].mean(dim=(2, 3))
         torch.testing.assert_close(weights.eval().fc(pooled), weights(frames))
+
+
+def test_weights_that_cannot_be_had_are_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(UserError, match="weights of ResNet-18 'IMAGENET1K_V9'"):
+        ResNetTaps("IMAGENET1K_V9")
+
+    def refuse(*_, **__):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
+    with pytest.raises(
+        UserError, match=r"ResNet-18, IMAGENET1K_V1: its weights cannot be fetched .*no route.*TORCH_HOME"
+    ):
+        ResNetTaps("IMAGENET1K_V1")
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,16 @@ def test_losses_in_other_units_have_axes_of_their_own():
     assert len(together.axes) == 1
 
 
+def test_lines_are_the_numbers_over_their_index():
+    found = {"a": pd.Series([3.0, 2.0], index=[1, 10]), "b": pd.Series(np.arange(1.0, 21.0))}
+    figure, numbers = curves.line_figure(found, "step", "loss", level=(0.1, "needed"), log=True)
+    (axis,) = figure.axes
+    assert [list(line.get_ydata()) for line in axis.lines[:2]] == [list(values) for values in found.values()]
+    assert list(axis.lines[0].get_xdata()) == [1, 10] and axis.lines[2].get_label() == "needed"
+    assert axis.get_xscale() == axis.get_yscale() == "log"
+    assert list(numbers["y"]) == [3.0, 2.0, *np.arange(1.0, 21.0)] and list(numbers["curve"][:3]) == ["a", "a", "b"]
+
+
 def test_curves_are_the_numbers_and_chance_is_a_line():
     entropy = pd.DataFrame({"step": range(5), "entropy_share": [1, 0.99, 0.97, 0.96, 0.95]})
     meetings = [
