@@ -39,7 +39,8 @@ def test_kept_pictures_are_the_predictions(world, tmp_path, monkeypatch):
 def table() -> pd.DataFrame:
     rows = [
         ("a", 0, 10, "gain moving +1", 0.2, 0.1, 0.3), ("a", 1, 10, "gain moving +1", 0.4, -0.1, 0.6),
-        ("a", 0, 5, "loss", 2.0, None, None), ("a", 0, 10, "loss", 1.0, None, None), ("a", 1, 10, "loss", 3.0, None, None),
+        ("a", 0, 5, "loss", 2.0, None, None), ("a", 0, 10, "loss", 1.0, None, None),
+        ("a", 1, 10, "loss", 3.0, None, None),
         ("a", 0, 10, "both: video", 30.0, 20, 40), ("b", 0, 10, "both: video", 50.0, 20, 80),
     ]  # fmt: skip
     columns = ["row", "seed", "step", "metric", "value", "low", "high"]
