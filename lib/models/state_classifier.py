@@ -30,14 +30,20 @@ class StateClassifier(nn.Module):
 
 
 def state_features(state: Sequence[Sequence[Tensor]]) -> dict[str, Tensor]:
-    """Parts of a ladder's memory as features (B, D): the deepest states, a sample of all others, both, as reported; and
-    "pooled", the mean over places of every channel, which does not care where something happens.
-    """
+    """Parts of a ladder's last memory as features (B, D), as reported: deepest states, a sample of all others, both."""
     *finer, deepest = (torch.cat([part.flatten(1) for part in states], dim=1) for states in state)
     finer = torch.cat(finer, dim=1)
     # at random, but always the same: where a map is 128 values wide or a part of that, every 128th is its left edge
     order = torch.randperm(finer.shape[1], generator=torch.Generator().manual_seed(0))
     chosen = order[: finer.shape[1] // SUBSAMPLED].sort().values.to(finer.device)
     features = {"deepest": deepest, "subsampled": finer[:, chosen]}
-    pooled = torch.cat([part.mean(dim=(2, 3)) for states in state for part in states], dim=1)
-    return {**features, "both": torch.cat(list(features.values()), dim=1), "pooled": pooled}
+    return {**features, "both": torch.cat(list(features.values()), dim=1)}
+
+
+def pooled_features(maps: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
+    """Of maps (B, C, h, w), a list for each of T frames: each channel's mean over places and frames, and how much it
+    varies over the frames, averaged over places; (B, D) both, whatever happens where.
+    """
+    over_time = [torch.stack(parts) for parts in zip(*maps, strict=True)]  # (T, B, C, h, w) each
+    mean, change = ([getattr(part, name)(dim=0).mean(dim=(2, 3)) for part in over_time] for name in ("mean", "var"))
+    return torch.cat(mean, dim=1), torch.cat(change, dim=1)

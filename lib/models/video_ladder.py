@@ -5,6 +5,8 @@ An encoder's maps go up a decoder; at four scales a lateral block of recurrent u
 Shapes: `B` clips, `T` frames, `P` predicted ones, `H W` pixels, multiples of 32; `C` channels, `h w` of a map.
 """
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -100,12 +102,17 @@ class VideoLadder(nn.Module):
 
     def remember(self, frames: Tensor) -> tuple[State, list[Tensor]]:
         """The memory after frames (B, T, 3, H, W), of each lateral block three (B, C, h, w); the last one's maps."""
+        *_, last = self.memories(frames)
+        return last
+
+    def memories(self, frames: Tensor) -> Iterator[tuple[State, list[Tensor]]]:
+        """`remember` after each frame."""
         maps = [part.unflatten(0, frames.shape[:2]) for part in self.taps(frames.flatten(0, 1))]  # (B, T, C, h, w)
         state: State = [[None] * len(KERNELS) for _ in self.laterals]
         for now in range(frames.shape[1]):
             taps = [part[:, now] for part in maps]
             state = self.advance(taps, state)
-        return state, taps
+            yield state, taps
 
     def step(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frame after one (B, 3, H, W), and the memory then."""

@@ -5,6 +5,7 @@ Shapes: `n` clips, `D` width of a feature, `C` classes.
 
 import shutil
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -14,22 +15,24 @@ from torch.utils.data import DataLoader, Dataset
 
 from lib.data.frame_clips import EvenWindows
 from lib.evaluation.recognition import average_views, topk_accuracy
-from lib.models.state_classifier import StateClassifier, state_features
+from lib.models.state_classifier import StateClassifier, pooled_features, state_features
 from lib.models.video_ladder import VideoLadder
 from lib.presets.ladder import STATES
 from lib.runtime import digest, progress
 from lib.training import fit
 
 AT_ONCE = 16
-LENGTHS = (1 / 16, 1 / 4, 1)  # of the preset's epochs, each a training of its own
+LENGTHS = (1 / 4, 1)  # of the preset's epochs, each a training of its own
 ARMS = {
     "deepest": ("deepest", {}),
     "subsampled": ("subsampled", {}),
     "both": ("both", {}),
     "both, no BatchNorm": ("both", {"norm": False}),
     "both, dropout 0.3": ("both", {"dropout": 0.3}),
-    "pooled": ("pooled", {}),
-    "mean-pooled encoder": ("mean-pooled encoder", {}),
+    "states, pooled": ("states, pooled", {}),
+    "states, changes": ("states, changes", {}),
+    "encoder, pooled": ("encoder, pooled", {}),
+    "encoder, changes": ("encoder, changes", {}),
 }
 
 
@@ -53,9 +56,13 @@ def read_features(model: VideoLadder, windows: EvenWindows) -> tuple[dict[str, T
     device, found, labels = next(model.eval().parameters()).device, {}, []
     for batch in progress(DataLoader(windows, AT_ONCE), "states"):
         frames = batch["video"].to(device).transpose(1, 2).float() / 255
-        state, _ = model.remember(frames)
-        pooled = model.taps(frames.flatten(0, 1))[-1].mean(dim=(2, 3)).unflatten(0, frames.shape[:2]).mean(dim=1)
-        for name, values in {**state_features(state), "mean-pooled encoder": pooled}.items():
+        states, taps = zip(*model.memories(frames), strict=True)
+        features = state_features(states[-1])
+        sources = {"states": [[*chain(*state)] for state in states], "encoder": [[maps[-1]] for maps in taps]}
+        for name, maps in sources.items():
+            mean, change = pooled_features(maps)
+            features |= {f"{name}, pooled": mean, f"{name}, changes": change}
+        for name, values in features.items():
             found.setdefault(name, []).append(values.float().cpu())
         labels.append(batch["label"])
     return {name: torch.cat(parts) for name, parts in found.items()}, torch.cat(labels)
@@ -63,20 +70,21 @@ def read_features(model: VideoLadder, windows: EvenWindows) -> tuple[dict[str, T
 
 def accuracies(model: VideoLadder, train: EvenWindows, test: EvenWindows, seed: int, folder: Path) -> list[dict]:
     """Records of every arm's accuracy, percent: by "clip", and by "video", whose clips' probabilities are averaged,
-    with that one's 95 % interval over videos (Wilson 1927). "after 1/16" and so on: of shorter trainings.
+    with that one's 95 % interval over videos (Wilson 1927). "0.25 of the epochs": of shorter trainings.
     """
     shutil.rmtree(folder, ignore_errors=True)  # features may differ in their last digits on another machine
     (known, labels), (asked, truth) = (read_features(model, part) for part in (train, test))
     found = []
     for arm, (kind, changes) in ARMS.items():
-        spread = known[kind].std(dim=0).mean()  # one number: parts keep their relation, and layers their first scale
-        samples = Features(known[kind] / spread, labels)
+        mean, deviation = known[kind].mean(dim=0), known[kind].std(dim=0)
+        deviation[deviation == 0] = 1.0  # of a feature that never varies
+        samples = Features((known[kind] - mean) / deviation, labels)
         for length in LENGTHS:
             torch.manual_seed(seed)
             head = StateClassifier(known[kind].shape[1], len(train.videos.classes), STATES.hidden, **changes)
             settings = replace(STATES, epochs=STATES.epochs * length)
             fit(head, samples, settings, folder / f"{arm} {length}", seed)
-            scores = scores_of(head, asked[kind] / spread)
+            scores = scores_of(head, (asked[kind] - mean) / deviation)
             name = arm if length == 1 else f"{arm}, {length:g} of the epochs"
             videos, answers = average_views(scores, test.windows), truth[:: test.windows]
             right = topk_accuracy(videos, answers, ks=(1,))[1]
