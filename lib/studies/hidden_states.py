@@ -22,7 +22,8 @@ from lib.runtime import digest, progress
 from lib.training import fit
 
 AT_ONCE = 16
-LENGTHS = (1 / 4, 1)  # of the preset's epochs, each a training of its own
+LENGTHS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)  # of the preset's epochs, each a training of its own
+CURVES = ("both", "both, no BatchNorm", "both, dropout 0.3", "states, changes")  # arms that are trained for each length
 ARMS = {
     "deepest": ("deepest", {}),
     "subsampled": ("subsampled", {}),
@@ -79,7 +80,7 @@ def accuracies(model: VideoLadder, train: EvenWindows, test: EvenWindows, seed: 
         mean, deviation = known[kind].mean(dim=0), known[kind].std(dim=0)
         deviation[deviation == 0] = 1.0  # of a feature that never varies
         samples = Features((known[kind] - mean) / deviation, labels)
-        for length in LENGTHS:
+        for length in LENGTHS if arm in CURVES else LENGTHS[-1:]:
             torch.manual_seed(seed)
             head = StateClassifier(known[kind].shape[1], len(train.videos.classes), STATES.hidden, **changes)
             settings = replace(STATES, epochs=STATES.epochs * length)

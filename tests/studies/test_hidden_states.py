@@ -44,8 +44,8 @@ def test_accuracies_of_every_arm(windows, tmp_path, monkeypatch):
     torch.manual_seed(0)
     found = accuracies(VideoLadder((32, 32), channels=4), windows, windows, 0, tmp_path)
     values = {record["metric"]: record for record in found}
-    assert len(values) == 2 * 2 * len(ARMS)
+    assert len(values) == 2 * (len(ARMS) + len(hidden_states.CURVES))
     for arm in ARMS:
         if "changes" not in arm:  # nothing does here
             assert values[f"{arm}: video"]["value"] == 100, arm  # of the very clips that it learned
-        assert values[f"{arm}: video"]["high"] > 0 and f"{arm}, 0.25 of the epochs: clip" in values
+        assert values[f"{arm}: video"]["high"] > 0 and values[f"{arm}: clip"]["value"] > 0
