@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
             )
     args = parser.parse_args(arguments)
     module = STUDIES[args.study][0]
-    out, rows = args.out.absolute(), choose(module.ROWS, args.rows or getattr(module, "DEFAULT", None))
+    out, rows = args.out.absolute(), choose(module.ROWS, args.rows or getattr(module, "OFFLINE", None))
     given = {"minutes": args.minutes, "dry_run": args.dry_run, "partial": args.partial}
     given |= {"preset": args.preset} if hasattr(module, "SCALES") else {}
     table = module.run(args.data.absolute(), out, args.epochs, rows=rows, seeds=args.seeds, **given)

@@ -79,7 +79,7 @@ FETCHING = (  # weights, which not every machine can
     "one frame, ImageNet's encoder",
     "RAFT's flow",
 )
-DEFAULT = tuple(row.name for row in ROWS if row.name not in FETCHING)
+OFFLINE = tuple(row.name for row in ROWS if row.name not in FETCHING)
 BASELINES = tuple(row.name for row in TABLES["others"][:3])
 
 
