@@ -54,23 +54,24 @@ def _laplacian(frames: Tensor) -> Tensor:
 
 
 def grid_power(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Power at the frequency of a grid of 2 pixels, the highest, as a part of the truth's just below: float64 (n,).
+    """Power of a grid of about 2 pixels: what of the prediction's highest frequencies along rows or columns is at right
+    angles to the truth's waves, twice, as a part of the truth's power there. float64 (n,).
 
-    Noise has 1, a blurred frame less. Frames float (n, C, H, W) in 0..1, what is beyond
-    is clipped; they are weighted by a Hann window, lest their borders count; rows, columns or both may make the grid.
+    The truth has 0, and so has the truth blurred, which damps waves but moves none; noise of its power has 1. Frames
+    float (n, C, H, W) in 0..1, what is beyond is clipped; they are weighted by a Hann window, lest borders count.
     """
     height, width = truth.shape[-2:]
-    if predicted.shape != truth.shape or height % 2 or width % 2 or min(height, width) < 16:
-        raise UserError(
-            f"frames are {tuple(predicted.shape)} and {tuple(truth.shape)}; expected even sides of 16 or more"
-        )
+    if predicted.shape != truth.shape or min(height, width) < 16:
+        raise UserError(f"frames are {tuple(predicted.shape)} and {tuple(truth.shape)}; expected equal, 16 or larger")
     window = [torch.hann_window(side, periodic=True, dtype=torch.float64) for side in (height, width)]
+    rows, columns = (torch.fft.fftfreq(side).abs() >= 3 / 8 for side in (height, width))  # the highest is 1/2
+    band = rows[:, None] | columns
 
-    def lines(frames: Tensor, below: int) -> Tensor:
-        """Power of the waves along rows or columns, `below` cycles below the highest frequency."""
+    def waves(frames: Tensor) -> Tensor:
         frames = frames.double().clamp(0, 1)
-        frames = frames - frames.mean(dim=(-2, -1), keepdim=True)
-        power = torch.fft.fft2(frames * window[0][:, None] * window[1]).abs().square().mean(dim=1)  # (n, H, W)
-        return power[:, height // 2 - below].sum(dim=-1) + power[:, :, width // 2 - below].sum(dim=-1)
+        frames = (frames - frames.mean(dim=(-2, -1), keepdim=True)) * window[0][:, None] * window[1]
+        return torch.fft.fft2(frames)[..., band].flatten(1)
 
-    return lines(predicted, 0) / ((lines(truth, 3) + lines(truth, 4)) / 2).clamp(min=1e-12)
+    one, other = waves(predicted), waves(truth)
+    across = (one * other.conj()).imag / other.abs().clamp(min=1e-12)
+    return 2 * across.square().sum(dim=1) / other.abs().square().sum(dim=1).clamp(min=1e-12)

@@ -1,8 +1,8 @@
 """The loss of predicted frames: structural dissimilarity, absolute and squared error, averaged over frames.
 
-SSIM (Wang et al. 2004) is torchmetrics': Gaussian window of 11 pixels, deviation 1.5, values in 0..1. It is a product of
-a term of brightness and one of contrast. Below black both change sign, and at edges the product does not: a negative of
-what is to be seen costs less there than nothing at all, and networks find it. Clipped to 0..1 first, it costs more.
+SSIM (Wang et al. 2004) is torchmetrics': Gaussian window of 11 pixels, deviation 1.5, values in 0..1. It is a product
+of a term of brightness and one of contrast. Below black both change sign, and at edges the product does not: a negative
+of what is to be seen costs less there than nothing at all, and networks find it. Clipped to 0..1 first, it costs more.
 Shapes: `B` clips, `P` frames, `H W` pixels, 11 or more.
 """
 
