@@ -1,4 +1,4 @@
-"""How good a predicted frame is, as a whole or where something moves, and how much of a grid it shows.
+"""How good a predicted frame is, as a whole or where something moves, and how much of it is grid or false detail.
 
 SSIM (Wang et al. 2004) is torchmetrics': Gaussian window of 11 pixels and deviation 1.5, values in 0..1.
 Shapes: `n` frames, `H W` pixels.
@@ -53,25 +53,49 @@ def _laplacian(frames: Tensor) -> Tensor:
     return F.conv2d(F.pad(frames, (1, 1, 1, 1), mode="replicate"), kernel, groups=frames.shape[1])
 
 
-def grid_power(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Power of a grid of about 2 pixels: what of the prediction's highest frequencies along rows or columns is at right
-    angles to the truth's waves, twice, as a part of the truth's power there. float64 (n,).
+def grid_peak(predicted: Tensor, truth: Tensor) -> Tensor:
+    """A grid of single pixels: power at its frequency, the highest along rows or columns, less that just below, where
+    no such grid is; as a part of the truth's just below. float64 (n,).
 
-    The truth has 0, and so has the truth blurred, which damps waves but moves none; noise of its power has 1. Frames
-    float (n, C, H, W) in 0..1, what is beyond is clipped; they are weighted by a Hann window, lest borders count.
+    Noise has 0, and so has blur; photographs are a little below. Frames as in `false_detail`.
     """
-    height, width = truth.shape[-2:]
-    if predicted.shape != truth.shape or min(height, width) < 16:
-        raise UserError(f"frames are {tuple(predicted.shape)} and {tuple(truth.shape)}; expected equal, 16 or larger")
-    window = [torch.hann_window(side, periodic=True, dtype=torch.float64) for side in (height, width)]
-    rows, columns = (torch.fft.fftfreq(side).abs() >= 3 / 8 for side in (height, width))  # the highest is 1/2
-    band = rows[:, None] | columns
+    one, other = (_waves(frames).abs().square().mean(dim=1) for frames in _checked(predicted, truth))  # (n, H, W)
 
-    def waves(frames: Tensor) -> Tensor:
-        frames = frames.double().clamp(0, 1)
-        frames = (frames - frames.mean(dim=(-2, -1), keepdim=True)) * window[0][:, None] * window[1]
-        return torch.fft.fft2(frames)[..., band].flatten(1)
+    def lines(power: Tensor, below: int) -> Tensor:
+        """Power of the waves along rows or columns, `below` cycles below the highest frequency."""
+        height, width = power.shape[-2:]
+        return power[:, height // 2 - below].sum(dim=-1) + power[:, :, width // 2 - below].sum(dim=-1)
 
-    one, other = waves(predicted), waves(truth)
+    below, true_below = ((lines(power, 3) + lines(power, 4)) / 2 for power in (one, other))
+    return (lines(one, 0) - below) / true_below.clamp(min=1e-12)
+
+
+def false_detail(predicted: Tensor, truth: Tensor) -> Tensor:
+    """What of the prediction's highest frequencies along rows or columns is at right angles to the truth's waves,
+    twice, as a part of the truth's power there. float64 (n,).
+
+    The truth has 0, and so has the truth blurred, which damps waves but moves none; blocks of 2 x 2 pixels have some,
+    and so has detail at a wrong place; noise of the truth's power has 1. Frames float (n, C, H, W) in 0..1, what is
+    beyond is clipped; they are weighted by a Hann window, lest borders count.
+    """
+    predicted, truth = _checked(predicted, truth)
+    rows, columns = (torch.fft.fftfreq(side).abs() >= 3 / 8 for side in truth.shape[-2:])  # the highest is 1/2
+    one, other = (_waves(frames)[..., rows[:, None] | columns].flatten(1) for frames in (predicted, truth))
     across = (one * other.conj()).imag / other.abs().clamp(min=1e-12)
     return 2 * across.square().sum(dim=1) / other.abs().square().sum(dim=1).clamp(min=1e-12)
+
+
+def _checked(predicted: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    sides = truth.shape[-2:]
+    if predicted.shape != truth.shape or min(sides) < 16 or any(side % 2 for side in sides):
+        raise UserError(
+            f"frames are {tuple(predicted.shape)} and {tuple(truth.shape)}; expected equal, even sides, 16 up"
+        )
+    return predicted, truth
+
+
+def _waves(frames: Tensor) -> Tensor:
+    """The spectrum (n, C, H, W), complex128, under a Hann window."""
+    window = [torch.hann_window(side, periodic=True, dtype=torch.float64) for side in frames.shape[-2:]]
+    frames = frames.double().clamp(0, 1)
+    return torch.fft.fft2((frames - frames.mean(dim=(-2, -1), keepdim=True)) * window[0][:, None] * window[1])

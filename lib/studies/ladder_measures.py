@@ -12,7 +12,7 @@ from torch import Tensor
 from lib.checkpoints import Record
 from lib.evaluation.extrapolation import extrapolate, optical_flow, raft_flow
 from lib.evaluation.intervals import bootstrap
-from lib.evaluation.predicted_frames import FrameMaps, frame_maps, grid_power, region_scores
+from lib.evaluation.predicted_frames import FrameMaps, false_detail, frame_maps, grid_peak, region_scores
 from lib.models.several_frames import SeveralFrames
 from lib.models.video_ladder import VideoLadder
 from lib.studies.ladder_data import FUTURES, PATCH, Held
@@ -27,8 +27,9 @@ CURVE_POINTS = 60
 def prediction_scores(
     predicted: Tensor, held: Held, copied: Tensor, step: int | None = None, masked: bool = True
 ) -> list[dict]:  # fmt: skip
-    """Records of the scores of each future, "ssim moving +1" and so on, of "grid +1", and of the "gain" in SSIM over a
-    copy of the last frame, with its 95 % interval over clips (bootstrap). masked: leave out what SiamMAE sees.
+    """Records of the scores of each future, "ssim moving +1" and so on, of "grid +1" and "false detail +1", and of the
+    "gain" in SSIM over a copy of the last frame, with its 95 % interval over clips (bootstrap). masked: leave out what
+    SiamMAE sees.
     """
     truth, found = held.futures.float() / 255, []
     regions = held.regions() if masked else {"whole": torch.ones_like(held.moving)}
@@ -42,7 +43,8 @@ def prediction_scores(
             means["detail"] /= means.pop("true detail")  # of all clips: one without detail of its own counts little
             found += records({f"{measure} {name} +{ahead + 1}": value for measure, value in means.items()})
             found.append({"metric": f"gain {name} +{ahead + 1}", **mean_with_interval(ours["ssim"] - theirs["ssim"])})
-        found += records({f"grid +{ahead + 1}": float(grid_power(predicted[:, ahead], truth[:, ahead]).mean())})
+        for name, measure in (("grid", grid_peak), ("false detail", false_detail)):
+            found += records({f"{name} +{ahead + 1}": float(measure(predicted[:, ahead], truth[:, ahead]).mean())})
     return [record | {"step": step} for record in found]
 
 

@@ -6,7 +6,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from lib.errors import UserError
-from lib.evaluation.predicted_frames import frame_maps, grid_power, region_scores
+from lib.evaluation.predicted_frames import false_detail, frame_maps, grid_peak, region_scores
 
 
 def frames(seed: int, count: int = 2, side: int = 32) -> torch.Tensor:
@@ -58,25 +58,37 @@ def smooth(size: int) -> torch.Tensor:
     return torch.nn.functional.avg_pool2d(noise, size, 1)
 
 
-def test_a_grid_has_power_where_it_should():
+def test_a_grid_is_seen_by_both_and_goes_with_its_square():
     y, x = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
     truth = smooth(3)
-    assert grid_power(truth, truth).item() == pytest.approx(0, abs=1e-9)
-    for grid in ((-1.0) ** y, (-1.0) ** x, (-1.0) ** (x + y)):
-        powers = [grid_power(truth + strength * grid, truth).item() for strength in (0.02, 0.04, 0.08)]
-        assert powers[2] == pytest.approx(16 * powers[0], rel=0.2)  # the grid's square
-    pairs = torch.nn.functional.avg_pool2d(truth, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)
-    assert grid_power(pairs, truth).item() > 0.2  # blocks of 2 x 2 pixels are a grid, too
-    assert grid_power(frames(0, 200), frames(1, 200)).mean().item() == pytest.approx(1, abs=0.1)
+    for measure in (grid_peak, false_detail):
+        for grid in ((-1.0) ** y, (-1.0) ** x, (-1.0) ** (x + y)):
+            powers = [measure(truth + strength * grid, truth).item() for strength in (0, 0.02, 0.04, 0.08)]
+            assert powers == sorted(powers)
+            assert powers[3] - powers[0] == pytest.approx(16 * (powers[1] - powers[0]), rel=0.5)
+
+
+def test_noise_and_the_truth():
+    truth, other = frames(0, 200), frames(1, 200)
+    assert grid_peak(truth, truth).mean().item() == pytest.approx(0, abs=0.1)  # which prefers no frequency
+    assert false_detail(truth, truth).abs().max() < 1e-9
+    assert false_detail(other, truth).mean().item() == pytest.approx(1, abs=0.1)
 
 
 def test_blur_makes_no_grid_and_hides_none():
     y = torch.arange(32)[:, None].expand(32, 32)
     truth = smooth(3)
     blurred = 0.5 * truth + 0.25 * (truth.roll(1, -1) + truth.roll(-1, -1))
-    assert grid_power(blurred, truth).item() < 0.05
-    grids = [grid_power(picture + 0.1 * (-1.0) ** y, truth).item() for picture in (truth, blurred)]
-    assert grids[0] == pytest.approx(grids[1], rel=0.1) and grids[0] > 1
+    assert false_detail(blurred, truth).item() < 0.05 and grid_peak(smooth(9), truth).abs().item() < 0.3
+    for measure in (grid_peak, false_detail):
+        grids = [measure(picture + 0.1 * (-1.0) ** y, truth).item() for picture in (truth, blurred)]
+        assert grids[0] == pytest.approx(grids[1], rel=0.3) and grids[0] > 1
+
+
+def test_blocks_are_false_detail_but_no_grid_of_single_pixels():
+    truth = smooth(3)
+    blocks = torch.nn.functional.avg_pool2d(truth, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert false_detail(blocks, truth).item() > 0.2 and grid_peak(blocks, truth).item() < 0
 
 
 @pytest.mark.parametrize(
@@ -85,7 +97,8 @@ def test_blur_makes_no_grid_and_hides_none():
         (lambda: frame_maps(frames(0), frames(0, side=16)), "expected"),
         (lambda: region_scores(frame_maps(frames(0), frames(0)), torch.zeros(2, 32, 32) > 0), "frame 0 has an empty"),
         (lambda: region_scores(frame_maps(frames(0), frames(0)), whole(frames(0, 1))), r"region is \(1, 32, 32\)"),
-        (lambda: grid_power(frames(0, side=14), frames(0, side=14)), "expected equal, 16 or larger"),
+        (lambda: grid_peak(frames(0, side=14), frames(0, side=14)), "even sides, 16 up"),
+        (lambda: false_detail(frames(0), frames(0, 1)), "expected equal"),
     ],
 )
 def test_what_does_not_fit_is_told(call, words):
