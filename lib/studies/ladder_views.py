@@ -36,8 +36,13 @@ def predictions(
     """Each named row's futures of the held-out clips, uint8 (n, F, 3, H, W), by the runs in `out`, made if need be."""
     found = {}
     for row in choose(ladder.ROWS, names):
-        found[row.name] = (predict(base, data, held, row, out, seed).clamp(0, 1) * 255).round().to(torch.uint8)
+        found[row.name] = as_bytes(predict(base, data, held, row, out, seed))
     return found
+
+
+def as_bytes(frames: Tensor) -> Tensor:
+    """Frames of 0..1 as uint8; what is beyond is clipped."""
+    return (frames.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def predict(base: Ladder, data: LadderData, held: Held, row: Row, out: Path, seed: int) -> Tensor:
@@ -73,7 +78,7 @@ def learned_rows(
         model, _, samples = ladder.train_ladder(base, data, row, seed, run_folder(out, row.name, seed))
         frames = samples[0]["video"].transpose(0, 1)
         own = Held(frames[None, : model.given], frames[None, model.given :], None, None)
-        predicted = ladder.ladder_predictions(model, own)[0].clamp(0, 1)
+        predicted = as_bytes(ladder.ladder_predictions(model, own)[0])
         rows |= {row.name: list(frames), f"{row.name}:\npredicted": [None] * model.given + list(predicted)}
     return rows
 

@@ -61,3 +61,12 @@ def test_loss_curves_are_of_one_seed_and_no_scores():
         ["a", 0, "both", 30.0],
         ["b", 0, "both", 50.0],
     ]
+
+
+def test_what_was_learned_by_heart_is_shown_as_bytes(world, tmp_path):
+    base = presets.get(LADDER, "toy", epochs=0.5, channels=4)
+    data = open_data(world, base, tmp_path / "frames")
+    rows = views.learned_rows(base, data, ["5 clips"], tmp_path / "out")
+    truth, predicted = rows.values()
+    assert len(truth) == len(predicted) == 6 and predicted[:3] == [None] * 3
+    assert {picture.dtype for picture in [*truth, *predicted[3:]]} == {torch.uint8}
