@@ -153,7 +153,7 @@ def test_every_option_of_the_demo_is_a_parameter_of_some_notebook():
 
 def test_figures_are_pictures_or_the_numbers_behind_them():
     figures = [path for path in tracked() if (ROOT / "figures") in path.parents]
-    assert [relative(path) for path in figures if path.suffix not in (".png", ".csv", ".gif", ".json")] == []
+    assert [relative(path) for path in figures if path.suffix not in (".png", ".csv", ".gif", ".json", ".npz")] == []
 
 
 # --- documented commands ------------------------------------------------------------------------------------

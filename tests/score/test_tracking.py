@@ -527,7 +527,7 @@ def test_a_missing_annotation_is_told_before_anything_is_tracked(dataset):
 
 @pytest.mark.parametrize(
     "message, content",
-    [("pos_img must be", {"pos_world": np.zeros((2, 15, 4))}), ("pos_img must be 2 x 15", {"pos_img": np.zeros(3)})],
+    [("holds no pos_img", {"pos_world": np.zeros((2, 15, 4))}), ("pos_img must be 2 x 15", {"pos_img": np.zeros(3)})],
 )
 def test_a_damaged_joint_file_leaves_the_first_clip(tmp_path, message, content):
     dataset, folder = jhmdb(tmp_path / "jhmdb"), tmp_path / "out"
