@@ -1,4 +1,4 @@
-"""What notebook 10 shows of the ladder's study: predicted frames as pictures, and its table in the notebook's words.
+"""What notebook 10 shows of the ladder's study: predicted frames as pictures, gains, accuracies and losses by row.
 
 `python -m lib.studies.ladder_views --data FOLDER --out FOLDER --npz FILE` keeps predictions of a few test clips by the
 runs of a finished study. Shapes: `n` clips, `F` futures, `H W` pixels.

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torchvision.models.optical_flow import Raft_Small_Weights, raft_small
 
 from lib import presets
 from lib.evaluation import extrapolation
@@ -109,6 +110,19 @@ def test_every_kind_of_row_can_be_measured(name, study, world, monkeypatch):
     assert wanted <= set(values(found))
     trained = any(record["metric"] == "loss" for record in found)
     assert trained is (name not in ("optical flow", "untrained"))
+
+
+def test_rafts_weights_are_read_from_torchs_cache(tmp_path, monkeypatch, study):
+    """Where a download would have put them; random ones here."""
+    _, _, held = study
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    target = tmp_path / "hub" / "checkpoints" / Raft_Small_Weights.DEFAULT.url.split("/")[-1]
+    target.parent.mkdir(parents=True)
+    torch.save(raft_small().state_dict(), target)
+    extrapolation._raft.cache_clear()
+    flow = extrapolation.raft_flow(held.given[0, -1], held.given[0, -2])
+    extrapolation._raft.cache_clear()
+    assert flow.shape == (2, 64, 64) and flow.isfinite().all()
 
 
 def test_a_rows_first_weights_do_not_hang_on_what_was_trained_before(study, tmp_path):
