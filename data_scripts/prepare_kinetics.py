@@ -14,7 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `lib` is found from any folder
 
-from lib.data.kinetics import MANIFEST, list_kinetics, probe_all, read_manifest, write_manifest  # noqa: E402
+from lib.data.kinetics import list_kinetics  # noqa: E402
+from lib.data.manifest import MANIFEST, probe_all, read_entries, write_manifest  # noqa: E402
 from lib.data.video import VideoInfo  # noqa: E402
 from lib.errors import UserError, cli  # noqa: E402
 from lib.runtime import cpu_cores, progress  # noqa: E402
@@ -22,20 +23,22 @@ from lib.runtime import cpu_cores, progress  # noqa: E402
 SAVE_SECONDS = 60
 
 
-def prepare(root: Path, split: str, workers: int) -> str:
+def prepare(root: Path, split: str, manifest: Path | None, workers: int) -> str:
     """Complete the data set's manifest for one split; return a line that counts what was found."""
     paths = list_kinetics(root, split)
-    manifest = (root if root.is_dir() else root.parent) / MANIFEST
-    known = read_manifest(manifest) if manifest.is_file() else {}
-    todo = [path for path in paths if not isinstance(known.get(path.resolve()), VideoInfo)]
+    manifest = manifest or (root if root.is_dir() else root.parent) / MANIFEST
+    known = read_entries(manifest) if manifest.is_file() else {}
+    readable = {path for path, entry in known.items() if isinstance(entry.verdict, VideoInfo)}
+    todo = [path for path in paths if path.resolve() not in readable]
     saved = time.monotonic()
-    for path, info in progress(probe_all(todo, workers), f"probe {split}", len(paths), len(paths) - len(todo)):
-        known[path] = info
+    for path, entry in progress(probe_all(todo, workers), f"probe {split}", len(paths), len(paths) - len(todo)):
+        known[path] = entry
         if time.monotonic() - saved > SAVE_SECONDS:
             write_manifest(manifest, known)
             saved = time.monotonic()
     write_manifest(manifest, known)
-    bad = {path: known[path.resolve()] for path in paths if isinstance(known[path.resolve()], str)}
+    verdicts = {path: known[path.resolve()].verdict for path in paths}
+    bad = {path: verdict for path, verdict in verdicts.items() if isinstance(verdict, str)}
     line = f"{manifest}: {len(paths)} videos, {len(paths) - len(bad)} readable"
     if bad:
         path, reason = next(iter(bad.items()))
@@ -51,9 +54,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", required=True, type=Path, help="data set folder or list file (see lib.data.kinetics)")
     parser.add_argument("--split", default="train", help="folder of the split: train or val (default: train)")
+    parser.add_argument("--manifest", type=Path, help=f"file to write (default: {MANIFEST} in the data set's folder)")
     parser.add_argument("--workers", type=int, default=cpu_cores(), help="videos probed at a time (default: CPU cores)")
     args = parser.parse_args()
-    print(prepare(args.root, args.split, args.workers))
+    print(prepare(args.root, args.split, args.manifest, args.workers))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,22 @@
 
 import difflib
 import functools
+import io
 import sys
 from collections.abc import Callable, Iterable
 
 
+def one_line(text: str) -> str:
+    """The text as any terminal, file or notebook takes it: names of files may hold line ends, or bytes of no letter."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 class UserError(ValueError):
     """A wrong path, value or file. The message is one line that names it and says what to do."""
+
+    def __init__(self, message: str):
+        super().__init__(one_line(str(message)))
 
     def _render_traceback_(self) -> list[str]:  # what a notebook shows instead of a traceback
         return [f"{type(self).__name__}: {self}"]
@@ -26,6 +36,8 @@ def cli(main: Callable[..., None]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def run(*args, **kwargs) -> int:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
         try:
             main(*args, **kwargs)
         except UserError as error:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -102,8 +103,10 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], worker
     # Each thread keeps to one core: on small tensors PyTorch's own threads mostly wait for each other.
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    items = iter(items)
     try:
-        yield from pool.map(function, items)
+        while some := list(islice(items, 1024)):  # a job for each of 240,000 files at once would take 400 MB
+            yield from pool.map(function, some)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)

@@ -5,18 +5,19 @@ takes them. Classes are counted from 0 in the order of the official class list; 
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.data.folders import read_lines, read_text
+from lib.data.folders import read_csv, read_lines, read_text
 from lib.data.jhmdb import split_lists
-from lib.data.kinetics import class_folder, list_kinetics, read_csv
+from lib.data.kinetics import class_folder, list_kinetics
 from lib.errors import UserError, unknown
 
 UNLABELLED = -1  # the label of a video whose class is not published
-SSV2 = "something-something-v2-{}.json"
-SSV2_VIDEOS = ("videos", "20bn-something-something-v2", ".")
+SSV2 = "something-something-v2-"
+SSV2_VIDEOS = ("videos", "20bn-something-something-v2", "videos/20bn-something-something-v2", ".")
 SSV2_SUFFIXES = (".webm", ".mp4")  # as published, and as most people convert them
 
 
@@ -66,21 +67,29 @@ def _kinetics_labels(root: Path, split: str) -> list[str]:
         raise UserError(f"{root / split}: no such folder; without class folders in it the videos have no labels")
     if table.is_file():
         return [row["label"] for row in read_csv(table, ["label"])]
-    return [path.parent.name for path in list_kinetics(root, split)]
+    labels = [path.relative_to(root / split).parts[0] for path in list_kinetics(root, split)]
+    if loose := [path for path, label in zip(list_kinetics(root, split), labels, strict=True) if path.name == label]:
+        raise UserError(f"{loose[0]}: lies in no class folder; put it into one, or add {table}")
+    return labels
 
 
 def list_ssv2(root: str | Path, split: str = "train") -> ActionList:
-    """Something-Something v2, split `train`, `validation` or `test`, from the official JSON files in `root`.
+    """Something-Something v2, split `train`, `validation` or `test`, from the official JSON files below `root`.
 
-    Videos are `{id}.webm`, or converted `{id}.mp4`, in one of the folders SSV2_VIDEOS. The test split is published
-    without labels.
+    They are `labels/{split}.json` as published now, `something-something-v2-{split}.json` before; either may lie in
+    `root` or in `labels/`. Videos are `{id}.webm`, or converted `{id}.mp4`, in one of the folders SSV2_VIDEOS. The test
+    split has labels where `test-answers.csv` tells them, lines `id;template`, as it now does.
     """
     root, videos = Path(root), []
-    path = root / SSV2.format("labels")
+    path = _ssv2_file(root, "labels")
     try:
         numbers = {name: int(number) for name, number in json.loads(read_text(path)).items()}
-        path = root / SSV2.format(split)
-        items = [(str(item["id"]), str(item.get("template"))) for item in json.loads(read_text(path))]
+        path = _ssv2_file(root, split)
+        items = [(str(item["id"]), item.get("template")) for item in json.loads(read_text(path))]
+        answers = path.parent / "test-answers.csv"
+        if split == "test" and answers.is_file():
+            told = dict(line.split(";", 1) for _, line in read_lines(answers))
+            path, items = answers, [(name, told[name]) for name, _ in items]
     except UserError:  # is a ValueError, but tells more
         raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -88,27 +97,37 @@ def list_ssv2(root: str | Path, split: str = "train") -> ActionList:
         raise UserError(f"{path}: {fault}; fetch the official file again") from None
     classes = sorted(numbers, key=numbers.get)
     for name, template in items:
-        place, class_name = f"{path}, id {name}", template.replace("[", "").replace("]", "")
-        if split != "test" and class_name not in numbers:
+        place, class_name = f"{path}, id {name}", str(template).replace("[", "").replace("]", "")
+        unlabelled_here = split == "test" and template is None
+        if not unlabelled_here and class_name not in numbers:
             raise _not_a_class(place, class_name, classes)
-        label = UNLABELLED if split == "test" else classes.index(class_name)
+        label = UNLABELLED if unlabelled_here else classes.index(class_name)
         places = [root / folder / f"{name}{suffix}" for folder in SSV2_VIDEOS for suffix in SSV2_SUFFIXES]
         videos.append(_video(next(filter(Path.is_file, places), places[0]), label, place))
     return ActionList(tuple(videos), tuple(classes), mirrored=False)
 
 
+def _ssv2_file(root: Path, part: str) -> Path:
+    """`labels` or a split's file, by the names of all releases; the oldest name where there is none."""
+    names = [root / folder / f"{start}{part}.json" for folder in (".", "labels") for start in (SSV2, "")]
+    found = [path for path in names if path.is_file()]
+    if len(found) > 1:
+        raise UserError(f"{found[1]}: {found[0]} is the same part of Something-Something; leave one")
+    return found[0] if found else names[0]
+
+
 def list_ucf101(root: str | Path, split: str = "train", fold: int = 1) -> ActionList:
     """UCF101, split `train` or `test` of the official fold 1, 2 or 3, from `UCF-101/{class}/*.avi`.
 
-    A line of the lists in `ucfTrainTestlist/` begins with `{class}/{video}`, whatever follows. Copies lack some of the
-    videos: these are counted, and only where all are gone is it an error.
+    A line of the lists in `ucfTrainTestlist/` is `{class}/{video}`, in those to train on with a number. Copies lack
+    some of the videos: these are counted, and only where all are gone is it an error.
     """
     root = Path(root)
     lists = root / "ucfTrainTestlist"
-    classes = tuple(line.split()[-1] for _, line in read_lines(lists / "classInd.txt"))
+    classes = tuple(re.sub(r"^\d+\s+", "", line) for _, line in read_lines(lists / "classInd.txt"))
     videos = []
     for place, line in read_lines(lists / f"{split}list{fold:02d}.txt"):
-        name = line.split()[0]
+        name = re.sub(r"\s+\d+$", "", line)
         class_name = name.partition("/")[0]
         if class_name not in classes:
             raise _not_a_class(place, class_name, classes)
@@ -155,7 +174,7 @@ def list_labelled(path: str | Path, classes: Sequence[str]) -> ActionList:
             raise UserError(f"{place}: {line!r} is not `path label` with a whole number as label; correct the line")
         if int(label) >= len(classes):
             raise UserError(f"{place}: label {label}, but there are {len(classes)} classes, counted from 0")
-        videos.append(_video(path.parent / name.strip(), int(label), place))
+        videos.append(_video(path.parent / name.rstrip(), int(label), place))
     return ActionList(tuple(videos), tuple(classes))
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
+from lib.data.folders import children, is_litter
 from lib.errors import UserError
 
 SIDE, SPLITS, BATCHES = 32, ("train", "test"), "cifar-10-batches-py"
@@ -61,7 +62,7 @@ def read_cifar(root: str | Path, split: str) -> LabelledPictures:
             return _read_batches(root if root.name == BATCHES else root / BATCHES, split)
         if (root / split).is_dir():
             return _decode(_folder_files(root / split), f"{root / split}")
-        archives = [path for path in sorted(root.iterdir()) if path.name.endswith(ARCHIVES)]
+        archives = [path for path in children(root) if path.name.lower().endswith(ARCHIVES)]
         if len(archives) != 1:
             raise UserError(f"{root}: holds neither {BATCHES}/, {split}/ nor one archive; give CIFAR-10's folder")
         root = archives[0]
@@ -123,11 +124,18 @@ class _ByteType:
         """There is nothing to set."""
 
 
+def _from_buffer(data: bytes, kind: _ByteType, shape: tuple, order: str) -> _Bytes:  # as protocol 5 has arrays
+    array = _Bytes()
+    array.__setstate__((None, shape, kind, order == "F", data))
+    return array
+
+
 class _Plain(pickle.Unpickler):
     """Reads plain values and arrays of bytes. NumPy's own constructors are left out: they would take any pointer."""
 
     stand_ins = {("numpy", "ndarray"): None, ("numpy", "dtype"): _ByteType}
     stand_ins |= {(f"numpy.{core}.multiarray", "_reconstruct"): lambda *_: _Bytes() for core in ("core", "_core")}
+    stand_ins |= {(f"numpy.{core}.numeric", "_frombuffer"): _from_buffer for core in ("core", "_core")}
     stand_ins |= {("_codecs", "encode"): lambda text, _: text.encode("latin1")}
 
     def find_class(self, module: str, name: str):
@@ -154,15 +162,16 @@ def _unpickle(path: Path) -> dict:
 
 def _folder_files(folder: Path) -> Iterator[tuple[str, str, bytes]]:
     """(class, name, content) of each picture."""
-    for path in sorted(folder.glob("*/*")):
-        if path.is_file() and _is_picture(path.name):
-            yield path.parent.name, str(path), path.read_bytes()
+    for of_class in filter(Path.is_dir, children(folder)):
+        for path in children(of_class):
+            if path.is_file() and _is_picture(path.name):
+                yield of_class.name, str(path), path.read_bytes()
 
 
 def _archive_files(path: Path, split: str) -> Iterator[tuple[str, str, bytes]]:
     """(class, name, content) of each picture of the split, in the archive's order; nothing is unpacked to disk."""
     try:
-        if path.name.endswith(".zip"):
+        if path.name.lower().endswith(".zip"):
             with zipfile.ZipFile(path) as archive:
                 for item in archive.infolist():
                     if of_class := _class_of(item.filename, split, item.file_size, path):
@@ -181,7 +190,7 @@ def _class_of(name: str, split: str, size: int, path: Path) -> str | None:
     parts = PurePosixPath(name).parts
     if BATCHES in parts:
         raise UserError(f"{path}: holds the pickles of CIFAR-10; unpack it, and give the folder with {BATCHES}/")
-    if len(parts) < 3 or parts[-3] != split or not _is_picture(parts[-1]):
+    if len(parts) < 3 or parts[-3] != split or not _is_picture(parts[-1]) or any(map(is_litter, parts)):
         return None
     if size > LARGEST:
         raise UserError(f"{path}: {name} has {size} bytes, too many for {SIDE}x{SIDE} pixels")
@@ -189,7 +198,7 @@ def _class_of(name: str, split: str, size: int, path: Path) -> str | None:
 
 
 def _is_picture(name: str) -> bool:
-    return name.lower().endswith(PICTURES) and not name.startswith(".")
+    return name.lower().endswith(PICTURES)
 
 
 def _decode(files: Iterator[tuple[str, str, bytes]], where: str) -> LabelledPictures:

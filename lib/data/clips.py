@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
-from lib.data.video import PAPER_FPS, Clip, read_frames
+from lib.data.identity import fingerprint
+from lib.data.video import PAPER_FPS, ROUNDED, Clip, VideoInfo, iter_frames, read_frames
 from lib.errors import UserError
 from lib.runtime import atomic_path, digest
 
@@ -35,19 +36,28 @@ def read_clip(clip: Clip, indices: Sequence[int], frame_size: int | None, folder
     if folder is None:
         return read_frames(clip.path, indices, frame_size)
     try:
-        stat = clip.path.stat()
+        key = digest(fingerprint(clip.path, whole=True), frame_size)  # a replaced video is decoded again
     except OSError:
         raise UserError(f"{clip.path}: no such file any more; scan the videos again") from None
-    key = digest(clip.path.name, stat.st_size, stat.st_mtime_ns, frame_size)  # a replaced video is decoded again
-    path = Path(folder) / f"{clip.path.stem}-{key}.npy"
+    path = Path(folder) / f"{key}.npy"
     if not path.is_file():
-        frames = read_frames(clip.path, range(clip.info.num_frames), frame_size)
         with atomic_path(path) as temporary:  # its own for each process that wants the clip, moved into place whole
-            np.save(temporary, frames)
+            _store(clip, frame_size, temporary)
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)[indices]
     except (ValueError, EOFError, OSError) as error:
         raise UserError(f"{path}: is no whole frame cache ({error}); delete it, it will be made again") from None
+
+
+def _store(clip: Clip, frame_size: int | None, path: Path) -> None:
+    """Write all frames of a clip as npy, with one of them in memory at a time."""
+    count = clip.info.num_frames
+    with path.open("wb") as file:  # no memory map: on a full disk it would kill the process
+        for frame in iter_frames(clip.path, range(count), frame_size):
+            if not file.tell():
+                header = {"descr": "|u1", "fortran_order": False, "shape": (count, *frame.shape)}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(frame.tobytes())
 
 
 def frames_of(gap: int, fps: float) -> int:
@@ -55,16 +65,34 @@ def frames_of(gap: int, fps: float) -> int:
     return max(int(gap > 0), math.floor(gap / PAPER_FPS * fps + 0.5))
 
 
-def draw_pair(num_frames: int, fps: float, rng: np.random.Generator, gap: tuple[int, int] = (4, 48)) -> tuple[int, int]:
+def frames_at(info: VideoInfo, gaps: Sequence[int]) -> np.ndarray:
+    """For each frame i of a clip from which all of `gaps` lead to frames: those frames, int64 (places, gaps).
+
+    A gap is in frames at 30 fps, below 0 to the past. A clip of another rate is read by time: the frame is the nearest,
+    never i itself unless the gap is 0. Where frames come unsteadily, i is left out if no other is as near.
+    """
+    if not info.times:
+        steps = np.array([frames_of(abs(gap), info.fps) * (1 if gap > 0 else -1) for gap in gaps])
+        lead, tail = max(0, -steps.min()), max(0, steps.max())
+        return np.arange(lead, max(lead, info.num_frames - tail))[:, None] + steps
+    own, gaps = np.arange(info.num_frames)[:, None], np.array(gaps)
+    seconds = np.array(info.times)[:, None] + gaps / PAPER_FPS
+    frames = info.nearest(seconds)
+    inside = (seconds > -ROUNDED) & (seconds < info.span_seconds + ROUNDED)
+    return frames[(inside & (np.sign(frames - own) == np.sign(gaps))).all(axis=1)]
+
+
+def draw_pair(info: VideoInfo, rng: np.random.Generator, gap: tuple[int, int] = (4, 48)) -> tuple[int, int]:
     """Draw frames i <= j of one clip: the gap, in frames at 30 fps, uniform on gap[0]..gap[1], both included.
 
-    A clip of another rate is read by time: j - i is the nearest number of its own frames, at least 1 unless the gap
-    is 0. i is uniform on all places where both frames fit. Needs (num_frames - 1) / fps >= gap[1] / 30, which
-    `scan_videos` sees to.
+    i is uniform on all places from which the gap leads to a frame (`frames_at`); where frames come unsteadily, a gap
+    with no such place is drawn anew. `scan_videos` sees to it that the largest gap has one.
     """
-    distance = frames_of(int(rng.integers(gap[0], gap[1], endpoint=True)), fps)
-    first = int(rng.integers(num_frames - distance))
-    return first, first + distance
+    pairs = ()
+    while not len(pairs):
+        pairs = frames_at(info, [0, int(rng.integers(gap[0], gap[1], endpoint=True))])
+    first, second = pairs[rng.integers(len(pairs))].tolist()
+    return first, second
 
 
 def draw_crop(height: int, width: int, rng: np.random.Generator, scale: tuple[float, float] = (0.5, 1.0)) -> Box:
@@ -127,7 +155,7 @@ class FramePairs(Dataset):
         if not 0 <= gap[0] <= gap[1]:
             raise UserError(f"gap {gap}: must be (smallest, largest) with 0 <= smallest <= largest")
         needed = gap[1] / PAPER_FPS
-        short = [clip for clip in clips if clip.info.span_seconds < needed]
+        short = [clip for clip in clips if not clip.info.reaches(needed)]
         if short:
             raise UserError(f"{short[0].path}: spans less than the largest gap; scan with min_seconds={needed:.3f}")
         self.clips, self.image_size, self.gap = list(clips), image_size, gap
@@ -152,7 +180,7 @@ class FramePairs(Dataset):
         """dataset[index] and where each of its R pairs was cut, for whoever knows more of the clip than its pixels."""
         clip = self.clips[index % len(self.clips)]
         info, rng = clip.info, np.random.default_rng([self.seed, index])
-        pairs = [draw_pair(info.num_frames, info.fps, rng, self.gap) for _ in range(self.repeated_sampling)]
+        pairs = [draw_pair(info, rng, self.gap) for _ in range(self.repeated_sampling)]
         frames = read_clip(clip, [i for pair in pairs for i in pair], self.frame_size, self.frame_cache)
         pair_views, cuts = [], []
         for k, (first, second) in enumerate(pairs):
@@ -166,7 +194,7 @@ class FramePairs(Dataset):
             pair_views.append(views.flip(-1) if cut.flip else views)
             cuts.append(cut)
         views = torch.stack(pair_views)  # (R, 2, 3, S, S)
-        gap = torch.tensor([(second - first) * PAPER_FPS / info.fps for first, second in pairs])
+        gap = torch.tensor([info.between(first, second) * PAPER_FPS for first, second in pairs])
         return {"past": views[:, 0].contiguous(), "future": views[:, 1].contiguous(), "gap": gap}, cuts
 
 

@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 from lib.data.action_clips import evenly
 from lib.data.actions import ActionList
 from lib.data.clips import read_clip
-from lib.data.kinetics import scan_videos
-from lib.data.video import Clip
+from lib.data.kinetics import scan_videos, too_slow
+from lib.data.video import ROUNDED, Clip
 from lib.errors import UserError
 from lib.runtime import digest
 
@@ -36,32 +36,39 @@ class FrameReader:
     frame_cache: str | Path | None = None
 
     def usable(self, actions: ActionList, fps: float, max_bad_fraction: float = 0.5) -> "LabelledClips":
-        """The videos that are long enough for a clip at `fps`; others with a reason, as scan_videos finds them."""
+        """The videos that give a clip at `fps`; others with a reason, as scan_videos finds them."""
         paths = [video.path for video in actions.videos]
-        scan = scan_videos(paths, (self.num_frames - 1) / fps, max_bad_fraction)
+        scan = scan_videos(paths, (self.num_frames - 1) / fps, max_bad_fraction, min_fps=fps)
         labels = {video.path: video.label for video in actions.videos}
         own = [labels[clip.path] for clip in scan.clips]
         return LabelledClips(scan.clips, own, actions.classes, scan.skipped, actions.absent)
 
-    def frames_at(self, clip: Clip, fps: float) -> np.ndarray:
-        """The frames of a clip that starts with the video's first: int64 (T,), rising, the first 0."""
-        if clip.info.fps < 0.99 * fps:
-            raise UserError(f"{clip.path}: has {clip.info.fps:g} frames a second, not {fps:g}: lower the fps")
-        return np.floor(np.arange(self.num_frames) * clip.info.fps / fps + 0.5).astype(np.int64)
+    def frames_at(self, clip: Clip, start: int, fps: float) -> np.ndarray:
+        """The frames of a clip from frame `start` on: int64 (T,), none before another."""
+        info, steps = clip.info, np.arange(self.num_frames)
+        if info.times:
+            return info.nearest(info.times[start] + steps / fps)
+        return start + np.floor(steps * info.fps / fps + 0.5).astype(np.int64)
 
     def starts(self, clip: Clip, fps: float) -> int:
         """At how many frames of the video a clip may start: 1 where it is just long enough."""
-        needed = int(self.frames_at(clip, fps)[-1]) + 1
-        if clip.info.num_frames < needed:
-            words = f"a clip of {self.num_frames} at {fps:g} fps needs {needed}"
-            raise UserError(f"{clip.path}: has {clip.info.num_frames} frames, {words}: leave it out or raise the fps")
-        return clip.info.num_frames - needed + 1
+        info, seconds = clip.info, (self.num_frames - 1) / fps
+        if too_slow(info, fps):
+            raise UserError(f"{clip.path}: has {info.fps:g} frames a second, not {fps:g}: lower the fps")
+        if info.times:
+            room = int(np.searchsorted(info.times, info.span_seconds - seconds + ROUNDED))
+        else:
+            room = info.num_frames - int(self.frames_at(clip, 0, fps)[-1])
+        if room < 1:
+            words = f"a clip of {self.num_frames} at {fps:g} fps needs {seconds:.2f} s"
+            raise UserError(f"{clip.path}: spans {info.span_seconds:.2f} s, {words}: leave it out or raise the fps")
+        return room
 
     def read(self, clip: Clip, start: int, fps: float) -> Tensor:
         """The clip from frame `start` on: uint8 (3, T, H, W)."""
         sides = clip.info.height, clip.info.width
         short = math.ceil(max(ours / theirs for ours, theirs in zip(self.size, sides, strict=True)) * min(sides))
-        frames = read_clip(clip, start + self.frames_at(clip, fps), short, self.frame_cache)
+        frames = read_clip(clip, self.frames_at(clip, start, fps), short, self.frame_cache)
         pictures = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
         return F.interpolate(pictures, self.size, mode="bilinear", antialias=True).transpose(0, 1).contiguous()
 
@@ -92,7 +99,7 @@ class FrameClips(Dataset):
     half of the clips are mirrored.
 
     fps: one rate after the other, each for `fps_epochs` epochs, the last for good. The report's 25, 15, 10: first what
-        a scene looks like, then how it moves.
+        a scene looks like, then how it moves. A video with fewer frames a second than a rate is read at its own.
     """
 
     def __init__(
@@ -102,7 +109,7 @@ class FrameClips(Dataset):
         self.videos, self.reader, self.fps, self.fps_epochs, self.seed = videos, reader, tuple(fps), fps_epochs, seed
         for clip in videos.clips:
             for rate in self.fps:
-                reader.starts(clip, rate)  # UserError, before any work is done
+                reader.starts(clip, min(rate, clip.info.fps))  # UserError, before any work is done
 
     def __len__(self) -> int:
         return len(self.videos.clips)
@@ -118,7 +125,8 @@ class FrameClips(Dataset):
         return self.fps[min(int(epoch / self.fps_epochs), len(self.fps) - 1)]
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        clip, fps = self.videos.clips[index % len(self)], self.rate(index)
+        clip = self.videos.clips[index % len(self)]
+        fps = min(self.rate(index), clip.info.fps)
         rng = np.random.default_rng([self.seed, index])
         video = self.reader.read(clip, int(rng.integers(self.reader.starts(clip, fps))), fps)
         if rng.random() < 0.5:

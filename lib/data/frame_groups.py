@@ -4,14 +4,17 @@ Shapes: `R` groups drawn from one clip, `P` past, `F` future frames, `S` side of
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from lib.data.clips import FramePairs, crop_frames, draw_crop, frames_of, read_clip
-from lib.data.video import PAPER_FPS
+from lib.data.clips import FramePairs, crop_frames, draw_crop, frames_at, read_clip
+from lib.data.video import PAPER_FPS, VideoInfo
 from lib.errors import UserError
 from lib.runtime import digest
+
+REDRAWN = 1000  # a group with no place in a video whose frames come unsteadily is drawn anew
 
 
 class FrameGroups(FramePairs):
@@ -31,10 +34,9 @@ class FrameGroups(FramePairs):
         if self.augment:
             raise UserError("groups of frames are cropped and flipped alone: leave rotation and the like off")
         for clip in self.clips:
-            fps, times = clip.info.fps, (self.gap[1], age_range[1] * (pasts > 1))
-            needed = sum(frames_of(time, fps) for time in times)
-            if clip.info.num_frames <= needed:
-                seconds = f"min_seconds={needed / fps:.3f}"
+            farthest = [-age_range[1] * (pasts > 1), self.gap[1]]
+            if not len(frames_at(clip.info, farthest)):
+                seconds = f"min_seconds={(farthest[1] - farthest[0]) / PAPER_FPS + 1 / clip.info.fps:.3f}"
                 raise UserError(f"{clip.path}: spans less than largest gap and age; scan with {seconds}")
         for number, (low, high), what in ((futures, self.gap, "gaps"), (pasts - 1, age_range, "ages")):
             if number > high - low + 1:
@@ -48,7 +50,7 @@ class FrameGroups(FramePairs):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         clip = self.clips[index % len(self.clips)]
         info, rng = clip.info, np.random.default_rng([self.seed, index])
-        times = [self._times(info, rng) for _ in range(self.repeated_sampling)]
+        times = [self._times(clip.path, info, rng) for _ in range(self.repeated_sampling)]
         frames = read_clip(clip, [frame for group in times for frame in group], self.frame_size, self.frame_cache)
         number, groups = self.pasts + self.futures, []
         for k in range(self.repeated_sampling):
@@ -56,16 +58,17 @@ class FrameGroups(FramePairs):
             views = crop_frames(frames[k * number : (k + 1) * number], box, self.image_size)
             groups.append(views.flip(-1) if mirror and self.flip else views)
         pasts, futures = torch.stack(groups).split([self.pasts, self.futures], dim=1)
-        since = torch.tensor([[frame - group[self.pasts - 1] for frame in group] for group in times])
-        age, gap = (since * PAPER_FPS / info.fps).float().split([self.pasts, self.futures], dim=1)
+        since = torch.tensor([[info.between(group[self.pasts - 1], frame) for frame in group] for group in times])
+        age, gap = (since * PAPER_FPS).float().split([self.pasts, self.futures], dim=1)
         return {"pasts": pasts.contiguous(), "age": -age, "futures": futures.contiguous(), "gap": gap}
 
-    def _times(self, info, rng: np.random.Generator) -> list[int]:
+    def _times(self, path: Path, info: VideoInfo, rng: np.random.Generator) -> list[int]:
         """P + F frame numbers, rising."""
         (low, high), (youngest, oldest) = self.gap, self.age_range
-        gaps = low + rng.choice(high - low + 1, self.futures, replace=False)
-        ages = youngest + rng.choice(oldest - youngest + 1, self.pasts - 1, replace=False)
-        later, before = (sorted(frames_of(int(time), info.fps) for time in times) for times in (gaps, ages))
-        lead = max(before, default=0)
-        now = lead + int(rng.integers(info.num_frames - lead - later[-1]))
-        return [*(now - time for time in reversed(before)), now, *(now + time for time in later)]
+        for _ in range(REDRAWN):
+            gaps = low + rng.choice(high - low + 1, self.futures, replace=False)
+            ages = youngest + rng.choice(oldest - youngest + 1, self.pasts - 1, replace=False)
+            groups = frames_at(info, sorted([*-ages, 0, *gaps]))
+            if len(groups):
+                return groups[rng.integers(len(groups))].tolist()
+        raise UserError(f"{path}: its frames come too unsteadily for {self.pasts + self.futures} of them; leave it out")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.data.clips import crop_frames, draw_crop, frames_of
+from lib.data.clips import crop_frames, draw_crop, frames_at
 from lib.data.video import Clip, read_frames
 from lib.errors import UserError
 from lib.runtime import progress
@@ -42,17 +42,13 @@ def futures_of_videos(
     gaps, ages = checked_gaps(gaps), checked_gaps(ages) if ages else ()
     pasts, futures, earlier = [], [], []
     for number, clip in enumerate(progress(clips, "held-out pairs")):
-        later, before = ([frames_of(gap, clip.info.fps) for gap in times] for times in (gaps, ages))
-        lead = max(before, default=0)
-        room = clip.info.num_frames - later[-1] - lead
-        if room < 1:
+        places = frames_at(clip.info, [0, *gaps, *(-age for age in ages)])
+        if not len(places):
             needed = gaps[-1] + max(ages, default=0)
             raise UserError(f"{clip.path}: spans less than {needed} frames at 30 fps; scan with a larger min_seconds")
         for draw in range(draws):
             rng = np.random.default_rng([seed, number, draw])
-            first = lead + int(rng.integers(room))
-            times = [first, *(first + distance for distance in later), *(first - distance for distance in before)]
-            frames = read_frames(clip.path, times, frame_size)
+            frames = read_frames(clip.path, places[rng.integers(len(places))], frame_size)
             views = crop_frames(frames, draw_crop(*frames.shape[1:3], rng, crop_scale), image_size)
             pasts.append(views[0])
             futures.append(views[1 : 1 + len(gaps)])

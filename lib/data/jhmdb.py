@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
-from lib.data.folders import check_root, read_lines
+from lib.data.folders import check_root, children, frames_in, read_lines, walk
 from lib.data.sequences import FrameSequence, SequenceDataset, first_of
 from lib.errors import UserError, unknown
 
@@ -57,7 +57,7 @@ class JhmdbDataset(SequenceDataset):
     def __init__(self, root: str | Path, split: int | str | Path | None = 1):
         self.root = check_root(Path(root), "JHMDB", *FOLDERS)
         if split is None:
-            files = (self.root / FOLDERS[1]).glob("[!.]*/[!.]*/joint_positions.mat")
+            files = [path for path in walk(self.root / FOLDERS[1]) if path.name == "joint_positions.mat"]
             names = sorted(path.parts[-3:-1] for path in files)
         elif isinstance(split, int):
             names = [clip for *clip, mark in split_lists(self.root, split) if mark == "2"]
@@ -74,9 +74,10 @@ def split_lists(root: Path, split: int) -> Iterator[tuple[str, str, str]]:
     if folder is None:
         raise UserError(f"{root}: no folder {' or '.join(LISTS)} with split lists; use split=None for every clip")
     suffix = f"_test_split{split}.txt"
-    lists = {path.name.removesuffix(suffix): path for path in folder.glob(f"[!.]*{suffix}")}
+    lists = {path.name.removesuffix(suffix): path for path in children(folder) if path.name.endswith(suffix)}
     if not lists:
-        splits = {re.sub(r".*_test_split", "", path.stem) for path in folder.glob("[!.]*_test_split*.txt")}
+        names = [path.stem for path in children(folder) if "_test_split" in path.stem]
+        splits = {name.partition("_test_split")[2] for name in names}
         raise unknown(f"split in {folder}", split, splits or ["(no list there)"])
     for class_name, path in sorted(lists.items()):
         for place, line in read_lines(path):
@@ -97,9 +98,7 @@ def _from_file_list(path: Path) -> Iterator[tuple[str, str]]:
 
 def _find_clip(root: Path, class_name: str, name: str) -> JointClip:
     images, joints = (root / folder / class_name / name for folder in FOLDERS)
-    frames = sorted((path for path in images.glob("*.png") if path.stem.isdecimal()), key=lambda path: int(path.stem))
-    if not frames:
-        raise UserError(f"{images}: no image 00001.png, ...; unpack Rename_Images again")
+    frames = frames_in(images)
     if not (joints / "joint_positions.mat").is_file():
         raise UserError(f"{joints / 'joint_positions.mat'}: no such file; unpack joint_positions again")
     return JointClip(name, tuple(frames), class_name, joints / "joint_positions.mat")

@@ -4,22 +4,22 @@ Opening all of Kinetics takes long. `data_scripts/prepare_kinetics.py` does it o
 set's folder, which a scan looks its files up in.
 """
 
-import csv
-import io
-import os
-from collections.abc import Iterator, Sequence
+import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.data.folders import read_text
-from lib.data.video import PAPER_FPS, Clip, VideoInfo, probe
-from lib.errors import UserError
-from lib.runtime import atomic_path, cpu_cores, in_threads, progress
+from lib.data.folders import children, read_csv, stem_of, walk
+from lib.data.manifest import MANIFEST, probe_all, read_manifest
+from lib.data.video import PAPER_FPS, Clip, VideoInfo
+from lib.errors import UserError, one_line
+from lib.runtime import cpu_cores, progress
 
-VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"}
-MANIFEST = "video_manifest.csv"
-MANIFEST_COLUMNS = ["path", "num_frames", "fps", "height", "width", "status"]
-Verdict = VideoInfo | str  # what a file holds, or in one line why it cannot be read
+VIDEO_SUFFIXES = {
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".3gp", ".ogv",
+}  # fmt: skip
+SECONDS = ("time_start", "time_end")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Scan:
         line = f"{len(self.clips)} clips"
         if self.skipped:
             path, reason = next(iter(self.skipped.items()))
-            line += f", {len(self.skipped)} skipped (first: {path.name}: {reason})"
+            line += one_line(f", {len(self.skipped)} skipped (first: {path.name}: {reason})")
         return line + (f"; {self.looked_up} looked up in {MANIFEST}" if self.looked_up else "")
 
 
@@ -44,21 +44,22 @@ def list_kinetics(root: str | Path, split: str = "train") -> list[Path]:
 
     root: a folder in the official layout, `{split}/{class}/{id}_{start}_{end}.mp4`, where `annotations/{split}.csv`, if
         it is there, decides which videos are read (those that a copy lacks are listed here, and a scan skips them); or
-        a folder with videos in it or in its folder `videos`; or a list file.
+        a folder with videos in it or in its folder `videos`; or a list file. What a folder holds is read with the
+        folders in it, linked ones too.
     """
     root = Path(root)
     if root.is_file():
-        return _read_list(root)
+        return read_list(root)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give the one that holds {split}/, videos/ or the videos themselves")
     annotations = root / "annotations" / f"{split}.csv"
     if (root / split).is_dir() and annotations.is_file():
         return _read_annotations(annotations, root / split)
     folder = next((f for f in (root / split, root / "videos") if f.is_dir()), root)
-    files = folder.glob("*") if folder == root else folder.rglob("*")
+    files = filter(Path.is_file, children(root)) if folder == root else walk(folder)
     videos = sorted(path for path in files if path.suffix.lower() in VIDEO_SUFFIXES)
     if not videos:
-        there = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
+        there = ", ".join(path.name for path in children(folder)[:5]) or "nothing"
         raise UserError(f"{folder}: no videos in it, only {there}; give a folder with {split}/CLASS/*.mp4 or videos/*")
     return videos
 
@@ -75,7 +76,7 @@ def split_videos(root: str | Path) -> tuple[list[Path], list[Path]]:
     return train, held_out
 
 
-def _read_list(path: Path) -> list[Path]:
+def read_list(path: Path) -> list[Path]:
     """Videos named by a CSV file with header `path` or `path,label`; paths are relative to that file's folder."""
     videos = [path.parent / row["path"] for row in read_csv(path, ["path"])]
     missing = [video for video in videos if not video.is_file()]
@@ -87,20 +88,42 @@ def _read_list(path: Path) -> list[Path]:
 
 
 def _read_annotations(annotations: Path, folder: Path) -> list[Path]:
-    """The official rows -> files. Copies differ in whether class folders keep spaces and brackets."""
-    there = (video for video in folder.glob("*/*") if video.suffix.lower() in VIDEO_SUFFIXES)
-    files = {(class_folder(video.parent.name), video.stem): video for video in there}
+    """The official rows -> files.
+
+    Copies differ in whether they have class folders at all, and whether these keep spaces and brackets; in the digits
+    of the seconds; and in suffixes, of which a download may have left two.
+    """
+    in_class, anywhere = {}, {}
+    for path in walk(folder):
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            key = _clip_key(stem_of(path, VIDEO_SUFFIXES))
+            in_class[class_folder(path.parent.name), key] = path
+            if path.parent == folder:
+                anywhere[key] = path
     videos = []
     for row in read_csv(annotations, ["label", "youtube_id", "time_start", "time_end"]):
-        label = class_folder(row["label"])
-        try:
-            stem = f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}"
-        except ValueError:
-            raise UserError(f"{annotations}: the row of {row['youtube_id']} has no whole seconds; correct it") from None
-        videos.append(files.get((label, stem), folder / label / f"{stem}.mp4"))
+        label, (start, end) = class_folder(row["label"]), (_seconds(annotations, row, name) for name in SECONDS)
+        key, name = (row["youtube_id"], start, end), f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4"
+        videos.append(in_class.get((label, key)) or anywhere.get(key) or folder / label / name)
     if not videos:
         raise UserError(f"{annotations}: names no video; fetch it again, or remove it to read all of {folder}")
     return videos
+
+
+def _clip_key(stem: str) -> tuple[str, int, int] | None:
+    """Of a file's stem `{id}_{start}_{end}` the three parts."""
+    match = re.fullmatch(r"(.+)_([0-9]+)_([0-9]+)", stem)
+    return (match[1], int(match[2]), int(match[3])) if match else None
+
+
+def _seconds(annotations: Path, row: dict[str, str], name: str) -> int:
+    try:
+        seconds = float(row[name])  # some copies have 1.0 for 1
+    except ValueError:
+        seconds = math.nan
+    if not seconds.is_integer():
+        raise UserError(f"{annotations}: the row of {row['youtube_id']} has no whole seconds as {name}; correct it")
+    return int(seconds)
 
 
 def class_folder(label: str) -> str:
@@ -108,86 +131,45 @@ def class_folder(label: str) -> str:
     return label.translate({ord(" "): "_", ord("'"): None, ord("("): None, ord(")"): None, ord('"'): None})
 
 
-def read_csv(path: Path, columns: list[str]) -> list[dict[str, str]]:
-    """All rows of a CSV file that has these columns, and perhaps others."""
-    reader = csv.DictReader(io.StringIO(read_text(path)))
-    rows = list(reader)
-    absent = set(columns) - set(reader.fieldnames or [])
-    if absent or any(row[column] is None for row in rows for column in columns):
-        raise UserError(f"{path}: the first line must name the columns {','.join(columns)} and each line fill them")
-    return rows
-
-
 def scan_videos(
-    paths: Sequence[Path], min_seconds: float = 48 / PAPER_FPS, max_bad_fraction: float = 0.5, min_frames: int = 1
-) -> Scan:
+    paths: Sequence[Path], min_seconds: float = 48 / PAPER_FPS, max_bad_fraction: float = 0.5, min_frames: int = 1,
+    min_fps: float = 0, manifest: Path | None = None,
+) -> Scan:  # fmt: skip
     """Look every file up in its data set's manifest, probe those that it does not know, and count what cannot serve.
 
+    manifest: of a data set whose own folder cannot be written; else the one in the nearest folder above the videos.
     min_seconds: a clip serves when its last frame comes at least this long after its first: the largest gap.
+    min_frames, min_fps: the same for its number of frames, and for how many come a second.
     max_bad_fraction: more skipped files than this are an error.
     """
-    # the manifest lies in the nearest folder above the videos that holds one
+    asked = {path: path.resolve() for path in paths}
     places = [folder / MANIFEST for folder in paths[0].absolute().parents] if paths else []
-    known = next((read_manifest(place) for place in places if place.is_file()), {})
-    to_probe = [path for path in paths if path.resolve() not in known]
-    known |= dict(progress(probe_all(to_probe, cpu_cores()), "probe videos", total=len(to_probe)))
+    table = manifest or next(filter(Path.is_file, places), None)
+    known = read_manifest(table, set(asked.values())) if table else {}
+    to_probe = [path for path, file in asked.items() if file not in known]
+    probed = progress(probe_all(to_probe, cpu_cores()), "probe videos", total=len(to_probe))
+    known |= {path: entry.verdict for path, entry in probed}
     clips, skipped = [], {}
     for path in paths:
-        info = known[path.resolve()]
+        info = known[asked[path]]
         if isinstance(info, str):
             skipped[path] = info
         elif info.span_seconds < min_seconds:
             skipped[path] = f"too short: it spans {info.span_seconds:.2f} s, not {min_seconds:.2f} s"
         elif info.num_frames < min_frames:
             skipped[path] = f"too short: it has {info.num_frames} frames, not {min_frames}"
+        elif too_slow(info, min_fps):
+            skipped[path] = f"too slow: it has {info.fps:g} frames a second, not {min_fps:g}"
+        elif not info.reaches(min_seconds):
+            skipped[path] = f"its frames come too unsteadily: none is near {min_seconds:.2f} s after another"
         else:
             clips.append(Clip(path, info))
-    scan = Scan(clips, skipped, looked_up=len(paths) - len(to_probe))
+    scan = Scan(clips, skipped, looked_up=len(asked) - len(to_probe))
     if not clips or len(skipped) > max_bad_fraction * len(paths):
         raise UserError(f"too few usable videos: {scan.report()}; at most {max_bad_fraction:.0%} may be skipped")
     return scan
 
 
-def probe_all(paths: Sequence[Path], workers: int) -> Iterator[tuple[Path, Verdict]]:
-    """Each file's absolute path and what it holds, in order; `workers` at a time."""
-
-    def attempt(path: Path) -> tuple[Path, Verdict]:
-        try:
-            return path.resolve(), probe(path)
-        except UserError as error:
-            return path.resolve(), str(error).removeprefix(f"{path}: ")
-
-    for start in range(0, len(paths), 1024):  # a job for each of 240,000 files at once would take 400 MB
-        yield from in_threads(attempt, paths[start : start + 1024], workers)  # the decoder works outside Python's lock
-
-
-def write_manifest(path: str | Path, known: dict[Path, Verdict]) -> None:
-    """Write `probe_all`'s answers as CSV; `status` is `ok` or the reason.
-
-    Paths are relative to the manifest's folder, so that both can move together.
-    """
-    folder = Path(path).resolve().parent
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(MANIFEST_COLUMNS)
-        for video, info in known.items():
-            readable = isinstance(info, VideoInfo)
-            row = [info.num_frames, info.fps, info.height, info.width, "ok"] if readable else ["", "", "", "", info]
-            writer.writerow([Path(os.path.relpath(video, folder)).as_posix(), *row])
-
-
-def read_manifest(path: str | Path) -> dict[Path, Verdict]:
-    """What `write_manifest` wrote, without the videos that are gone or have changed since the file was written."""
-    path, known = Path(path), {}
-    for row in read_csv(path, MANIFEST_COLUMNS):
-        video = (path.parent / row["path"]).resolve()
-        if not video.is_file() or video.stat().st_mtime_ns > path.stat().st_mtime_ns:
-            continue
-        if row["status"] != "ok":
-            known[video] = row["status"]
-            continue
-        try:
-            known[video] = VideoInfo(int(row["num_frames"]), float(row["fps"]), int(row["height"]), int(row["width"]))
-        except ValueError:
-            raise UserError(f"{path}: the row of {row['path']} lacks numbers; make the manifest anew") from None
-    return known
+def too_slow(info: VideoInfo, fps: float) -> bool:
+    """Whether a video has too few frames a second to be read at `fps`."""
+    return info.fps < 0.99 * fps

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data.folders import check_files, check_root, files_in
+from lib.data.folders import beside, check_root, frames_in
 from lib.data.images import read_values
 from lib.data.sequences import MaskSequence, SequenceDataset, from_first_object
 from lib.errors import UserError, unknown
@@ -30,9 +30,8 @@ class KittiDataset(SequenceDataset):
         super().__init__(sequences, f"split {split} of {self.root}")
 
     def _find_sequence(self, masks: Path) -> MaskSequence | None:
-        frames = files_in(self.root / "training" / "image_02" / masks.name, "*.png", "frame")
-        sources = [masks / path.name for path in frames]
-        check_files(sources, f"annotation of {masks.name}")
+        frames = frames_in(self.root / "training" / "image_02" / masks.name)
+        sources = beside(frames, masks, f"annotation of {masks.name}")
         return from_first_object(masks.name, frames, sources, _read_mots)
 
 

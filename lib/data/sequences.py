@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.data.images import open_image, read_frame
+from lib.data.images import read_frame, size_of
 from lib.errors import UserError, unknown
 
 MAX_OBJECTS = 254  # ids are uint8, and 255 means void in most result files
@@ -48,7 +48,8 @@ class MaskSequence(FrameSequence):
     """Frames with a mask of object ids each.
 
     `sources[t]` is whatever `read_ids` turns into the (H, W) uint8 ids of frame t (0 = background): a path, or a
-    record whose `str` names where it is from, for messages.
+    record whose `str` names where it is from, for messages; None where the frame is not annotated, as in splits without
+    published truth.
     """
 
     sources: tuple[Any, ...]
@@ -62,12 +63,21 @@ class MaskSequence(FrameSequence):
 
     def mask(self, t: int) -> np.ndarray:
         """The ids of frame `t`, (H, W) uint8, as large as the frame."""
+        self.check_annotated(range(len(self))[t : t + 1])
         ids = self.read_ids(self.sources[t])
-        with open_image(self.frame_paths[t]) as image:
-            if image.size != ids.shape[::-1]:
-                frame = f"its frame {self.frame_paths[t]} has {image.width}x{image.height}"
-                raise UserError(f"{self.sources[t]}: {ids.shape[1]}x{ids.shape[0]} pixels, but {frame}; fetch it again")
+        height, width = size_of(self.frame_paths[t])
+        if (height, width) != ids.shape:
+            frame = f"its frame {self.frame_paths[t]} has {width}x{height}"
+            raise UserError(f"{self.sources[t]}: {ids.shape[1]}x{ids.shape[0]} pixels, but {frame}; fetch it again")
         return ids
+
+    def check_annotated(self, frames: Sequence[int]) -> None:
+        """UserError unless each of these frames has a mask, without which it cannot be scored."""
+        for t in frames:
+            if self.sources[t] is None:
+                there = sum(source is not None for source in self.sources)
+                known = f"{there} of {len(self)} frames are annotated"
+                raise UserError(f"{self.frame_paths[t]}: has no annotation ({known}); carry masks on, but do not score")
 
     def first_mask(self) -> np.ndarray:
         """The mask to start a propagation with: (H, W) uint8 ids of frame 0."""
@@ -115,6 +125,8 @@ def from_first_object(
     rising order; what appears later is background, as J and F would count it. The masks up to frame 0 are read here.
     """
     for start, source in enumerate(sources):
+        if source is None:
+            continue
         shown = np.unique(read_values(source))
         shown = shown[shown > 0]
         if len(shown) > MAX_OBJECTS:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data.folders import check_files, check_root
+from lib.data.folders import check_files, check_root, children, read_text
 from lib.data.rle import decode_rle
 from lib.data.sequences import MaskSequence, SequenceDataset, from_first_object
 from lib.errors import UserError, unknown
@@ -39,7 +39,7 @@ class UvoDataset(SequenceDataset):
         self.root, self.split = check_root(Path(root), "UVO", "VideoDenseSet", "uvo_videos_dense_frames"), split
         self.annotation_path = _find_annotations(self.root / "VideoDenseSet", split)
         try:
-            content = json.loads(self.annotation_path.read_text())
+            content = json.loads(read_text(self.annotation_path))
             videos = {video["id"]: video for video in content["videos"]}
             objects = {number: [] for number in videos}
             for annotation in content["annotations"]:
@@ -82,8 +82,9 @@ def read_objects(source: FrameObjects) -> np.ndarray:
 
 
 def _find_annotations(folder: Path, split: str) -> Path:
-    paths = sorted(folder.glob(f"UVO_video_{split}_dense*.json"))
+    known = [path for path in children(folder) if path.match("UVO_video_*_dense*.json")]
+    paths = [path for path in known if path.match(f"UVO_video_{split}_dense*.json")]
     if not paths:
-        splits = {path.name.split("_")[2] for path in folder.glob("UVO_video_*_dense*.json")}
+        splits = {path.name.split("_")[2] for path in known}
         raise unknown(f"split in {folder}", split, splits or ["(no annotation)"])
     return paths[0]  # the one with labels is the second

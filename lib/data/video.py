@@ -1,48 +1,68 @@
-"""Exact frame reading: frame i of a file is the i-th picture that a decoder shows, whatever holds it.
+"""Exact frame reading: frame i of a file is the i-th picture that a player shows, upright, at the time it shows it.
 
-decord jumps to the keyframe before a frame, which is quick, but shows wrong pictures for AVI with B-frames
-(dmlc/decord issues 252 and 365) and for MP4 with open groups of pictures or an edit list. PyAV decodes from the start,
-which is exact by counting. So decord reads plain MP4; PyAV all else, and everything where decord is not installed (it
-has no wheel for macOS arm64). Both give the same pixels. Shapes: `T` frames, `H W` pixels.
+PyAV reads everything. A frame is found by its time stamp: after a jump to the keyframe before it where jumps are exact,
+by decoding from the start elsewhere. decord, as quick, jumps everywhere, and so shows wrong pictures for AVI with
+B-frames (dmlc/decord issues 252 and 365) and for MP4 with open groups of pictures or an edit list; it serves as a
+check in the tests. Shapes: `T` frames, `H W` pixels.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import av
 import numpy as np
 from av.container import InputContainer
-from av.video.reformatter import Interpolation
+from av.stream import Disposition
+from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
+from lib.data.display import shown_size, turned
 from lib.errors import UserError
-
-try:
-    import decord
-
-    decord.logging.set_level(decord.logging.QUIET)  # else native messages land in notebooks
-except ImportError:
-    decord = None
 
 WHOLE_FRACTION = 0.95  # with a smaller part of what its header promises, a file was cut off on its way
 PAPER_FPS = 30  # the frame rate in which SiamMAE tells its gaps
+ROUNDED = 1e-6  # seconds, to which times are kept
+STEADY = 0.25  # parts of a frame by which times may be off the beat: containers round them, to milliseconds for one
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a file holds; height and width are the upright picture's."""
+    """What a file holds; height and width are the upright picture's.
+
+    fps: frames a second, on average. times: when each frame is shown, in seconds since the first, rising; none where
+    frame i is shown at i / fps.
+    """
 
     num_frames: int  # that decode
     fps: float
     height: int
     width: int
+    times: tuple[float, ...] = ()
 
     @property
     def span_seconds(self) -> float:
         """Time from the first frame to the last."""
-        return (self.num_frames - 1) / self.fps
+        return self.between(0, self.num_frames - 1)
+
+    def between(self, first: int, second: int) -> float:
+        """Seconds from frame `first` to frame `second`."""
+        return self.times[second] - self.times[first] if self.times else (second - first) / self.fps
+
+    def reaches(self, seconds: float) -> bool:
+        """Whether some frame has another about so long after it."""
+        if not self.times:
+            return self.span_seconds >= seconds
+        later = np.array(self.times) + seconds
+        others = self.nearest(later) > np.arange(self.num_frames)
+        return bool((others & (later < self.span_seconds + ROUNDED)).any()) or seconds == 0
+
+    def nearest(self, seconds: np.ndarray) -> np.ndarray:
+        """The frames nearest to some times after the first, int64; of two as near the later."""
+        times = np.array(self.times) if self.times else np.arange(self.num_frames) / self.fps
+        return np.searchsorted((times[1:] + times[:-1]) / 2, seconds, side="right")
 
 
 @dataclass(frozen=True)
@@ -55,49 +75,103 @@ class Clip:
 
 def probe(path: str | Path) -> VideoInfo:
     """Count the frames that can be read. A cut-off WebM counts as a short one: its header promises nothing."""
-    return _inspect(Path(path))[0]
+    path = Path(path)
+    with _opened(path) as (container, stream):
+        packets = _packets(path, container, stream)
+        stamps = sorted(p.pts for p in packets) if _is_exact(container, packets) else None
+    with _opened(path) as (container, stream):
+        frames = container.decode(stream)
+        first = _first(path, frames)
+        if stamps is None:  # packets need not be one frame each, so all are decoded
+            stamps = _rising(path, [(frame.pts, frame.dts) for frame in chain([first], frames)])
+        fps, times = _times(path, stamps, stream)
+        return VideoInfo(len(stamps), fps, *shown_size(path, first, stream.sample_aspect_ratio), times)
 
 
 def read_frames(path: str | Path, indices: Sequence[int], short_side: int | None = None) -> np.ndarray:
     """Frames by number, in the order of `indices`, which may repeat: uint8 (T, H, W, 3) RGB.
 
     short_side: pixels that the picture's short side is scaled down to (bilinear, without aliasing), the long side
-        rounded; a smaller picture is not enlarged.
+        rounded; a smaller picture is not enlarged. All frames get the size of the file's first.
     """
-    path, indices = Path(path), np.asarray(indices, dtype=np.int64)
+    indices = np.asarray(indices, dtype=np.int64)
     if indices.size == 0 or indices.min() < 0:
         raise UserError(f"{path}: cannot read frames {indices.tolist()}; ask for at least one, counted from 0")
     wanted, places = np.unique(indices, return_inverse=True)
-    info, decord_is_exact = _inspect(path, count=False)
-    size = _scaled(info.height, info.width, short_side)
-    frames = _read_with_decord(path, wanted, size) if decord_is_exact else None
+    frames = _sought(Path(path), wanted, short_side)
     if frames is None:
-        frames = _read_with_pyav(path, wanted, short_side)
-    return frames[places]
+        frames = list(iter_frames(path, wanted, short_side))
+    return np.stack([frames[place] for place in places])
 
 
-def _inspect(path: Path, count: bool = True) -> tuple[VideoInfo, bool]:
-    """Info, and whether decord reads this file exactly. Without `count` only an MP4's num_frames is sure."""
+def iter_frames(path: str | Path, wanted: Sequence[int], short_side: int | None = None) -> Iterator[np.ndarray]:
+    """Frames by number, `wanted` rising, (H, W, 3) as read_frames': one after the other, counted from the start."""
+    path, missing, count = Path(path), iter(wanted), 0
     with _opened(path) as (container, stream):
-        packets = [p for p in container.demux(stream) if p.size]
-        if container.format.name == "avi":
-            _check_riff(path)
-        elif len(packets) < WHOLE_FRACTION * stream.frames:
-            raise UserError(f"{path}: cut off, {len(packets)} of {stream.frames} frames are there; fetch it again")
-        decord_is_exact = decord is not None and _is_mp4(container) and _is_plain(packets)
+        _packets(path, container, stream)
     with _opened(path) as (container, stream):
-        first = next(container.decode(stream), None)
-        if first is None:
-            raise UserError(f"{path}: holds no frame; fetch it again or leave it out")
-        if _is_mp4(container):  # counted without decoding, less the packets that an edit list hides
-            num_frames = sum(not p.is_discard for p in packets)
-        else:  # packets need not be one frame each, so all are decoded
-            num_frames = 1 + sum(1 for _ in container.decode(stream)) if count else len(packets)
-        if not stream.average_rate:
-            raise UserError(f"{path}: tells no frame rate; convert it to MP4 or leave it out")
-        height, width = (first.width, first.height) if first.rotation % 180 else (first.height, first.width)
-        info = VideoInfo(num_frames, float(stream.average_rate), height, width)
-    return info, decord_is_exact and first.rotation == 0
+        picture, next_wanted = None, next(missing, None)
+        for frame in container.decode(stream):  # the others are decoded, not converted
+            picture = picture or _Picture(path, frame, stream, short_side)
+            if count == next_wanted:
+                yield picture.of(frame)
+                next_wanted = next(missing, None)
+                if next_wanted is None:
+                    return
+            count += 1
+    raise UserError(f"{path}: has no frame {wanted[-1]}: it holds {count} frames, numbered from 0")
+
+
+class _Picture:
+    """How a file's frames become arrays, all of the first one's size."""
+
+    def __init__(self, path: Path, first: av.VideoFrame, stream: VideoStream, short_side: int | None):
+        self.path, self.scaler = path, VideoReformatter()
+        height, width = shown_size(path, first, stream.sample_aspect_ratio)
+        scale = 1.0 if short_side is None else min(1.0, short_side / min(height, width))
+        self.size = round(height * scale), round(width * scale)
+
+    def of(self, frame: av.VideoFrame) -> np.ndarray:
+        """(H, W, 3) uint8 RGB."""
+        turn = turned(self.path, frame)
+        height, width = self.size[::-1] if turn.swaps else self.size
+        # one thread, for others would be missing, and waited for, where a loader's processes are forked
+        frame = self.scaler.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR, threads=1)
+        return turn.of(frame.to_ndarray())
+
+
+def _sought(path: Path, wanted: np.ndarray, short_side: int | None) -> list[np.ndarray] | None:
+    """Frames `wanted` (rising), each after a jump to the keyframe before it; None where that is not exact."""
+    with _opened(path) as (container, stream):
+        packets = _packets(path, container, stream)
+        stamps = sorted(p.pts for p in packets) if _is_exact(container, packets) else []
+        if wanted[-1] >= len(stamps):
+            return None
+        keys = np.array(sorted(p.pts for p in packets if p.is_keyframe))
+        decoder, at, picture, frames = iter(()), None, None, []
+        for stamp in [stamps[0], *(stamps[number] for number in wanted)]:  # the first one tells the size
+            key = keys[np.searchsorted(keys, stamp, side="right") - 1]
+            if at is None or key > at.pts:
+                container.seek(int(key), stream=stream)
+                decoder, at = container.decode(stream), None
+            at = at if at and at.pts == stamp else next((f for f in decoder if f.pts is None or f.pts >= stamp), None)
+            if at is None or at.pts != stamp:
+                return None
+            if picture is None:
+                picture = _Picture(path, at, stream, short_side)
+            else:
+                frames.append(picture.of(at))
+        return frames
+
+
+def _packets(path: Path, container: InputContainer, stream: VideoStream) -> list[av.Packet]:
+    """The stream's packets, in decoding order; UserError where the file ends before its header says."""
+    packets = [p for p in container.demux(stream) if p.size]
+    if container.format.name == "avi":
+        _check_riff(path)
+    elif len(packets) < WHOLE_FRACTION * stream.frames:
+        raise UserError(f"{path}: cut off, {len(packets)} of {stream.frames} frames are there; fetch it again")
+    return packets
 
 
 def _check_riff(path: Path) -> None:
@@ -114,18 +188,15 @@ def _check_riff(path: Path) -> None:
         raise UserError(f"{path}: cut off, {there} of {promised} bytes are there; fetch it again")
 
 
-def _is_mp4(container: InputContainer) -> bool:
-    return "mp4" in container.format.name.split(",")  # by content: suffixes are not to be trusted
+def _is_exact(container: InputContainer, packets: list[av.Packet]) -> bool:
+    """Whether packets (in decoding order) are one frame each, and a jump to a keyframe shows all that follow it.
 
-
-def _is_plain(packets: list[av.Packet]) -> bool:
-    """Whether decord's seeking is exact for these packets (in decoding order).
-
-    Not with hidden packets (edit list), nor with times that are missing or repeat, nor with an open group of
-    pictures: frames decoded after a keyframe but shown before it, which decord numbers wrongly after a jump.
+    Only in MP4 (by content: suffixes are not to be trusted). Not with hidden packets (edit list), nor with times that
+    are missing or repeat, nor with an open group of pictures: frames decoded after a keyframe but shown before it.
     """
     times = [p.pts for p in packets]
-    if any(p.is_discard for p in packets) or None in times or len(set(times)) < len(times):
+    plain = "mp4" in container.format.name.split(",") and packets and packets[0].is_keyframe
+    if not plain or any(p.is_discard for p in packets) or None in times or len(set(times)) < len(times):
         return False
     keyframe = times[0]
     for packet in packets:
@@ -136,16 +207,44 @@ def _is_plain(packets: list[av.Packet]) -> bool:
     return True
 
 
+def _rising(path: Path, shown: list[tuple[int | None, int | None]]) -> list[int | None]:
+    """The stamps of frames in the order in which they are shown, each (of presentation, of decoding); or only None.
+
+    AVI has none of presentation: FFmpeg's guess gets some of two neighbours the wrong way round.
+    """
+    for stamps in zip(*shown, strict=True):
+        if None not in stamps and len(set(stamps)) == len(stamps):
+            return sorted(stamps)
+    if any(stamp is not None for stamp, _ in shown):
+        raise UserError(f"{path}: the times of its frames are missing or repeat; convert it or leave it out")
+    return [None] * len(shown)  # a bare stream of pictures
+
+
+def _times(path: Path, stamps: list[int | None], stream: VideoStream) -> tuple[float, tuple[float, ...]]:
+    """Frames a second, and each frame's time where frames do not come steadily, from their stamps in order."""
+    count, told = len(stamps), float(stream.average_rate or 0)
+    if stamps[0] is None:
+        if not told:
+            raise UserError(f"{path}: tells no frame rate; convert it to MP4 or leave it out")
+        return told, ()
+    seconds = [float((stamp - stamps[0]) * stream.time_base) for stamp in stamps]
+    if count == 1:
+        return told or PAPER_FPS, ()
+    mean = (count - 1) / seconds[-1]
+    for fps in filter(None, (told, mean)):
+        if max(abs(second * fps - number) for number, second in enumerate(seconds)) <= STEADY:
+            return fps, ()
+    return mean, tuple(round(second / ROUNDED) * ROUNDED for second in seconds)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The file's container and main video stream; whatever goes wrong inside becomes a UserError."""
+    """The file's container and the video that a player shows; whatever goes wrong inside becomes a UserError."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; check the path or the list that names it")
     try:
-        with av.open(str(path)) as container:
-            stream = container.streams.best("video")
-            if stream is None:
-                raise UserError(f"{path}: holds no video; leave it out")
+        with av.open(str(path.absolute())) as container:  # "a:b.mp4" alone would be a protocol
+            stream = _main_stream(path, container)
             stream.codec_context.thread_count = 1  # loaders run one process a core
             yield container, stream
     except av.FFmpegError as error:
@@ -153,38 +252,20 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         raise UserError(f"{path}: {message}") from None
 
 
-def _scaled(height: int, width: int, short_side: int | None) -> tuple[int, int]:
-    scale = 1.0 if short_side is None else min(1.0, short_side / min(height, width))
-    return round(height * scale), round(width * scale)
+def _main_stream(path: Path, container: InputContainer) -> VideoStream:
+    """The container's default video; a cover picture is none."""
+    videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not videos:
+        raise UserError(f"{path}: holds no video; leave it out")
+    best = container.streams.best("video")
+    stream = best if best in videos else videos[0]
+    if stream.codec_context is None:
+        raise UserError(f"{path}: is in a codec that PyAV does not know; convert it to H.264 or leave it out")
+    return stream
 
 
-def _read_with_decord(path: Path, wanted: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
-    """Frames `wanted` (sorted, distinct) at `size` (height, width); None where decord fails: PyAV may, or says why."""
-    try:
-        # A new reader each time: one that is kept goes on decoding and holds it all (decord issue 208).
-        reader = decord.VideoReader(str(path), height=size[0], width=size[1], num_threads=1)
-        return reader.get_batch(wanted).asnumpy() if wanted[-1] < len(reader) else None
-    except (decord.DECORDError, RuntimeError):  # damage, or a width whose padded lines it trips over
-        return None
-
-
-def _read_with_pyav(path: Path, wanted: np.ndarray, short_side: int | None) -> np.ndarray:
-    """Frames `wanted` (sorted, distinct), counted from the start; the others are decoded, not converted."""
-    frames, remaining, count = [], set(wanted.tolist()), 0
-    with _opened(path) as (container, stream):
-        for frame in container.decode(stream):
-            if count in remaining:
-                frames.append(_to_array(frame, short_side))
-            count += 1
-            if count > wanted[-1]:
-                return np.stack(frames)
-    raise UserError(f"{path}: has no frame {wanted[-1]}: it holds {count} frames, numbered from 0")
-
-
-def _to_array(frame: av.VideoFrame, short_side: int | None) -> np.ndarray:
-    """One decoded frame -> (H, W, 3) uint8 RGB, scaled and turned upright."""
-    height, width = _scaled(frame.height, frame.width, short_side)
-    if (height, width) != (frame.height, frame.width):
-        frame = frame.reformat(width, height, "rgb24", interpolation=Interpolation.BILINEAR)
-    # Telephones store the picture lying down, with a turn in degrees for the player to make.
-    return np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+def _first(path: Path, frames: Iterator[av.VideoFrame]) -> av.VideoFrame:
+    first = next(frames, None)
+    if first is None:
+        raise UserError(f"{path}: holds no frame; fetch it again or leave it out")
+    return first

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data.folders import check_files, check_root, files_in, read_names
+from lib.data.folders import PICTURES, beside, check_root, frames_in, in_order, read_lines, read_names, stem_of
 from lib.data.images import read_mask, write_mask
 from lib.data.sequences import MaskSequence, SequenceDataset
+from lib.errors import UserError
 
 # As the data set's page and its loader number them. The scorer that its authors published prints another order.
 CLASSES = (
@@ -51,17 +52,20 @@ class VipDataset(SequenceDataset):
         self.annotations = self.root / inner
         names = read_names(self.root / "lists", split, "_videos.txt")
         ids = self.root / "lists" / f"{split}_id.txt"
-        listed = {Path(line) for line in ids.read_text().split()} if ids.is_file() else set()
+        listed = {Path(line) for _, line in read_lines(ids)} if ids.is_file() else set()
         super().__init__([self._find_sequence(name, listed) for name in names], f"split {split}")
 
     def _find_sequence(self, name: str, listed: set[Path]) -> VipSequence:
         images, annotations = self.root / "Images" / name, self.annotations / name
-        annotated = {path.stem for path in files_in(annotations, "*.png", "annotation")}
-        stems = sorted(annotated | {path.name for path in listed if path.parent.name == name})
-        frames, masks = [images / f"{stem}.jpg" for stem in stems], [annotations / f"{stem}.png" for stem in stems]
-        check_files(masks, f"annotation of {name}")
-        check_files(frames, f"frame of {name}")
-        return VipSequence(name, tuple(frames), tuple(masks), read_mask)
+        masks = {stem_of(path): path for path in frames_in(annotations, "annotation")}
+        named = {path.name: annotations / f"{path.name}.png" for path in listed if path.parent.name == name}
+        masks = in_order([*(named | masks).values()])
+        frames = beside(masks, images, f"frame of {name}", PICTURES)
+        for mask, frame in zip(masks, frames, strict=True):
+            if frame is None or not mask.is_file():
+                missing, what = (mask, "annotation") if frame else (images / f"{mask.stem}.jpg", "frame")
+                raise UserError(f"{missing}: missing {what} of {name}")
+        return VipSequence(name, frames, tuple(masks), read_mask)
 
 
 def write_parts(path: str | Path, ids: np.ndarray) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data.folders import check_files, check_root, files_in, read_names
+from lib.data.folders import beside, check_root, frames_in, read_names
 from lib.data.images import read_mask
 from lib.data.sequences import MaskSequence, SequenceDataset, from_first_object
 from lib.errors import UserError
@@ -28,12 +28,10 @@ class VspwDataset(SequenceDataset):
     def _find_sequence(self, name: str) -> MaskSequence | None:
         images, masks = (self.root / "data" / name / kind for kind in ("origin", "mask"))
         # The archive has frames of zero bytes (video 988_f_Xvy_DCPt8), which nobody can have seen.
-        frames = [path for path in files_in(images, "*.jpg", "frame") if path.stat().st_size]
+        frames = [path for path in frames_in(images) if path.stat().st_size]
         if not frames:
             raise UserError(f"{images}: all its frames are of zero bytes; unpack the data set again")
-        sources = [masks / f"{path.stem}.png" for path in frames]
-        check_files(sources, f"annotation of {name}")
-        return from_first_object(name, frames, sources, _read_classes)
+        return from_first_object(name, frames, beside(frames, masks, f"annotation of {name}"), _read_classes)
 
 
 def _read_classes(path: Path) -> np.ndarray:

@@ -49,6 +49,7 @@ def score_masks(
         number = len(sequence.stems[:max_frames])
         if number < 3:
             raise UserError(f"{sequence.name}: {number} frames; at least 3 are needed, first and last do not count")
+        sequence.check_annotated(range(number))
         prediction_paths(predictions, sequence, _scored_stems(sequence, max_frames))
     score = partial(_score_sequence, predictions=predictions, max_frames=max_frames, resized_truth=resized_truth)
     objects = each_sequence(score, sequences, workers)

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from lib.data.images import open_image
+from lib.data.images import size_of
 from lib.data.jhmdb import JOINTS, JhmdbDataset, JointClip
 from lib.errors import UserError
 from lib.evaluation.pck import THRESHOLDS, PckCounts, pck
@@ -78,9 +78,7 @@ def _find_results(folder: Path, clips: int) -> list[Path]:
 
 
 def _count(clip: JointClip, path: Path, grid: int, max_frames: int | None) -> PckCounts:
-    with open_image(clip.frame_paths[0]) as image:
-        size = image.size[::-1]
-    truth, predicted = clip.joints(max_frames), read_joints(path, size, grid)
+    truth, predicted = clip.joints(max_frames), read_joints(path, size_of(clip.frame_paths[0]), grid)
     if not len(truth) <= len(predicted) <= len(clip):
         known = f"clip {clip.name} has {len(clip)}, {len(truth)} of them to score"
         raise UserError(f"{path}: {len(predicted)} frames, but {known}; is the order of the clips the same?")
@@ -174,9 +172,15 @@ class _Array:
         self.values = np.frombuffer(raw, dtype.type).reshape(shape, order="F" if fortran else "C")
 
 
+def _from_buffer(raw: bytes, dtype: _Dtype, shape: tuple, order: str) -> _Array:  # how protocol 5 spells arrays
+    array = _Array()
+    array.__setstate__((None, shape, dtype, order == "F", raw))
+    return array
+
+
 KNOWN = {
-    "numpy.core.multiarray._reconstruct": lambda *_: _Array(),
-    "numpy._core.multiarray._reconstruct": lambda *_: _Array(),
+    **{f"numpy.{core}.multiarray._reconstruct": lambda *_: _Array() for core in ("core", "_core")},
+    **{f"numpy.{core}.numeric._frombuffer": _from_buffer for core in ("core", "_core")},
     "numpy.ndarray": _Array,
     "numpy.dtype": _Dtype,
     "_codecs.encode": lambda text, _: text.encode("latin1"),  # how protocol 2 spells bytes

@@ -194,7 +194,7 @@ def train_siammae(
         (first,) = choose(TABLES["others"], ["SiamMAE"])
         before, _ = train_siammae(base, data, first, seed, run_folder(folder.parent, first.name, seed))
         model.load_state_dict(before.state_dict())
-    clips = [clip for clip in data.train.clips if clip.info.span_seconds >= settings.gap[1] / PAPER_FPS]
+    clips = [clip for clip in data.train.clips if clip.info.reaches(settings.gap[1] / PAPER_FPS)]
     groups = FrameGroups(clips, **pairs, seed=seed, frame_cache=data.frames)
     with FileLock(folder.with_suffix(".lock")):  # rows of other processes may want the same model
         losses = fit(model, groups, settings, folder, seed, collate_pairs)

@@ -97,7 +97,7 @@ def held_out(data: LadderData) -> Held:
     moving = torch.ones(*futures.shape[:2], *data.size, dtype=torch.bool)
     for number in range(len(windows)) if data.outlines else ():
         clip, start = windows.videos.clips[number], windows.place(number)[1]
-        shown = torch.from_numpy(data.outlines(clip.path)[start + reader.frames_at(clip, data.fps)]).unsqueeze(1)
+        shown = torch.from_numpy(data.outlines(clip.path)[reader.frames_at(clip, start, data.fps)]).unsqueeze(1)
         shown = F.interpolate(shown.float(), data.size, mode="area").squeeze(1) > 0.25
         moving[number] = shown[GIVEN - 1] | shown[GIVEN:]
     with torch.random.fork_rng(devices=[]):

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import Counter
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +24,9 @@ import make
 from data_scripts import prepare_kinetics
 from lib.data import clips, video
 from lib.data.clips import FramePairs, collate_pairs, draw_crop, draw_pair, read_clip
-from lib.data.kinetics import (  # fmt: skip
-    MANIFEST,
-    class_folder,
-    list_kinetics,
-    probe_all,
-    read_manifest,
-    scan_videos,
-    split_videos,
-    write_manifest,
-)
+from lib.data.identity import fingerprint
+from lib.data.kinetics import class_folder, list_kinetics, scan_videos, split_videos
+from lib.data.manifest import MANIFEST, Entry, probe_all, read_entries, read_manifest, write_manifest
 from lib.data.video import Clip, VideoInfo, read_frames
 from lib.errors import UserError
 from lib.training import StepBatches
@@ -160,7 +154,7 @@ def test_wrong_folders_and_lists_are_told_in_one_line(kinetics, tmp_path):
         tmp_path / "headless.csv": "must name the columns path",
         tmp_path / "nothing.csv": "the list is empty",
         tmp_path / "ragged.csv": "must name the columns path",
-        tmp_path / "binary.csv": "is no text in UTF-8",
+        tmp_path / "binary.csv": r"1 of 1 videos missing, first " + str(tmp_path) + r"/\udcff",
     }
     for path, message in cases.items():
         with pytest.raises(UserError) as caught:
@@ -191,7 +185,7 @@ def test_the_shortest_clip_that_serves_holds_the_largest_gap(tmp_path, num_frame
     scan = scan_videos(paths)
     assert len(scan.clips) == 1 + serves
     if serves:
-        assert {draw_pair(49, 30.0, np.random.default_rng(i)) for i in range(2000)} >= {(0, 48)}
+        assert {draw_pair(VideoInfo(49, 30.0, 1, 1), np.random.default_rng(i)) for i in range(2000)} >= {(0, 48)}
 
 
 # --- Manifest
@@ -217,7 +211,7 @@ def probed(monkeypatch) -> list[str]:
         opened.append(path.name.split("_")[0])
         return video.probe(path)
 
-    monkeypatch.setattr("lib.data.kinetics.probe", probe)
+    monkeypatch.setattr("lib.data.manifest.probe", probe)
     return opened
 
 
@@ -259,7 +253,8 @@ def test_a_manifest_is_gone_on_with(data, monkeypatch):
     """Rows that were read stay as they are; videos that are missing there or bad are probed."""
     paths = [path.resolve() for path in list_kinetics(data)]
     other = VideoInfo(1234, 30.0, 10, 20)
-    write_manifest(data / MANIFEST, {paths[0]: other, paths[1]: "was still downloading"})
+    entries = [Entry(other, fingerprint(paths[0])), Entry("was still downloading", fingerprint(paths[1]))]
+    write_manifest(data / MANIFEST, dict(zip(paths, entries, strict=False)))
     assert prepare(monkeypatch, "--root", data) == 0
     known = read_manifest(data / MANIFEST)
     assert known[paths[0]] == other and known[paths[1]] == VideoInfo(60, 30.0, 64, 160)
@@ -272,7 +267,7 @@ def test_the_manifest_moves_with_its_videos(tmp_path):
     known = dict(probe_all([path], workers=1))
     write_manifest(tmp_path / "old" / MANIFEST, known)
     (tmp_path / "old").rename(tmp_path / "new")
-    assert read_manifest(tmp_path / "new" / MANIFEST) == {tmp_path / "new" / "a.mp4": known[path]}
+    assert read_entries(tmp_path / "new" / MANIFEST) == {tmp_path / "new" / "a.mp4": known[path]}
 
 
 def test_videos_are_probed_by_all_cores(good, monkeypatch):
@@ -283,7 +278,7 @@ def test_videos_are_probed_by_all_cores(good, monkeypatch):
         return video.probe(path)
 
     monkeypatch.setattr("lib.data.kinetics.cpu_cores", lambda: 3)
-    monkeypatch.setattr("lib.data.kinetics.probe", probe)
+    monkeypatch.setattr("lib.data.manifest.probe", probe)
     assert scan_videos([clip.path for clip in good]).clips == good
 
 
@@ -296,8 +291,9 @@ def test_errors_of_the_command_line(data, tmp_path, monkeypatch, capsys):
         told = capsys.readouterr().err
         assert told.startswith("error: ") and message in told and told.count("\n") == 1
         assert not (data / MANIFEST).exists()
-    row = "train/high_jump/ccc_000003_000013.mp4,x,1,1,1,ok\n"
-    (data / MANIFEST).write_text("path,num_frames,fps,height,width,status\n" + row)
+    name = "train/high_jump/ccc_000003_000013.mp4"
+    row = f"{name},x,1,1,1,,ok,{fingerprint(data / name)}\n"
+    (data / MANIFEST).write_text("path,num_frames,fps,height,width,times,status,fingerprint\n" + row)
     assert prepare(monkeypatch, "--root", data) == 2
     assert "the row of train/high_jump/ccc_000003_000013.mp4 lacks numbers" in capsys.readouterr().err
 
@@ -315,7 +311,7 @@ def test_errors_of_the_command_line(data, tmp_path, monkeypatch, capsys):
 def test_a_pair_fits_the_clip_and_its_gap_in_time(fps, extra, smallest, width, seed):
     gap = (smallest, smallest + width)
     num_frames = int(np.ceil(gap[1] / 30 * fps)) + 1 + extra
-    first, second = draw_pair(num_frames, fps, np.random.default_rng(seed), gap)
+    first, second = draw_pair(VideoInfo(num_frames, fps, 1, 1), np.random.default_rng(seed), gap)
     assert 0 <= first < second < num_frames
     drawn = np.random.default_rng(seed).integers(gap[0], gap[1] + 1) / 30
     assert abs((second - first) / fps - drawn) <= 0.5 / fps + 1e-9
@@ -323,7 +319,7 @@ def test_a_pair_fits_the_clip_and_its_gap_in_time(fps, extra, smallest, width, s
 
 def test_gaps_and_places_are_uniform_with_both_bounds():
     rng = np.random.default_rng(0)
-    pairs = [draw_pair(300, 30.0, rng) for _ in range(45_000)]
+    pairs = [draw_pair(VideoInfo(300, 30.0, 1, 1), rng) for _ in range(45_000)]
     gaps = Counter(j - i for i, j in pairs)
     assert set(gaps) == set(range(4, 49))
     assert max(abs(count - 1000) for count in gaps.values()) < 5 * np.sqrt(1000)
@@ -335,7 +331,7 @@ def test_gaps_and_places_are_uniform_with_both_bounds():
 
 def test_a_slower_clip_gets_the_same_gaps_in_time():
     rng = np.random.default_rng(0)
-    gaps = Counter(j - i for i, j in (draw_pair(100, 15.0, rng) for _ in range(9000)))
+    gaps = Counter(j - i for i, j in (draw_pair(VideoInfo(100, 15.0, 1, 1), rng) for _ in range(9000)))
     assert set(gaps) == set(range(2, 25))  # 4 / 30 s to 48 / 30 s at 15 fps
     assert abs(gaps[10] - 2 * 9000 / 45) < 100  # two of the 45 gaps, 19 and 20, fall on 10 frames
 
@@ -390,7 +386,7 @@ def test_a_view_is_torchvisions_resized_crop_of_the_frame(good):
     clip = good[0]
     dataset = FramePairs([clip], image_size=48, repeated_sampling=1, seed=3)
     rng = np.random.default_rng([3, 7])
-    pair = draw_pair(clip.info.num_frames, clip.info.fps, rng)
+    pair = draw_pair(clip.info, rng)
     box = draw_crop(clip.info.height, clip.info.width, rng)
     flip = rng.random() < 0.5
     for name, frame in zip(("past", "future"), read_frames(clip.path, pair), strict=True):
@@ -477,12 +473,12 @@ def test_a_changed_video_or_size_is_decoded_again(tmp_path):
 def test_a_killed_writer_leaves_nothing_that_is_read(good, tmp_path, monkeypatch):
     """The process ends in the middle of writing, without any clean-up."""
 
-    def half(path, frames):
-        Path(path).write_bytes(b"\x93NUMPY half a file")
+    def half(path, wanted, short_side):
+        yield from islice(video.iter_frames(path, wanted, short_side), 30)
         os._exit(9)
 
     context = multiprocessing.get_context("fork" if sys.platform != "win32" else "spawn")
-    monkeypatch.setattr(np, "save", half)
+    monkeypatch.setattr(clips, "iter_frames", half)
     process = context.Process(target=fill, args=(good[0], tmp_path))
     process.start()
     process.join()

@@ -84,15 +84,15 @@ A = Path("Annotations/480p/dog")
 J = Path("JPEGImages/480p/dog")
 BREAK = {
     "expected JPEGImages, Annotations, ImageSets; found Annotations, JPEGImages": lambda r: remove(r / "ImageSets"),
-    "ImageSets: expected a folder 2017 or 2016": lambda r: (r / "ImageSets/2017").rename(r / "ImageSets/480p"),
+    "ImageSets: expected a folder 2017, 2016 or 480p": lambda r: (r / "ImageSets/2017").rename(r / "ImageSets/2018"),
     "unknown split .*'val'.*choose one of test, train": lambda r: [
         (r / "ImageSets/2017/val.txt").rename(r / "ImageSets/2017/train.txt"),
         (r / "ImageSets/2017/test.txt").write_text("dog\n"),
     ],
     "the list is empty": lambda r: (r / "ImageSets/2017/val.txt").write_text("\n"),
     "cat: no such folder": lambda r: (r / "ImageSets/2017/val.txt").write_text("dog\ncat\n"),
-    "dog: holds no .jpg frame": lambda r: [remove(p) for p in (r / J).iterdir()],
-    "00002.png: missing annotation of dog \\(1 missing\\)": lambda r: remove(r / A / "00002.png"),
+    "dog: holds no frame": lambda r: [remove(p) for p in (r / J).iterdir()],
+    "00002.jpg: has no annotation \\(3 of 4 frames are annotated\\)": lambda r: remove(r / A / "00002.png"),
     "00003.png: 30x40 pixels, but its frame .* has 60x40": lambda r: write_png(r / A / "00003.png", np.zeros((40, 30))),
     "00000.png: 10x10 pixels, but its frame .*00000.jpg has 60x40": lambda r: [
         write_png(r / A / f"{t:05d}.png", np.zeros((10, 10))) for t in range(4)
@@ -100,7 +100,9 @@ BREAK = {
     "00001.png: damaged image": lambda r: (r / A / "00001.png").write_bytes((r / A / "00001.png").read_bytes()[:-30]),
     "00001.png: not a readable image": lambda r: (r / A / "00001.png").write_bytes(b"not an image"),
     "00002.jpg: damaged image": lambda r: (r / J / "00002.jpg").write_bytes((r / J / "00002.jpg").read_bytes()[:-60]),
-    "00000.png: a mask must be .* not mode RGB": lambda r: Image.new("RGB", (60, 40)).save(r / A / "00000.png"),
+    "00000.png: a mask must be .* not mode RGB": lambda r: Image.new("RGB", (60, 40), (128, 0, 0)).save(
+        r / A / "00000.png"
+    ),
     "00000.png: ids in the first frame .* not \\[1, 3\\]": lambda r: write_png(
         r / A / "00000.png", np.where(moving_squares()[0] == 2, 3, moving_squares()[0])
     ),

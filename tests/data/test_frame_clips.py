@@ -99,8 +99,8 @@ def test_the_cache_gives_the_same_frames(actions, tmp_path):
 def test_what_cannot_be_read_is_told_before_any_work(actions):
     reader, videos = usable(actions)
     with pytest.raises(UserError, match=r"a.avi: has 25 frames a second, not 30: lower the fps"):
-        FrameClips(videos, reader, (30,))
-    with pytest.raises(UserError, match=r"b.mp4: has 40 frames, a clip of 6 at 3 fps needs 51"):
+        EvenWindows(videos, reader, 30)[0]
+    with pytest.raises(UserError, match=r"b.mp4: spans 1.30 s, a clip of 6 at 3 fps needs 1.67 s"):
         FrameClips(videos, reader, (3,))
     with pytest.raises(UserError, match=r"9 of 6 clips"):
         EvenWindows(videos, reader, 10, windows=3, only=9)

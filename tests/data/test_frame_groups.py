@@ -153,7 +153,7 @@ def test_the_shortest_clip_that_is_taken_holds_its_groups(blank, fps, gap, oldes
 def test_what_cannot_be_drawn_is_refused(numbered, tmp_path):
     short = scan_videos([write_numbered(tmp_path / "short.mp4", 60, preset="ultrafast")]).clips
     assert FrameGroups(short, futures=8)[0]["gap"].shape == (2, 8), "a single past needs no time before"
-    with pytest.raises(UserError, match=r"short.mp4: spans less than largest gap and age; scan with min_seconds=2.400"):
+    with pytest.raises(UserError, match=r"short.mp4: spans less than largest gap and age; scan with min_seconds=2.433"):
         FrameGroups(short, pasts=2)
     with pytest.raises(UserError, match="6 different gaps do not lie in 4..8"):
         FrameGroups(numbered, futures=6, gap=(4, 8))

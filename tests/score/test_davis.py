@@ -138,7 +138,7 @@ BREAK = {
     "00003.png: id 255": lambda p: write_png(p / Z, np.full((40, 60), 255), palette=False),
     "00003.png: not a readable image": lambda p: (p / Z).write_bytes(b"no image"),
     "00003.png: damaged image": lambda p: (p / Z).write_bytes((p / Z).read_bytes()[:-30]),
-    "00003.png: a mask must be .* not mode RGB": lambda p: Image.new("RGB", (60, 40)).save(p / Z),
+    "00003.png: a mask must be .* not mode RGB": lambda p: Image.new("RGB", (60, 40), (128, 0, 0)).save(p / Z),
     "00003.png: a mask must be .* not mode I;16": lambda p: Image.fromarray(np.zeros((40, 60), np.uint16)).save(p / Z),
 }
 
@@ -163,7 +163,7 @@ def damaged(path):
 
 
 TRUTH_BREAK = {
-    r"Annotations.480p.zebra.00003.png: missing annotation of zebra \(1 missing\)": lambda t, z: t.unlink(),
+    r"zebra.00003.jpg: has no annotation \(\d of \d frames are annotated\)": lambda t, z: t.unlink(),
     "00003.png: damaged image": lambda t, z: damaged(t),
     "00003.png: not a readable image": lambda t, z: t.write_bytes(b""),
     "zebra.00003.jpg: not a readable image": lambda t, z: z.write_bytes(b"no image"),

@@ -517,12 +517,19 @@ def test_a_damaged_second_sequence_leaves_the_first(dataset, tmp_path, message, 
     assert contents(track_masks(repaired, counting(calls), folder, SETTINGS)) == whole and len(calls) == 2
 
 
-def test_a_missing_annotation_is_told_before_anything_is_tracked(dataset):
-    path = dataset.root / "Annotations/480p/bear/00002.png"
-    path.unlink()
-    with pytest.raises(UserError, match="missing annotation of bear") as error:
+def test_masks_are_carried_on_from_the_only_annotation(dataset, tmp_path):
+    """As in DAVIS's test-dev and challenge splits."""
+    masks = dataset.root / "Annotations/480p/bear"
+    frames = len(dataset["bear"])
+    for path in sorted(masks.iterdir())[1:]:
+        path.unlink()
+    track_masks(DavisDataset(dataset.root), copy_first_mask, tmp_path / "out", {})
+    assert len(list((tmp_path / "out" / "bear").iterdir())) == frames
+    with pytest.raises(UserError, match=r"has no annotation \(1 of \d+ frames are annotated\); carry masks on"):
+        score_davis(dataset.root, tmp_path / "out", workers=1)
+    (masks / "00000.png").unlink()
+    with pytest.raises(UserError, match="bear/00000.png: missing annotation of bear"):
         DavisDataset(dataset.root)
-    assert one_line(error).startswith(str(path))
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ PREDICTION_FAULTS = {
         folder / f"{FIRST}.png"
     ),
     "000000000001.png: not a readable image": lambda folder: (folder / f"{FIRST}.png").write_bytes(b""),
-    "000000000001.png: a mask must be .* not mode RGB": lambda folder: Image.new("RGB", SIZE).save(
+    "000000000001.png: a mask must be .* not mode RGB": lambda folder: Image.new("RGB", SIZE, (128, 0, 0)).save(
         folder / f"{FIRST}.png"
     ),
 }

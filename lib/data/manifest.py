@@ -1,0 +1,89 @@
+"""What every video of a data set holds, probed once and kept in a table that a scan looks files up in.
+
+A row holds for the very file it was made from: one that was encoded anew, or put in another's place, is probed again.
+"""
+
+import csv
+import os
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lib.data.folders import read_csv
+from lib.data.identity import fingerprint
+from lib.data.video import VideoInfo, probe
+from lib.errors import UserError
+from lib.runtime import atomic_path, cpu_cores, in_threads
+
+MANIFEST = "video_manifest.csv"
+COLUMNS = ["path", "num_frames", "fps", "height", "width", "times", "status", "fingerprint"]
+NAMES = "surrogateescape"  # as Python has the bytes of names that are no UTF-8
+Verdict = VideoInfo | str  # what a file holds, or in one line why it cannot be read
+
+
+class Entry(NamedTuple):
+    """What was found in a file, and which file that was ("": none)."""
+
+    verdict: Verdict
+    fingerprint: str
+
+
+def probe_all(paths: Sequence[Path], workers: int) -> Iterator[tuple[Path, Entry]]:
+    """Each file's absolute path and what it holds, in order; `workers` at a time."""
+
+    def attempt(path: Path) -> tuple[Path, Entry]:
+        known = fingerprint(path) if path.is_file() else ""  # before: it may change meanwhile
+        try:
+            return path.resolve(), Entry(probe(path), known)
+        except UserError as error:
+            return path.resolve(), Entry(str(error).removeprefix(str(UserError(f"{path}: "))), known)
+
+    return in_threads(attempt, paths, workers)  # the decoder works outside Python's lock
+
+
+def write_manifest(path: str | Path, entries: dict[Path, Entry]) -> None:
+    """Write `probe_all`'s answers as CSV; `status` is `ok` or the reason.
+
+    Paths are relative to the manifest's folder, so that both can move together. Files that are not there have no row.
+    """
+    folder = Path(path).resolve().parent
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors=NAMES) as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for video, (found, known) in entries.items():
+            row = [""] * 5 + [found]
+            if isinstance(found, VideoInfo):
+                row = [found.num_frames, found.fps, found.height, found.width, " ".join(map(str, found.times)), "ok"]
+            if known:
+                writer.writerow([Path(os.path.relpath(video, folder)).as_posix(), *row, known])
+
+
+def read_entries(path: str | Path, among: Collection[Path] | None = None) -> dict[Path, Entry]:
+    """What `write_manifest` wrote, less the videos that are gone or are not the files they were then.
+
+    among: absolute paths, to look only these up.
+    """
+    path = Path(path)
+    rows = {(path.parent / row["path"]).resolve(): row for row in read_csv(path, COLUMNS)}
+    asked = [video for video in rows if among is None or video in among]
+
+    def is_known(video: Path) -> bool:
+        return video.is_file() and fingerprint(video) == rows[video]["fingerprint"]
+
+    known = zip(asked, in_threads(is_known, asked, cpu_cores()), strict=True)
+    return {video: _entry(path, rows[video]) for video, same in known if same}
+
+
+def read_manifest(path: str | Path, among: Collection[Path] | None = None) -> dict[Path, Verdict]:
+    """As `read_entries`: what the files hold."""
+    return {video: entry.verdict for video, entry in read_entries(path, among).items()}
+
+
+def _entry(path: Path, row: dict[str, str]) -> Entry:
+    if row["status"] != "ok":
+        return Entry(row["status"], row["fingerprint"])
+    try:
+        numbers = int(row["num_frames"]), float(row["fps"]), int(row["height"]), int(row["width"])
+        return Entry(VideoInfo(*numbers, tuple(map(float, row["times"].split()))), row["fingerprint"])
+    except ValueError:
+        raise UserError(f"{path}: the row of {row['path']} lacks numbers; make the manifest anew") from None
