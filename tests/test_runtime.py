@@ -12,7 +12,7 @@ import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
 
-from lib import colab, runtime
+from lib import runtime
 from lib.errors import UserError, cli, unknown
 from lib.runtime import (
     atomic_path,
@@ -212,38 +212,6 @@ def test_progress_can_be_sent_to_a_terminal_of_another_process(monkeypatch, tmp_
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     assert list(progress("abc", "reading")) == ["a", "b", "c"]
     assert sys.stderr.getvalue() == "" and "reading" in (tmp_path / "terminal").read_text()
-
-
-# --- Colab --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def requirements(tmp_path) -> Path:
-    path = tmp_path / "requirements.txt"
-    path.write_text(
-        "# tools\n\ntorch>=99  # at hand, whatever its version\nPyYAML-is-not-here>=1,<2\n"
-        "nowhere_to_be_found[extra]==3 ; python_version > '3'\nnumpy\n"
-    )
-    return path
-
-
-def test_missing_requirements_are_those_not_installed_at_all(requirements):
-    missing = ["PyYAML-is-not-here>=1,<2", "nowhere_to_be_found[extra]==3 ; python_version > '3'"]
-    assert colab.missing_requirements(requirements) == missing
-
-
-def test_only_the_missing_are_installed(requirements, monkeypatch):
-    calls = []
-    monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append((command, check)))
-    missing = colab.install_missing(requirements)
-    assert calls == [([sys.executable, "-m", "pip", "install", "--quiet", *missing], True)]
-    requirements.write_text("numpy>=1\n")
-    assert colab.install_missing(requirements) == [] and len(calls) == 1
-
-
-def test_colab_help_needs_the_standard_library_alone():
-    done = python("import sys; import lib.colab; print(sorted({'numpy', 'torch', 'lib.errors'} & set(sys.modules)))")
-    assert done.stdout == "[]\n"
 
 
 # --- threads ------------------------------------------------------------------------------------------------

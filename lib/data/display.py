@@ -32,11 +32,11 @@ class Turn(NamedTuple):
         return picture[:: -1 if self.upends else 1, :: -1 if self.mirrors else 1]
 
 
-def turned(path: Path, frame: av.VideoFrame) -> Turn:
-    """How the frame's display matrix lays it. UserError for a tilt: players differ in what they make of it."""
+def turned(path: Path, frame: av.VideoFrame) -> Turn | None:
+    """How the frame's display matrix lays it, if it has one. UserError for a tilt: players differ in what they show."""
     data = frame.side_data.get(Type.DISPLAYMATRIX)
     if data is None:
-        return Turn()
+        return None
     a, b, _, c, d, *_ = np.frombuffer(data, np.int32)[:9].astype(float)  # x' = a x + c y, y' = b x + d y
     axes = np.array([[a, b], [c, d]])
     lengths = np.hypot(*axes.T)
@@ -55,4 +55,4 @@ def shown_size(path: Path, frame: av.VideoFrame, aspect: Fraction | None) -> tup
     """Height and width of the picture as a player shows it, its pixels stretched to squares in width."""
     wide = float(aspect or 1)
     width = frame.width if abs(wide - 1) < SQUARE or not 0.1 < wide < 10 else round(frame.width * wide)
-    return (width, frame.height) if turned(path, frame).swaps else (frame.height, width)
+    return (width, frame.height) if (turned(path, frame) or Turn()).swaps else (frame.height, width)

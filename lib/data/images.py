@@ -56,8 +56,9 @@ def read_frame(path: str | Path) -> np.ndarray:
 def size_of(path: str | Path) -> tuple[int, int]:
     """Height and width of the upright picture, without decoding it."""
     with open_image(path) as image:
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
-        return image.size if turned else image.size[::-1]
+        # Pillow turns TIFF itself, and its size at once
+        lying = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
+        return image.size if lying else image.size[::-1]
 
 
 def write_mask(path: str | Path, ids: np.ndarray, largest: int = 255, palette: bool = True) -> None:

@@ -16,10 +16,11 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from lib.data.display import shown_size, turned
+from lib.data.display import Turn, shown_size, turned
 from lib.errors import UserError
 
 WHOLE_FRACTION = 0.95  # with a smaller part of what its header promises, a file was cut off on its way
@@ -83,7 +84,8 @@ def probe(path: str | Path) -> VideoInfo:
         frames = container.decode(stream)
         first = _first(path, frames)
         if stamps is None:  # packets need not be one frame each, so all are decoded
-            stamps = _rising(path, [(frame.pts, frame.dts) for frame in chain([first], frames)])
+            shown = [(frame.pts, frame.dts, frame.pict_type == PictureType.B) for frame in chain([first], frames)]
+            stamps = _rising(path, shown, container.format.name == "avi")
         fps, times = _times(path, stamps, stream)
         return VideoInfo(len(stamps), fps, *shown_size(path, first, stream.sample_aspect_ratio), times)
 
@@ -113,6 +115,7 @@ def iter_frames(path: str | Path, wanted: Sequence[int], short_side: int | None 
         picture, next_wanted = None, next(missing, None)
         for frame in container.decode(stream):  # the others are decoded, not converted
             picture = picture or _Picture(path, frame, stream, short_side)
+            picture.see(frame)
             if count == next_wanted:
                 yield picture.of(frame)
                 next_wanted = next(missing, None)
@@ -129,15 +132,20 @@ class _Picture:
         self.path, self.scaler = path, VideoReformatter()
         height, width = shown_size(path, first, stream.sample_aspect_ratio)
         scale = 1.0 if short_side is None else min(1.0, short_side / min(height, width))
-        self.size = round(height * scale), round(width * scale)
+        self.size, self.turn = (round(height * scale), round(width * scale)), Turn()
+        self.see(first)
+
+    def see(self, frame: av.VideoFrame) -> None:
+        """Notice how a frame is to be turned; those that tell nothing are turned as the one before."""
+        self.turn = turned(self.path, frame) or self.turn
 
     def of(self, frame: av.VideoFrame) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
-        turn = turned(self.path, frame)
-        height, width = self.size[::-1] if turn.swaps else self.size
+        self.see(frame)
+        height, width = self.size[::-1] if self.turn.swaps else self.size
         # one thread, for others would be missing, and waited for, where a loader's processes are forked
         frame = self.scaler.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR, threads=1)
-        return turn.of(frame.to_ndarray())
+        return self.turn.of(frame.to_ndarray())
 
 
 def _sought(path: Path, wanted: np.ndarray, short_side: int | None) -> list[np.ndarray] | None:
@@ -207,15 +215,17 @@ def _is_exact(container: InputContainer, packets: list[av.Packet]) -> bool:
     return True
 
 
-def _rising(path: Path, shown: list[tuple[int | None, int | None]]) -> list[int | None]:
-    """The stamps of frames in the order in which they are shown, each (of presentation, of decoding); or only None.
+def _rising(path: Path, shown: list[tuple[int | None, int | None, bool]], is_avi: bool) -> list[int | None]:
+    """The stamps of frames in the order in which they are shown, each (of presentation, of decoding, is B); or None.
 
-    AVI has none of presentation: FFmpeg's guess gets some of two neighbours the wrong way round.
+    AVI has those of decoding alone. Without B-frames they are the others, too; with them FFmpeg's guess is right but
+    for the order of some neighbours.
     """
-    for stamps in zip(*shown, strict=True):
+    presented, decoded, between = zip(*shown, strict=True)
+    for stamps in (decoded, presented) if is_avi and not any(between) else (presented, decoded):
         if None not in stamps and len(set(stamps)) == len(stamps):
             return sorted(stamps)
-    if any(stamp is not None for stamp, _ in shown):
+    if any(stamp is not None for stamp in presented):
         raise UserError(f"{path}: the times of its frames are missing or repeat; convert it or leave it out")
     return [None] * len(shown)  # a bare stream of pictures
 

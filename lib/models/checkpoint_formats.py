@@ -60,7 +60,36 @@ FORMATS = (
     Format("timm", r"^(safetensors|state_dict):patch_embed\.|:head\.", ignore=r"head\.", resize=ANTIALIASED),
     Format("DINO backbone", r"^:patch_embed\.", resize=NUDGED),
 )
-CONTAINERS = ("teacher", "model", "state_dict")  # DINO's published numbers are the teacher's
+# DINO's published numbers are the teacher's. A container may lie in another.
+CONTAINERS = {"teacher": "teacher", "model": "model", "state_dict": "state_dict"}
+CONTAINERS |= dict.fromkeys(("model_state_dict", "module", "net"), "model")  # other trainers' words for it
+STATED = ("architecture", "args", "hyper_parameters", "config")  # where a file says of what shape its model is
+INNER = r"(?:(?<=\.)|^)(?:module|_orig_mod)\."  # what DDP and torch.compile put into names, before or within
+OUTER = r"(?:(?:model|net|network)\.)+"  # what a trainer that holds the model puts before them
+
+
+class _Unread:
+    """Stands for a value beside the tensors that says nothing of the model: NumPy's own would take any pointer."""
+
+    def __init__(self, *_) -> None:
+        pass
+
+    def __setstate__(self, _) -> None:
+        pass
+
+
+def _unread(*_) -> _Unread:
+    return _Unread()
+
+
+NUMPY = ("multiarray.scalar", "multiarray._reconstruct", "numeric._frombuffer")
+PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
+PLAIN = [
+    argparse.Namespace, (_Unread, "numpy.ndarray"), (_Unread, "numpy.dtype"), (_unread, "_codecs.encode"),
+    *((_unread, f"numpy.{core}.{name}") for core in ("core", "_core") for name in NUMPY),
+    *((_Unread, f"{module}.{name}") for module in ("pathlib", "pathlib._local") for name in PATHS),
+    *((_Unread, f"datetime.{name}") for name in ("datetime", "date", "time", "timedelta", "timezone")),
+]  # fmt: skip
 
 
 def read_encoder(path: Path) -> tuple[Format, dict[str, Tensor], dict]:
@@ -70,15 +99,9 @@ def read_encoder(path: Path) -> tuple[Format, dict[str, Tensor], dict]:
     """
     content = _load(path)
     container, entries = "safetensors" if path.suffix == ".safetensors" else "", content
-    for name in CONTAINERS:
-        if isinstance(content.get(name), dict):
-            container, entries = name, content[name]
-            break
-    tensors = {
-        re.sub(r"^(module\.|_orig_mod\.)+", "", name): value  # without the wrappers' prefixes
-        for name, value in entries.items()
-        if isinstance(name, str) and isinstance(value, Tensor)
-    }
+    while inner := next((name for name in CONTAINERS if isinstance(entries.get(name), dict)), None):
+        container, entries = CONTAINERS[inner], entries[inner]
+    tensors = _unwrapped(entries)
     if not tensors:
         raise UserError(f"{path} holds no model's tensors: give a checkpoint or a state dict")
     format = _format(path, container, tensors)
@@ -87,9 +110,17 @@ def read_encoder(path: Path) -> tuple[Format, dict[str, Tensor], dict]:
         if not re.match(format.ignore, name):
             ours = re.sub(*format.rename, name.removeprefix(format.prefix))
             kept[f"{name} beside {ours}" if ours in kept else ours] = tensor.float()
-    stated = (content.get(name) for name in ("architecture", "args")) if container else ()
+    stated = (content.get(name) for name in STATED) if container else ()
     settings = [vars(value) if isinstance(value, argparse.Namespace) else value for value in stated]
     return format, kept, next((value for value in settings if isinstance(value, dict)), {})
+
+
+def _unwrapped(entries: dict) -> dict[str, Tensor]:
+    """The tensors by the names that they have in the model itself, whatever it was wrapped in, in whatever order."""
+    named = {name: value for name, value in entries.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    named = {re.sub(INNER, "", name): value for name, value in named.items()}
+    outer = next((match[0] for match in map(re.compile(rf"{OUTER}(?=.*patch_embed\.)").match, named) if match), "")
+    return {name.removeprefix(outer): value for name, value in named.items() if name.startswith(outer)}
 
 
 def _format(path: Path, container: str, tensors: dict[str, Tensor]) -> Format:
@@ -104,7 +135,7 @@ def _format(path: Path, container: str, tensors: dict[str, Tensor]) -> Format:
 
 
 def _load(path: Path) -> dict:
-    """Tensors and plain values, never code (argparse.Namespace is a plain one); {} where a file holds no dictionary."""
+    """Tensors and plain values, never code; {} where a file holds no dictionary."""
     try:
         with path.open("rb") as file:
             start = file.read(64).lstrip()
@@ -114,7 +145,7 @@ def _load(path: Path) -> dict:
             raise UserError(f"{path} only points to weights (Git LFS): fetch the file itself, for example git lfs pull")
         if path.suffix == ".safetensors":
             return load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
+        with torch.serialization.safe_globals(PLAIN), warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu", weights_only=True)
         return content if isinstance(content, dict) else {}
     except UserError:

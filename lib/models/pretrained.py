@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from lib.errors import UserError
 from lib.models.checkpoint_formats import read_encoder
 from lib.models.vit import ViTEncoder, block_number
-from lib.tokens.patches import IMAGENET_MEAN, IMAGENET_STD, grid_of
+from lib.tokens.patches import IMAGENET_MEAN, IMAGENET_STD, grid_of, sincos_positions
 
 SUFFIXES = {".pth", ".pt", ".safetensors", ".bin", ".ckpt", ".tar"}
-HEAD_WIDTH = 64  # of the field's ViTs, whatever their width ...
-USUAL_HEADS = {1280: 16}  # ... but for ViT-H
+USUAL_HEADS = {64: 1, 192: 3, 384: 6, 512: 8, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 16}  # width: of the field's
+SIZES = ("img_size", "image_size", "input_size")  # how files state the size of the frames
+SMOOTHER = 0.5  # a grid whose rows are as much more alike than a square's casts doubt on the square
 # Width, patch side, grid and MLP are read off these; the number is that of their dimensions.
 TELLING = {"patch_embed.proj.weight": 4, "pos_embed": 3, "blocks.0.mlp.fc1.weight": 2}
 
@@ -55,33 +56,37 @@ class TimmEncoder(nn.Module):
         return self.norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-def load_encoder(path_or_name: str | Path) -> ViTEncoder | TimmEncoder:
+def load_encoder(
+    path_or_name: str | Path, num_heads: int | None = None, grid: tuple[int, int] | None = None
+) -> ViTEncoder | TimmEncoder:
     """An encoder with trained weights, in evaluation mode on the CPU.
 
     path_or_name: a file (.pth, .pt, .safetensors) with a plain ViT in one of the formats of `checkpoint_formats.py`, or
     the name of a timm ViT, whose weights come from the Hugging Face cache or are downloaded into it. Frames of another
     size get positions as the format's own evaluation resizes them; they are given ImageNet-normalised.
+
+    num_heads, and grid (h, w) of the patches it was trained on: for files that neither state nor show them, which are
+    refused without.
     """
     path = Path(path_or_name).expanduser()
     named = isinstance(path_or_name, str) and not re.search(r"[/\\]", path_or_name) and path.suffix not in SUFFIXES
-    return (_timm_vit(path_or_name) if named and not path.is_file() else _plain_vit(path)).eval()
+    return (_timm_vit(path_or_name) if named and not path.is_file() else _plain_vit(path, num_heads, grid)).eval()
 
 
-def _plain_vit(path: Path) -> ViTEncoder:
+def _plain_vit(path: Path, num_heads: int | None, grid: tuple[int, int] | None) -> ViTEncoder:
     format, tensors, stated = read_encoder(path)
     if lacking := [name for name, ndim in TELLING.items() if name not in tensors or tensors[name].ndim != ndim]:
         raise _misfit(path, format.name, {"missing or misshapen": lacking})
     kernel, positions, hidden = (tensors[name] for name in TELLING)
-    width, side = len(kernel), math.isqrt(max(0, positions.shape[1] - 1))
-    if side < 1 or side**2 + 1 != positions.shape[1]:
-        raise UserError(f"{path}: {positions.shape[1]} positions are no class token and a square grid: not a plain ViT")
+    width, side = len(kernel), kernel.shape[-1]
+    grid = _grid(path, positions[0, 1:], side, grid, stated)
     with torch.device("meta"):  # the file's tensors are put in place of what would be initialised
         encoder = ViTEncoder(
-            image_size=side * kernel.shape[-1],
-            patch_size=kernel.shape[-1],
+            image_size=(grid[0] * side, grid[1] * side),
+            patch_size=side,
             embed_dim=width,
             depth=len({name.split(".")[1] for name in tensors if re.match(r"blocks\.\d+\.", name)}),
-            num_heads=_heads(path, width, stated.get("num_heads")),
+            num_heads=_heads(path, width, stated.get("num_heads") if num_heads is None else num_heads),
             mlp_ratio=(len(hidden) + 0.5) / width,  # the half: int(width * ratio) must not fall short
             resize=format.resize,
         )
@@ -98,11 +103,46 @@ def _plain_vit(path: Path) -> ViTEncoder:
 
 
 def _heads(path: Path, width: int, stated: int | None) -> int:
-    """No tensor tells it: what the file says of its model, else as the field's ViTs have them."""
-    heads = USUAL_HEADS.get(width, width // HEAD_WIDTH) if stated is None else stated
-    if not isinstance(heads, int) or heads < 1 or width % heads or (stated is None and width % HEAD_WIDTH):
-        raise UserError(f"{path}: an encoder {width} wide does not have {heads} heads; the file must state num_heads")
+    """No tensor tells it: what the caller or the file says, else what the field's ViTs of this width have."""
+    heads = USUAL_HEADS.get(width) if stated is None else stated
+    if heads is None:
+        raise UserError(
+            f"{path}: an encoder {width} wide does not tell its heads: give num_heads, or state it in the file"
+        )
+    if not isinstance(heads, int) or heads < 1 or width % heads:
+        raise UserError(f"{path}: an encoder {width} wide does not have {heads} heads: correct num_heads")
     return heads
+
+
+def _grid(path: Path, positions: Tensor, side: int, given: tuple[int, int] | None, stated: dict) -> tuple[int, int]:
+    """Rows and columns of the grid that a position table (N, D) is of: as told, as its waves are, or square."""
+    count, width = positions.shape
+    size = next((stated[name] for name in SIZES if stated.get(name)), None)
+    if given is None and size is not None:
+        sides = list(size) if isinstance(size, list | tuple) else [size]
+        given = tuple(int(pixels) // side for pixels in (sides * 2)[:2])
+        given = given if math.prod(given) == count else None  # trained on another size than its table's
+    if given is not None:
+        if math.prod(given) != count:
+            raise UserError(f"{path}: {count} positions are no grid of {' x '.join(map(str, given))}: correct the grid")
+        return given
+    grids = [(rows, count // rows) for rows in range(2, count) if count % rows == 0]
+    for grid in grids if width % 4 == 0 else ():
+        if torch.allclose(positions, sincos_positions(width, grid), atol=1e-3):
+            return grid
+    root = math.isqrt(count)
+    if (
+        count
+        and root**2 == count
+        and not any(_rows(positions, g) < SMOOTHER * _rows(positions, (root,) * 2) for g in grids)
+    ):
+        return root, root
+    raise UserError(f"{path}: {count} positions beside a class token do not tell their grid: give it, rows and columns")
+
+
+def _rows(positions: Tensor, grid: tuple[int, int]) -> float:
+    """How far, squared, positions are from those in the row below."""
+    return float((positions[grid[1] :] - positions[: -grid[1]]).square().mean()) if grid[0] > 1 else math.inf
 
 
 def _misfit(path: Path, format: str, problems: dict[str, list[str]]) -> UserError:

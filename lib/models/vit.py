@@ -25,7 +25,8 @@ class ViTEncoder(nn.Module):
     """A plain pre-norm ViT with class token and fixed positions; timm's VisionTransformer, given the same weights.
 
     Args:
-        image_size: side in pixels of the square frames it is trained on; others run with resized positions.
+        image_size: side in pixels of the square frames it is trained on, or height and width; others run with resized
+            positions.
         patch_size: P. embed_dim, depth, num_heads, mlp_ratio: as in timm.
         resize: how the position table is brought to another grid; other people's weights expect their own way.
     """
@@ -33,12 +34,13 @@ class ViTEncoder(nn.Module):
     has_cls = True  # for attention maps; other encoders may have none
 
     def __init__(
-        self, image_size: int, patch_size: int, embed_dim: int, depth: int, num_heads: int, mlp_ratio: float = 4.0,
+        self, image_size: int | tuple[int, int], patch_size: int, embed_dim: int, depth: int, num_heads: int,
+        mlp_ratio: float = 4.0,
         resize: Callable[[Tensor, tuple[int, int], tuple[int, int]], Tensor] = resize_positions,
     ):  # fmt: skip
         super().__init__()
         self.patch_size, self.resize = patch_size, resize
-        self.grid = grid_of(image_size, image_size, patch_size)
+        self.grid = grid_of(*(image_size if isinstance(image_size, tuple) else (image_size,) * 2), patch_size)
         self.patch_embed = PatchEmbed(None, patch_size, in_chans=3, embed_dim=embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         positions = torch.cat([torch.zeros(1, embed_dim), sincos_positions(embed_dim, self.grid)])

@@ -5,10 +5,10 @@ from dataclasses import asdict, fields, replace
 
 from lib.presets.finetuning import FINE_TUNING
 from lib.presets.frame_pairs import MAE, SIAMMAE
-from lib.presets.record import Schedule, get
+from lib.presets.record import Schedule, check_types, get
 from lib.presets.video import ADAMAE
 
-__all__ = ["ADAMAE", "FINE_TUNING", "MAE", "SIAMMAE", "Schedule", "compare", "get", "run_name"]
+__all__ = ["ADAMAE", "FINE_TUNING", "MAE", "SIAMMAE", "Schedule", "check_types", "compare", "get", "run_name"]
 
 
 def compare(presets: Mapping[str, Schedule], *names: str) -> list[dict]:

@@ -6,7 +6,7 @@ Kinetics subset. `paper` is SiamMAE's Table 4 (arXiv 2305.14344); what it leaves
 
 from dataclasses import dataclass, replace
 
-from lib.errors import unknown
+from lib.errors import UserError, unknown
 from lib.presets.record import Schedule
 
 # Width, depth and heads. "micro" and "mini" train on a laptop's CPU; the others are the field's.
@@ -82,10 +82,23 @@ class FramePairs(Schedule):
         return {**VIT_SIZES[self.encoder], **{name: getattr(self, name) for name in (*names, "mask_ratio", "norm_pix")}}
 
     def check(self) -> None:
-        """As every record, and the encoder's name."""
+        """As every record, and the encoder's name, ranges and sizes."""
         super().check()
         if self.encoder not in VIT_SIZES:
             raise unknown("encoder", self.encoder, VIT_SIZES)
+        if not 0 <= self.gap[0] <= self.gap[1]:
+            raise UserError(f"gap is {list(self.gap)}: it must be the smallest and the largest, 0 or more")
+        for name in ("crop_scale", "second_crop"):
+            low, high = getattr(self, name) or (1, 1)
+            if not 0 < low <= high <= 1:
+                raise UserError(
+                    f"{name} is {[low, high]}: it must be the smallest and the largest part, above 0, up to 1"
+                )
+        for name in ("eval_size", "part_size"):
+            if min(getattr(self, name) or (1,)) < 1:
+                raise UserError(f"{name} is {list(getattr(self, name))}: it must be a height and a width in pixels")
+        if 0 in self.blocks or min(self.blocks, default=0) < -1:
+            raise UserError(f"blocks is {list(self.blocks)}: it must name some, from 1 on, or -1 for the last")
 
 
 PAPER = FramePairs()

@@ -31,6 +31,7 @@ class Schedule:
     workers: int = 8
 
     free = ("save_every", "workers")  # what changes no weights
+    may_be_0 = ("workers", "decoder_depth")  # whole numbers that are counts of what there need not be
     shortened = ("warmup_epochs",)  # with the epochs, unless they are given
 
     def steps(self, num_clips: int) -> int:
@@ -49,6 +50,10 @@ class Schedule:
                 raise UserError(f"{name} is {getattr(self, name)}: it must be above 0")
         if self.warmup_epochs < 0:
             raise UserError(f"warmup_epochs is {self.warmup_epochs}: it must be 0 or more")
+        for name, value in vars(self).items():
+            least = 0 if name in self.may_be_0 else 1
+            if type(value) is int and get_type_hints(type(self))[name] in (int, int | None) and value < least:
+                raise UserError(f"{name} is {value}: it must be {least} or more")
         samples = self.repeated_sampling * self.accumulation
         if self.batch_size % samples:
             words = f"batch_size {self.batch_size} is no multiple of repeated_sampling x accumulation = {samples}"
@@ -78,6 +83,18 @@ def get(presets: Mapping[str, Schedule], name: str, **overrides) -> Schedule:
     preset = replace(preset, **given)
     preset.check()
     return preset
+
+
+def check_types(values: Mapping[str, object], **kinds: object) -> None:
+    """UserError unless each of `kinds` is the type of the value of its name, as a notebook's parameters must have it.
+
+    Lists count as tuples; a whole number will do for a float.
+    """
+    for name, kind in kinds.items():
+        value = values[name]
+        _check_type(name, tuple(value) if isinstance(value, list) else value, kind)
+        if kind is int and value < (name != "seed"):
+            raise UserError(f"{name} is {value}: it must be {int(name != 'seed')} or more")
 
 
 def _check_type(setting: str, value: object, kind: object) -> None:

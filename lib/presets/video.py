@@ -58,10 +58,13 @@ class Video(Schedule):
         return {name: getattr(self, name) for name in ("sampler_dim", "sampler_mlp", "sampling_weight")}
 
     def check(self) -> None:
-        """As every record, and the stride."""
+        """As every record, and the crop."""
         super().check()
-        if self.stride < 1:
-            raise UserError(f"stride is {self.stride}: it must be above 0")
+        low, high = self.crop_area or (1, 1)
+        if not 0 < low <= high <= 1:
+            raise UserError(
+                f"crop_area is {[low, high]}: it must be the smallest and the largest part, above 0, up to 1"
+            )
 
 
 PAPER = Video()

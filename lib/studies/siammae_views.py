@@ -36,24 +36,26 @@ MATCH_COLUMNS = {"moving_cells": "cells", "moving_within_one_cell": "share_withi
 def losses_by_past(model: SiamMAE, pairs: FramePairs, draws: int, seed: int) -> pd.DataFrame:
     """Loss on hidden patches of each clip, a mean over `draws` pairs, from each past and each guess that needs none.
 
-    All see the same future frames under the same masks. Columns `prediction from`, `clip`, `loss`.
+    All see the same future frames under the same masks; one draw is in memory at a time. Columns `prediction from`,
+    `clip`, `loss`.
     """
-    device, clips = next(model.parameters()).device, len(pairs)
-    batch = collate_pairs([pairs[index] for index in range(draws * clips)])  # a draw's clips in a row
-    past, future = (normalize_images(batch[name]).to(device) for name in ("past", "future"))
-    black = normalize_images(batch["past"] * 0).to(device)
-    pasts = {"true past": past, "another clip's past": past.roll(1, 0), "black past": black}
+    device, clips, losses = next(model.parameters()).device, len(pairs), {}
     torch.manual_seed(seed)
-    with torch.inference_mode():
-        mask = model.predict(past, future)[1]
-        predictions = {name: model.predict(given, future, mask)[0] for name, given in pasts.items()}
-    predictions |= model_free_predictions(past, future, model.patch_size, model.norm_pix)
-    target, rows = target_patches(future, model.patch_size, model.norm_pix), []
-    for name, prediction in predictions.items():
-        errors = (prediction.float() - target).square().mean(2) * mask.hidden
-        by_clip = (errors.sum(1) / mask.hidden.sum(1)).view(draws, clips).mean(0)
-        rows += [{"prediction from": name, "clip": k, "loss": loss} for k, loss in enumerate(by_clip.tolist())]
-    return pd.DataFrame(rows)
+    for draw in range(draws):
+        batch = collate_pairs([pairs[draw * clips + clip] for clip in range(clips)])
+        past, future = (normalize_images(batch[name]).to(device) for name in ("past", "future"))
+        black = normalize_images(batch["past"] * 0).to(device)
+        pasts = {"true past": past, "another clip's past": past.roll(1, 0), "black past": black}
+        with torch.inference_mode():
+            mask = model.predict(past, future)[1]
+            predictions = {name: model.predict(given, future, mask)[0] for name, given in pasts.items()}
+        predictions |= model_free_predictions(past, future, model.patch_size, model.norm_pix)
+        target = target_patches(future, model.patch_size, model.norm_pix)
+        for name, prediction in predictions.items():
+            errors = (prediction.float() - target).square().mean(2) * mask.hidden
+            losses[name] = losses.get(name, 0) + (errors.sum(1) / mask.hidden.sum(1)).cpu() / draws
+    table = pd.DataFrame(losses).rename_axis("clip").reset_index()
+    return table.melt("clip", var_name="prediction from", value_name="loss")
 
 
 def excerpt(

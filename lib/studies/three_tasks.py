@@ -7,7 +7,7 @@ The annotation of a video's first frame is carried through the video by frozen f
 
 import math
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -142,7 +142,8 @@ class Method:
     @property
     def folder(self) -> str:
         """The name of the folder that holds its predictions."""
-        return self.name.replace(" ", "_").replace(",", "").replace("/", "_")
+        words = self.name.replace(" ", "_").replace(",", "")
+        return f"{words.replace('/', '_')}-{self.weights[:8]}" if "/" in words else words
 
 
 def run_folders(out: Path, preset: str, settings: FramePairs, seed: int) -> dict[str, Path]:
@@ -155,12 +156,13 @@ def run_folders(out: Path, preset: str, settings: FramePairs, seed: int) -> dict
 
 
 def load_encoders(
-    runs: Mapping[str, Path], settings: FramePairs, seed: int, weights: str = "", device: str = "cpu"
+    runs: Mapping[str, Path], settings: FramePairs, seed: int, weights: str | Sequence[str] = "", device: str = "cpu"
 ) -> dict[str, nn.Module]:
     """An untrained encoder (SiamMAE's, drawn from `seed`), those of the trained `runs`, and other people's.
 
-    A run of MAE may be missing, SiamMAE's must be there. `weights`: files or names of timm models, separated by commas.
-    A file's stem is its encoder's name; of a run's `last.pt` it is the folder.
+    A run of MAE may be missing, SiamMAE's must be there. `weights`: files or names of timm models, separated by commas;
+    `FILE?num_heads=6&grid=9x16` says of a file what load_encoder asks for. A file's stem is its encoder's name, of a
+    run's `last.pt` the folder; where others have that name, suffix and folders are added.
     """
     seed_everything(seed)
     encoders = {UNTRAINED: SiamMAE(**settings.model_arguments()).encoder.eval()}
@@ -169,13 +171,53 @@ def load_encoders(
             encoders[name] = load_encoder(folder / "last.pt")
         elif name == "SiamMAE":
             raise UserError(f"{folder / 'last.pt'} does not exist: run notebook 3 first, with the same parameters")
-    for item in filter(None, map(str.strip, weights.split(","))):
-        path = resolve(item)
-        name = item if not path.is_file() else path.parent.name if path.stem == "last" else path.stem
-        if name in encoders:
-            raise UserError(f"weights {item}: there is an encoder called {name} already; rename the file")
-        encoders[name] = load_encoder(path if path.is_file() else item)
+    items = [item.strip() for item in (weights.split(",") if isinstance(weights, str) else weights)]
+    for name, item in _named([item for item in items if item], taken=OWN).items():
+        file, told = _file_and_told(item)
+        encoders[name] = load_encoder(file, **told)
     return {name: encoder.to(device) for name, encoder in encoders.items()}
+
+
+def _named(items: Sequence[str], taken: Collection[str]) -> dict[str, str]:
+    """Each of the weights by a name of its own: the shortest that no other has."""
+    names = {}
+    for item in items:
+        file, _ = _file_and_told(item)
+        if not isinstance(file, Path):
+            names[item] = [file]
+            continue
+        ends = ["/".join(file.parts[-number:]) for number in range(1, len(file.parts) + 1)]
+        names[item] = ends[1:] if file.stem == "last" else ends
+        names[item].insert(0, file.parent.name if file.stem == "last" else file.stem)
+    if len(names) < len(items):
+        twice = next(item for item in items if items.count(item) > 1)
+        raise UserError(f"weights {twice}: is given twice; leave one")
+    while clash := [item for item in names if [*taken, *(own[0] for own in names.values())].count(names[item][0]) > 1]:
+        for item in clash:
+            if len(names[item]) == 1:
+                raise UserError(f"weights {item}: there is an encoder of this name already; rename it")
+            names[item].pop(0)
+    return {own[0]: item for item, own in names.items()}
+
+
+def _file_and_told(item: str) -> tuple[Path | str, dict]:
+    """Of `FILE?num_heads=6&grid=9x16` the file (a path if it is there) and the arguments."""
+    if resolve(item).is_file():
+        return resolve(item), {}
+    item, _, words = item.partition("?")
+    told = {}
+    for name, _, value in (word.partition("=") for word in words.split("&") if word):
+        numbers = value.split("x")
+        if (
+            name not in ("num_heads", "grid")
+            or not all(map(str.isdecimal, numbers))
+            or len(numbers) != 1 + (name == "grid")
+        ):
+            raise UserError(
+                f"weights {item}?{words}: write num_heads=6 and grid=9x16, rows and columns, with & between"
+            )
+        told[name] = tuple(map(int, numbers)) if name == "grid" else int(value)
+    return resolve(item) if resolve(item).is_file() else item, told
 
 
 def methods_of(encoders: Mapping[str, nn.Module], settings: FramePairs) -> dict[str, Method]:

@@ -101,12 +101,14 @@ def masked(futures: Futures, patch_size: int, mask_ratio: float) -> Split:
 
 
 def held_out_videos(root: Path) -> tuple[list[Clip], list[Clip], list[Clip]]:
-    """Clips to train on, to test on, to calibrate on: the val split's first ones, or a quarter of all for each."""
+    """Clips to train on, to test on, to calibrate on: the first of the val split, or of a quarter of all for each."""
     train, held = split_videos(root)
     if (root / "val").is_dir():
-        parts = train, held[0::2][:TEST_CLIPS], held[1::2][:CALIBRATION_CLIPS]
+        parts = train, held[0::2], held[1::2]
     else:
         parts = [video for k, video in enumerate(train) if k % 3 != 2], held, train[2::3]
+    train, test, calibration = parts
+    parts = train, test[:TEST_CLIPS], calibration[:CALIBRATION_CLIPS]  # whatever the data set's size
     train, *held = (scan_videos(part).clips if part else [] for part in parts)
     if min(map(len, held)) < 2:
         raise UserError(f"{root}: fewer than 2 usable videos to test or calibrate on; give 4 in val/, or 8 in all")

@@ -155,10 +155,48 @@ def test_mae_may_be_missing_but_siammae_may_not(settings, tmp_path):
         three_tasks.load_encoders({"SiamMAE": tmp_path / "none"}, settings, 0)
 
 
-def test_two_encoders_of_one_name_are_refused(settings, tmp_path):
-    folder = save(MAE(**settings.model_arguments()), tmp_path / "MAE")
-    with pytest.raises(UserError, match="MAE"):
-        three_tasks.load_encoders({"MAE": folder}, settings, 0, str(folder / "last.pt"))
+SAME = {
+    ("a/model.safetensors", "b/model.safetensors"): ["a/model.safetensors", "b/model.safetensors"],
+    ("a/MAE.pth",): ["MAE.pth"],
+    ("a/x.pth", "a/x.safetensors"): ["x.pth", "x.safetensors"],
+    ("run1/last.pt", "run2/last.pt"): ["run1", "run2"],
+    ("a/run/last.pt", "b/run/last.pt", "c/y.pth"): ["a/run/last.pt", "b/run/last.pt", "y"],
+    ("a/MAE/last.pt",): ["MAE/last.pt"],
+    ("a/untrained ViT.pth", "vit_tiny"): ["untrained ViT.pth", "vit_tiny"],
+}
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+@pytest.mark.parametrize("files", SAME, ids=",".join)
+def test_each_file_of_weights_has_a_row_of_its_own(settings, tmp_path, monkeypatch, files, as_list):
+    loaded = {}
+
+    def load(path, **told):
+        loaded[str(path)] = told
+        return torch.nn.Identity()
+
+    monkeypatch.setattr(three_tasks, "load_encoder", load)
+    monkeypatch.setenv("SIAMMAE_HOME", str(tmp_path))
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        if "." in file:
+            (tmp_path / file).touch()
+    weights = list(files) if as_list else ", ".join(files)
+    encoders = three_tasks.load_encoders({}, settings, 0, weights)
+    assert list(encoders) == [UNTRAINED, *SAME[files]] and len(loaded) == len(files)
+
+
+def test_what_a_file_does_not_tell_can_be_said_with_it(settings, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(three_tasks, "load_encoder", lambda path, **given: told.append(given) or torch.nn.Identity())
+    (tmp_path / "x.pth").touch()
+    three_tasks.load_encoders({}, settings, 0, f"{tmp_path}/x.pth?num_heads=6&grid=9x16")
+    assert told == [{"num_heads": 6, "grid": (9, 16)}]
+    for words in ("heads=6", "num_heads=six", "grid=9", "num_heads=6x3"):
+        with pytest.raises(UserError, match=r"write num_heads=6 and grid=9x16"):
+            three_tasks.load_encoders({}, settings, 0, f"{tmp_path}/x.pth?{words}")
+    with pytest.raises(UserError, match="is given twice"):
+        three_tasks.load_encoders({}, settings, 0, f"{tmp_path}/x.pth,{tmp_path}/x.pth")
 
 
 @pytest.mark.parametrize("changes", [{}, {"epochs": 2, "gap": [4, 8]}, {"mask_ratio": 0.9}, {"eval_frames": 3}])
