@@ -1,5 +1,6 @@
 """Videos for tests: every frame carries its own number, in black and white blocks."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,12 +27,12 @@ def read_number(frame: np.ndarray) -> int:
     return int((upper << np.arange(BITS)).sum()) if (upper != lower).all() else -1
 
 
-def write_frames(path: Path, frames: np.ndarray, fps: Fraction | int, codec: str, **options: str) -> Path:
-    """Encode (T, H, W, 3) uint8 frames; the container follows from the suffix, `options` go to the codec."""
+def write_frames(path: Path, frames: Sequence[np.ndarray], fps: Fraction | int, codec: str, **options: str) -> Path:
+    """Encode T frames (H, W, 3) uint8; the container follows from the suffix, `options` go to the codec."""
     container_options = {"movflags": "faststart"} if options.pop("faststart", None) else {}
     with av.open(str(path), "w", options=container_options) as container:
         stream = container.add_stream(codec, rate=fps)
-        stream.height, stream.width = frames.shape[1:3]
+        stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.options = options
         for frame in frames:

@@ -124,9 +124,10 @@ class _ByteType:
         """There is nothing to set."""
 
 
-def _from_buffer(data: bytes, kind: _ByteType, shape: tuple, order: str) -> _Bytes:  # as protocol 5 has arrays
-    array = _Bytes()
+def _from_buffer(data: bytes, kind: _ByteType, shape: tuple, order: str, axes: tuple | None = None) -> _Bytes:
+    array = _Bytes()  # as protocol 5, Python 3.14's own, spells it
     array.__setstate__((None, shape, kind, order == "F", data))
+    array.values = array.values if axes is None else array.values.transpose(axes)
     return array
 
 

@@ -172,9 +172,10 @@ class _Array:
         self.values = np.frombuffer(raw, dtype.type).reshape(shape, order="F" if fortran else "C")
 
 
-def _from_buffer(raw: bytes, dtype: _Dtype, shape: tuple, order: str) -> _Array:  # how protocol 5 spells arrays
-    array = _Array()
+def _from_buffer(raw: bytes, dtype: _Dtype, shape: tuple, order: str, axes: tuple | None = None) -> _Array:
+    array = _Array()  # as protocol 5, Python 3.14's own, spells it
     array.__setstate__((None, shape, dtype, order == "F", raw))
+    array.values = array.values if axes is None else array.values.transpose(axes)
     return array
 
 

@@ -172,6 +172,37 @@ def test_broken_ssv2_files(tmp_path, classes, train, words):
     one_line(error)
 
 
+@pytest.mark.parametrize("folder", ["", "labels/"])
+def test_ssv2_as_it_is_published_now(tmp_path, folder):
+    """Short names, and the answers of the test split in a table."""
+    videos = "videos/20bn-something-something-v2/"
+    item = '{"id": "7", "template": "Moving [something] up"}'
+    make(tmp_path, {
+        f"{folder}labels.json": '{"Moving something up": "1", "Dropping something": "0"}',
+        f"{folder}validation.json": f"[{item}]", f"{folder}test.json": '[{"id": "8"}, {"id": "9"}]',
+        f"{videos}7.webm": "", f"{videos}8.webm": "", f"{videos}9.mp4": "",
+    })  # fmt: skip
+    assert labels(list_ssv2(tmp_path, "validation")) == [1]
+    assert labels(list_ssv2(tmp_path, "test")) == [UNLABELLED, UNLABELLED]
+    make(tmp_path, {f"{folder}test-answers.csv": "9;Dropping something\n8;Moving something up\n"})
+    assert labels(list_ssv2(tmp_path, "test")) == [1, 0]
+    make(tmp_path, {"something-something-v2-labels.json": "{}"})
+    with pytest.raises(UserError, match="is the same part of Something-Something; leave one"):
+        list_ssv2(tmp_path)
+
+
+def test_class_and_video_names_may_have_spaces(tmp_path):
+    make(tmp_path, {
+        "ucfTrainTestlist/classInd.txt": "1 Apply Make Up\n2 Archery\n",
+        "ucfTrainTestlist/trainlist01.txt": "Apply Make Up/v 1.avi 1\nArchery/v2.avi 2\n",
+        "ucfTrainTestlist/testlist01.txt": "Archery/v 3.avi\n",
+        "UCF-101/Apply Make Up/v 1.avi": "", "UCF-101/Archery/v2.avi": "", "UCF-101/Archery/v 3.avi": "",
+    })  # fmt: skip
+    train, test = list_ucf101(tmp_path), list_ucf101(tmp_path, "test")
+    assert (labels(train), labels(test), train.absent) == ([0, 1], [1], 0)
+    assert train.classes == ("Apply Make Up", "Archery")
+
+
 def test_ssv2_files_that_cannot_be_read(tmp_path):
     with pytest.raises(UserError, match="labels.json: no such file"):
         list_ssv2(tmp_path)

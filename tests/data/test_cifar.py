@@ -60,6 +60,30 @@ def test_pickles_hold_what_their_arrays_say(pickles, split):
     assert by_content(read_cifar(pickles / BATCHES, split)) == by_content(pictures)
 
 
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_batches_as_newer_python_and_numpy_write_them_are_read(pickles, tmp_path, protocol):
+    root = shutil.copytree(pickles, tmp_path / "cifar10")
+    for path in sorted((root / BATCHES).iterdir()):
+        content = pickle.loads(path.read_bytes(), encoding="latin1")
+        path.write_bytes(pickle.dumps(content, protocol=protocol))
+    for split in SPLITS:
+        assert by_content(read_cifar(root, split)) == by_content(read_cifar(pickles, split))
+
+
+def test_litter_beside_pictures_is_none(folder, tmp_path):
+    root = shutil.copytree(folder, tmp_path / "pictures")
+    for place in (root / "train", root / "train" / sorted(p.name for p in (root / "train").iterdir())[0]):
+        (place / ".ipynb_checkpoints").mkdir()
+        (place / ".ipynb_checkpoints" / "0-checkpoint.png").write_bytes(b"no picture")
+        (place / "._0000.png").write_bytes(b"no picture")
+    assert by_content(read_cifar(root, "train")) == by_content(read_cifar(folder, "train"))
+    with zipfile.ZipFile(tmp_path / "PICTURES.ZIP", "w") as archive:
+        for path in sorted(folder.rglob("*.png")):
+            archive.write(path, path.relative_to(folder))
+            archive.writestr(f"__MACOSX/{path.relative_to(folder).parent}/._{path.name}", b"no picture")
+    assert by_content(read_cifar(tmp_path / "PICTURES.ZIP", "test")) == by_content(read_cifar(folder, "test"))
+
+
 def test_files_with_the_published_checksums_are_read_by_torchvision(pickles, monkeypatch):
     def listed(names) -> list[list[str]]:
         return [[name, hashlib.md5((pickles / BATCHES / name).read_bytes()).hexdigest()] for name, *_ in names]

@@ -298,6 +298,125 @@ def test_errors_of_the_command_line(data, tmp_path, monkeypatch, capsys):
     assert "the row of train/high_jump/ccc_000003_000013.mp4 lacks numbers" in capsys.readouterr().err
 
 
+REPLACED = {  # name, what a file is first, what lies in its place then
+    "encoded anew": ({"num_frames": 90, "fps": 15}, {"num_frames": 180, "fps": 30}),
+    "shortened": ({"num_frames": 180, "fps": 30}, {"num_frames": 90, "fps": 30}),
+    "another film": ({"num_frames": 90, "fps": 30, "g": "90"}, {"num_frames": 90, "fps": 30, "g": "5"}),
+    "damaged": ({"num_frames": 90, "fps": 30}, None),
+}
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_neither_manifest_nor_cache_takes_one_file_for_another(tmp_path, monkeypatch, name):
+    """The same name, size and times: only what is in it differs."""
+    before, after = REPLACED[name]
+    path = write_numbered(tmp_path / "videos" / "a.mp4", **before) if (tmp_path / "videos").mkdir() is None else None
+    other = tmp_path / "other.mp4"
+    other.write_bytes(b"no video any more") if after is None else write_numbered(other, **after)
+    size = max(file.stat().st_size for file in (path, other))
+    for file in (path, other):  # what follows the last box of an MP4 is passed over
+        free = size + 8 - file.stat().st_size
+        file.write_bytes(file.read_bytes() + free.to_bytes(4, "big") + b"free" + bytes(free - 8))
+        os.utime(file, (1e9, 1e9))
+    assert prepare(monkeypatch, "--root", tmp_path) == 0
+    old = scan_videos([path]).clips[0]
+    frames = read_clip(old, [40], None, tmp_path / "frames")
+    os.replace(other, path)
+    assert path.stat().st_size == size + 8 and path.stat().st_mtime == 1e9
+    if after is None:
+        with pytest.raises(UserError, match="0 clips, 1 skipped"):
+            scan_videos([path])
+        with pytest.raises(UserError, match="a.mp4: cannot be decoded"):
+            read_clip(old, [40], None, tmp_path / "frames")
+    else:
+        scan = scan_videos([path])
+        assert scan.looked_up == 0 and scan.clips[0].info == video.probe(path)
+        now = read_clip(scan.clips[0], [40], None, tmp_path / "frames")
+        assert np.array_equal(now, read_frames(path, [40])) and read_number(frames[0]) == 40
+    assert prepare(monkeypatch, "--root", tmp_path) == (2 if after is None else 0)
+    verdict = read_manifest(tmp_path / MANIFEST)[path]
+    assert isinstance(verdict, str) if after is None else verdict == video.probe(path)
+
+
+def test_a_copy_elsewhere_is_looked_up_and_a_manifest_may_lie_elsewhere(data, tmp_path, monkeypatch):
+    assert prepare(monkeypatch, "--root", data, "--manifest", tmp_path / "mine.csv") == 0
+    assert not (data / MANIFEST).exists()
+    assert scan_videos(list_kinetics(data), manifest=tmp_path / "mine.csv").looked_up == 5
+    (tmp_path / "mine.csv").unlink()
+    assert prepare(monkeypatch, "--root", data) == 0
+    copy = shutil.copytree(data, tmp_path / "copy")  # with the files' times
+    assert scan_videos(list_kinetics(copy)).looked_up == 5
+
+
+def test_unsteady_times_come_back_from_the_manifest(tmp_path):
+    times = tuple(np.cumsum([0.0, *np.random.default_rng(0).choice([0.02, 0.031, 0.25], 20_000)]).round(6).tolist())
+    info, path = VideoInfo(len(times), 30.0, 64, 160, times), tmp_path / "a.mp4"
+    path.write_bytes(b"anything")
+    write_manifest(tmp_path / MANIFEST, {path: Entry(info, fingerprint(path))})
+    assert read_manifest(tmp_path / MANIFEST) == {path: info}
+
+
+def test_names_that_are_no_utf_8_are_kept(tmp_path, monkeypatch, capsys):
+    (tmp_path / "videos").mkdir()
+    names = [b"caf\xe9.mp4", b"a.mp4", b"two\nlines.mp4"]
+    paths = [tmp_path / "videos" / os.fsdecode(name) for name in names]
+    for path in paths:
+        write_numbered(path, 60, preset="ultrafast")
+    paths[0].write_bytes(b"no video")
+    assert prepare(monkeypatch, "--root", tmp_path) == 0 and capsys.readouterr().out
+    assert set(read_manifest(tmp_path / MANIFEST)) == set(paths)
+    scan = scan_videos(list_kinetics(tmp_path))
+    assert (len(scan.clips), scan.looked_up) == (2, 3) and scan.report().encode() and "\n" not in scan.report()
+    (tmp_path / "list.csv").write_bytes(b"path\nvideos/caf\xe9.mp4\nvideos/a.mp4\n")
+    assert list_kinetics(tmp_path / "list.csv") == paths[:2]
+
+
+COPIES = {
+    "flat": "{id}_000001_000011.mp4", "flat, webm": "{id}_000001_000011.webm",
+    "two suffixes": "{label}/{id}_000001_000011.mp4.mkv", "as they are": "{label}/{id}_000001_000011.mp4", "upper case": "{label}/{id}_000001_000011.MP4",
+    "few digits": "{label}/{id}_1_11.mp4", "no brackets": "{folder}/{id}_000001_000011.mp4",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("seconds", ["1,11", "1.0,11.0"])
+@pytest.mark.parametrize("copy", COPIES)
+def test_copies_of_kinetics_as_people_have_them(tmp_path, copy, seconds):
+    (tmp_path / "annotations").mkdir()
+    rows, expected = "label,youtube_id,time_start,time_end,split\n", []
+    for label, name in (("punching person (boxing)", "-a1"), ("archery", "b_2"), ("yoga", "c3_1_2")):
+        path = tmp_path / "train" / COPIES[copy].format(label=label, folder=class_folder(label), id=name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        expected.append(path)
+        rows += f"{label},{name},{seconds},train\n"
+    (tmp_path / "annotations" / "train.csv").write_text(rows)
+    assert list_kinetics(tmp_path) == expected
+    (tmp_path / "annotations" / "train.csv").write_text(rows.replace(seconds, "1.5,11"))
+    with pytest.raises(UserError, match="the row of -a1 has no whole seconds as time_start"):
+        list_kinetics(tmp_path)
+
+
+def test_the_cache_is_filled_with_a_frame_in_memory_at_a_time(tmp_path):
+    """Half a gigabyte of frames, written with a fifth of it."""
+    code = f"""
+import resource, sys
+from pathlib import Path
+from lib.data.clips import read_clip
+from lib.data.video import Clip, probe
+import torch
+path = Path({str(tmp_path / "large.mp4")!r})
+clip = Clip(path, probe(path))
+read_clip(clip, [0], None, None)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+frames = read_clip(clip, [0, 300], None, {str(tmp_path / "frames")!r})
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, frames.shape)
+"""
+    still = np.zeros((480, 640, 3), np.uint8)
+    write_frames(tmp_path / "large.mp4", [still] * 600, 30, "libx264", preset="ultrafast")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert int(done.stdout.split()[0]) < 0.2 * 600 * still.nbytes / 1024, done.stdout
+
+
 # --- Which frames, which part of them
 
 

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,26 @@ def test_2016_masks_show_one_object_and_2017_wins_where_both_are_listed(tmp_path
     assert DavisDataset(tmp_path).year == 2017
     both = DavisDataset(tmp_path, year=2016)["dog"]
     assert both.num_objects == 1 and both.masks().max() == 1
+
+
+def test_the_archive_of_davis_2016_is_read_as_it_is(tmp_path):
+    """Its lists pair each frame with its mask; of one mask the archive has a grey picture with an alpha channel."""
+    masks = (moving_squares(1, 4) * 255).astype(np.uint8)
+    make_davis(tmp_path, {"dog": masks, "cat": masks[::-1]}, year=2016)
+    lists = tmp_path / "ImageSets"
+    shutil.rmtree(lists / "2016")
+    (lists / "480p").mkdir()
+    names = [(name, t) for name in ("dog", "cat") for t in range(4)]
+    rows = [f"/JPEGImages/480p/{name}/{t:05d}.jpg /Annotations/480p/{name}/{t:05d}.png " for name, t in names]
+    (lists / "480p" / "val.txt").write_text("\n".join(rows) + "\n")
+    path = tmp_path / "Annotations" / "480p" / "dog" / "00002.png"
+    grey = Image.fromarray(masks[2])
+    Image.merge("LA", (grey, Image.new("L", grey.size, 255))).save(path)
+    dataset = DavisDataset(tmp_path)
+    assert (dataset.year, [s.name for s in dataset]) == (2016, ["dog", "cat"])
+    assert np.array_equal(dataset["dog"].masks(), masks // 255)
+    make_davis(tmp_path, {"dog": moving_squares(2, 4)}, year=2017)
+    assert DavisDataset(tmp_path).year == 2017 and len(DavisDataset(tmp_path, year=2016)) == 2
 
 
 def remove(path):

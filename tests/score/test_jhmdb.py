@@ -51,11 +51,14 @@ def test_result_files_hold_cells_of_the_stated_grid_and_come_back_as_pixels(tmp_
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("kind", ["<f4", ">f4", "<f8", "<i8", "<f2"])
-@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_pickled_arrays_are_read(tmp_path, protocol, kind, order):
     cells = np.random.default_rng(0).integers(0, 20, (2, 15, 6)).astype(kind, order=order)
     path = tmp_path / "0.dat"
     path.write_bytes(pickle.dumps(cells, protocol=protocol))
+    np.testing.assert_array_equal(read_joints(path, (20, 20)), cells.transpose(2, 1, 0))
+    turned = np.ascontiguousarray(cells.transpose(2, 0, 1)).transpose(1, 2, 0)  # in neither order
+    path.write_bytes(pickle.dumps(turned, protocol=protocol))
     np.testing.assert_array_equal(read_joints(path, (20, 20)), cells.transpose(2, 1, 0))
     cells.dump(path)
     np.testing.assert_array_equal(read_joints(path, (20, 20)), cells.transpose(2, 1, 0))
