@@ -97,7 +97,11 @@ class FramePairs(Schedule):
         for name in ("eval_size", "part_size"):
             if min(getattr(self, name) or (1,)) < 1:
                 raise UserError(f"{name} is {list(getattr(self, name))}: it must be a height and a width in pixels")
-        if 0 in self.blocks or min(self.blocks, default=0) < -1:
+        if min(self.rotation, self.color_jitter) < 0:
+            raise UserError(
+                f"rotation {self.rotation} and color_jitter {self.color_jitter}: 0 turns them off, less is nothing"
+            )
+        if 0 in self.blocks or min(self.blocks, default=-2) < -1:
             raise UserError(f"blocks is {list(self.blocks)}: it must name some, from 1 on, or -1 for the last")
 
 

@@ -48,8 +48,13 @@ class Schedule:
         for name in ("epochs", "batch_size", "base_lr", "repeated_sampling", "accumulation", "save_every"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} is {getattr(self, name)}: it must be above 0")
-        if self.warmup_epochs < 0:
-            raise UserError(f"warmup_epochs is {self.warmup_epochs}: it must be 0 or more")
+        for name in ("warmup_epochs", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be 0 or more")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"betas is {list(self.betas)}: both must be 0 or more, below 1")
+        if not 0 < getattr(self, "mask_ratio", 0.5) < 1:
+            raise UserError(f"mask_ratio is {self.mask_ratio}: it must be above 0, below 1")
         for name, value in vars(self).items():
             least = 0 if name in self.may_be_0 else 1
             if type(value) is int and get_type_hints(type(self))[name] in (int, int | None) and value < least:

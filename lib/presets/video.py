@@ -60,6 +60,8 @@ class Video(Schedule):
     def check(self) -> None:
         """As every record, and the crop."""
         super().check()
+        if self.sampling_weight < 0:
+            raise UserError(f"sampling_weight is {self.sampling_weight}: it must be 0 or more")
         low, high = self.crop_area or (1, 1)
         if not 0 < low <= high <= 1:
             raise UserError(

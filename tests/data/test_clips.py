@@ -373,7 +373,8 @@ def test_names_that_are_no_utf_8_are_kept(tmp_path, monkeypatch, capsys):
 
 COPIES = {
     "flat": "{id}_000001_000011.mp4", "flat, webm": "{id}_000001_000011.webm",
-    "two suffixes": "{label}/{id}_000001_000011.mp4.mkv", "as they are": "{label}/{id}_000001_000011.mp4", "upper case": "{label}/{id}_000001_000011.MP4",
+    "two suffixes": "{label}/{id}_000001_000011.mp4.mkv", "as they are": "{label}/{id}_000001_000011.mp4",
+    "upper case": "{label}/{id}_000001_000011.MP4",
     "few digits": "{label}/{id}_1_11.mp4", "no brackets": "{folder}/{id}_000001_000011.mp4",
 }  # fmt: skip
 
