@@ -43,6 +43,36 @@ def module_name(path: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
+def finding(notebook: Path) -> str:
+    """The cell in which a notebook finds its repository."""
+    code = [cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
+    return next(source for source in code if "sys.path.insert" in source)
+
+
+@pytest.mark.parametrize("place", ["notebooks", "", "elsewhere", "other/notebooks"])
+def test_a_notebook_finds_its_repository_from_any_folder(place, tmp_path):
+    """From its own and the root; elsewhere, in another project too, if who runs it names it; else one line tells."""
+    notebook = NOTEBOOKS[0]
+    assert len(set(map(finding, NOTEBOOKS))) == 1, "they all do it alike"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "other" / "notebooks").mkdir(parents=True)
+    (tmp_path / "other" / "environment.yml").write_text("name: another\n")
+    (tmp_path / "other" / "lib").mkdir()
+    (tmp_path / "other" / "lib" / "__init__.py").write_text("")
+    (tmp_path / "cell.py").write_text(f"repo_url = ''\n{finding(notebook)}\nimport lib.errors\nprint(root)\n")
+    inside = place in ("notebooks", "")
+    folder = (ROOT if inside else tmp_path) / place
+    for words in ([], [notebook], [os.path.relpath(notebook, folder), "-p", "epochs", "2"]):
+        shell = ["sh", "-c", f"'{sys.executable}' '{tmp_path / 'cell.py'}'; exit $?", "papermill", *map(str, words)]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        done = subprocess.run(shell, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        if inside or words:
+            assert done.stdout.strip() == str(ROOT), done.stderr
+        else:
+            line = done.stderr.strip().splitlines()[-1]
+            assert done.returncode and "not in this repository; start in its folder, or tell papermill --cwd" in line
+
+
 # --- pins, style, imports, sizes ----------------------------------------------------------------------------
 
 

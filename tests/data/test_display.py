@@ -79,7 +79,7 @@ def write_streams(path: Path, *streams: tuple[int, Disposition, int]) -> Path:
         for more, disposition, part in streams:
             stream = out.add_stream("libx264", rate=30, options={"qp": "2" if more else "30"})
             stream.width, stream.height, stream.pix_fmt = WIDTH // part, HEIGHT // part, "yuv420p"
-            stream.disposition = disposition
+            stream.disposition = disposition.value
             made.append((stream, more, part))
         for number in range(20):
             for stream, more, part in made:
@@ -108,7 +108,7 @@ def test_a_cover_picture_is_no_video(tmp_path, film):
         for stream in streams:
             stream.width, stream.height = WIDTH, HEIGHT
             stream.pix_fmt = "yuvj420p" if stream is streams[0] else "yuv420p"
-        streams[0].disposition = Disposition.attached_pic
+        streams[0].disposition = Disposition.attached_pic.value
         for stream, numbers in zip(streams, ([99], range(20)), strict=False):
             for number in numbers:
                 out.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")))

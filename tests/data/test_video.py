@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import make
+from lib.data.jhmdb import read_outlines
 from lib.data.video import VideoInfo, probe, read_frames
 from lib.errors import UserError
 from tests.make_videos import HEIGHT, WIDTH, read_number, write_frames, write_numbered
@@ -222,6 +223,18 @@ def test_a_file_cut_where_its_header_promises_nothing_shows_what_is_there(videos
     assert read_number(read_frames(path, [count - 1])[0]) == count - 1
     with pytest.raises(UserError, match=f"cut.webm: has no frame {count}: it holds {count} frames"):
         read_frames(path, [count])
+
+
+JHMDB = sorted((REAL / "jhmdb_actions" / "ReCompress_Videos").glob("*/*.avi"))
+
+
+@pytest.mark.skipif(not JHMDB, reason="no real videos: set SIAMMAE_REAL_DATA")
+def test_every_clip_of_jhmdb_has_as_many_frames_as_masks():
+    counts = {}
+    for path in JHMDB:
+        masks = REAL / "jhmdb_actions" / "puppet_mask" / path.parent.name / path.stem / "puppet_mask.mat"
+        counts[path] = probe(path).num_frames, len(read_outlines(masks))
+    assert {path.name: pair for path, pair in counts.items() if pair[0] != pair[1]} == {}
 
 
 def real_clips() -> list[Path]:
