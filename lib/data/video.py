@@ -43,6 +43,10 @@ class VideoInfo:
     width: int
     times: tuple[float, ...] = ()
 
+    def __repr__(self) -> str:  # hashes of it name runs: it is what it was before there were times
+        told = {name: value for name, value in vars(self).items() if value != ()}
+        return f"VideoInfo({', '.join(f'{name}={value!r}' for name, value in told.items())})"
+
     @property
     def span_seconds(self) -> float:
         """Time from the first frame to the last."""

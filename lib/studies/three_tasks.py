@@ -34,6 +34,7 @@ from lib.score.davis import score_masks
 from lib.score.jhmdb import score_jhmdb
 from lib.score.tracking import fingerprint, track_joints, track_masks, track_parts
 from lib.score.vip import score_vip
+from lib.studies.weights import named_weights
 
 MEASURES = {
     "davis": ("JF_mean", "J_mean", "J_recall", "J_decay", "F_mean", "F_recall", "F_decay"),
@@ -160,9 +161,7 @@ def load_encoders(
 ) -> dict[str, nn.Module]:
     """An untrained encoder (SiamMAE's, drawn from `seed`), those of the trained `runs`, and other people's.
 
-    A run of MAE may be missing, SiamMAE's must be there. `weights`: files or names of timm models, separated by commas;
-    `FILE?num_heads=6&grid=9x16` says of a file what load_encoder asks for. A file's stem is its encoder's name, of a
-    run's `last.pt` the folder; where others have that name, suffix and folders are added.
+    A run of MAE may be missing, SiamMAE's must be there. `weights`: as lib.studies.weights reads them.
     """
     seed_everything(seed)
     encoders = {UNTRAINED: SiamMAE(**settings.model_arguments()).encoder.eval()}
@@ -171,53 +170,9 @@ def load_encoders(
             encoders[name] = load_encoder(folder / "last.pt")
         elif name == "SiamMAE":
             raise UserError(f"{folder / 'last.pt'} does not exist: run notebook 3 first, with the same parameters")
-    items = [item.strip() for item in (weights.split(",") if isinstance(weights, str) else weights)]
-    for name, item in _named([item for item in items if item], taken=OWN).items():
-        file, told = _file_and_told(item)
+    for name, (file, told) in named_weights(weights, taken=OWN).items():
         encoders[name] = load_encoder(file, **told)
     return {name: encoder.to(device) for name, encoder in encoders.items()}
-
-
-def _named(items: Sequence[str], taken: Collection[str]) -> dict[str, str]:
-    """Each of the weights by a name of its own: the shortest that no other has."""
-    names = {}
-    for item in items:
-        file, _ = _file_and_told(item)
-        if not isinstance(file, Path):
-            names[item] = [file]
-            continue
-        ends = ["/".join(file.parts[-number:]) for number in range(1, len(file.parts) + 1)]
-        names[item] = ends[1:] if file.stem == "last" else ends
-        names[item].insert(0, file.parent.name if file.stem == "last" else file.stem)
-    if len(names) < len(items):
-        twice = next(item for item in items if items.count(item) > 1)
-        raise UserError(f"weights {twice}: is given twice; leave one")
-    while clash := [item for item in names if [*taken, *(own[0] for own in names.values())].count(names[item][0]) > 1]:
-        for item in clash:
-            if len(names[item]) == 1:
-                raise UserError(f"weights {item}: there is an encoder of this name already; rename it")
-            names[item].pop(0)
-    return {own[0]: item for item, own in names.items()}
-
-
-def _file_and_told(item: str) -> tuple[Path | str, dict]:
-    """Of `FILE?num_heads=6&grid=9x16` the file (a path if it is there) and the arguments."""
-    if resolve(item).is_file():
-        return resolve(item), {}
-    item, _, words = item.partition("?")
-    told = {}
-    for name, _, value in (word.partition("=") for word in words.split("&") if word):
-        numbers = value.split("x")
-        if (
-            name not in ("num_heads", "grid")
-            or not all(map(str.isdecimal, numbers))
-            or len(numbers) != 1 + (name == "grid")
-        ):
-            raise UserError(
-                f"weights {item}?{words}: write num_heads=6 and grid=9x16, rows and columns, with & between"
-            )
-        told[name] = tuple(map(int, numbers)) if name == "grid" else int(value)
-    return resolve(item) if resolve(item).is_file() else item, told
 
 
 def methods_of(encoders: Mapping[str, nn.Module], settings: FramePairs) -> dict[str, Method]:

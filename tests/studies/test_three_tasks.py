@@ -195,7 +195,7 @@ def test_what_a_file_does_not_tell_can_be_said_with_it(settings, tmp_path, monke
     for words in ("heads=6", "num_heads=six", "grid=9", "num_heads=6x3"):
         with pytest.raises(UserError, match=r"write num_heads=6 and grid=9x16"):
             three_tasks.load_encoders({}, settings, 0, f"{tmp_path}/x.pth?{words}")
-    with pytest.raises(UserError, match="is given twice"):
+    with pytest.raises(UserError, match="names one twice"):
         three_tasks.load_encoders({}, settings, 0, f"{tmp_path}/x.pth,{tmp_path}/x.pth")
 
 
