@@ -90,7 +90,10 @@ def is_litter(name: str) -> bool:
 
 
 def walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
-    """All files in a folder and in the folders in it, links followed, but no link back to a folder that it lies in."""
+    """All files in a folder and in the folders in it; links are followed, but for those back to a folder around them.
+
+    A link that leads nowhere is a file: whoever reads it tells that it is not there.
+    """
     here = folder.stat()
     own = (here.st_dev, here.st_ino)
     if own in above:
@@ -98,7 +101,7 @@ def walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Itera
     for path in children(folder):
         if path.is_dir():
             yield from walk(path, above | {own})
-        elif path.is_file():
+        else:
             yield path
 
 
@@ -133,7 +136,8 @@ def frames_in(folder: Path, what: str = "frame") -> list[Path]:
     """The pictures of a video's folder, at least one, in the order of their numbers."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder, but the video is listed; unpack the data set again")
-    files = [path for path in children(folder) if path.is_file()]
+    files = [path for path in children(folder) if not path.is_dir()]
+    check_files(files, f"{what}, to which a link leads")
     others = [path for path in files if path.suffix.lower() not in PICTURES | NOTES]
     if others:
         raise UserError(f"{others[0]}: no picture that can be read, among {what}s; convert it, or move it elsewhere")

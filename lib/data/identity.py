@@ -1,6 +1,7 @@
 """Which file a file is: what was learned of one must never be taken for another's of its name, size and time."""
 
 import hashlib
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +15,12 @@ def fingerprint(path: Path, whole: bool = False) -> str:
     """
     stat = path.stat()
     return _digits(path, whole, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+
+
+def state_of(paths: Iterable[Path]) -> str:
+    """Sixteen digits from the places, sizes and times of many files that are not read."""
+    stats = ((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
+    return hashlib.sha256(repr(list(stats)).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 @lru_cache(maxsize=2**17)  # a training asks for each sample

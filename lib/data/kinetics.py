@@ -56,7 +56,7 @@ def list_kinetics(root: str | Path, split: str = "train") -> list[Path]:
     if (root / split).is_dir() and annotations.is_file():
         return _read_annotations(annotations, root / split)
     folder = next((f for f in (root / split, root / "videos") if f.is_dir()), root)
-    files = filter(Path.is_file, children(root)) if folder == root else walk(folder)
+    files = [path for path in children(root) if not path.is_dir()] if folder == root else walk(folder)
     videos = sorted(path for path in files if path.suffix.lower() in VIDEO_SUFFIXES)
     if not videos:
         there = ", ".join(path.name for path in children(folder)[:5]) or "nothing"

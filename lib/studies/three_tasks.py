@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from lib import presets
 from lib.data.davis import DavisDataset
+from lib.data.identity import state_of
 from lib.data.jhmdb import JhmdbDataset
-from lib.data.sequences import SequenceDataset
+from lib.data.sequences import FrameSequence, MaskSequence, SequenceDataset
 from lib.data.vip import VipDataset
 from lib.errors import UserError
 from lib.evaluation.features import rgb_patch_features
@@ -205,12 +206,18 @@ def evaluate(
     given = {"feature_fn": method.features, "patch_size": method.patch_size, "protocol": protocol, "device": device}
     tracker, to = partial(propagate, **given) if method.features else copy, folder / method.folder
     record = {"method": method.name, "weights": method.weights, "protocol": asdict(protocol)}
-    record["data"] = str(Path(dataset.root).resolve())
+    files = [path for video in dataset for path in (*video.frame_paths, _given(video)) if isinstance(path, Path)]
+    record |= {"data": str(Path(dataset.root).resolve()), "files": state_of(files)}
     frames = {"max_frames": max_frames} if task == "davis" else {}
     write(dataset, tracker, to, record, workers=1 if device == "cuda" else os.cpu_count(), **frames)
     if task == "jhmdb":
         return score_jhmdb(dataset.root, to, _joint_split(dataset.root))
     return score_vip(dataset.root, to, dataset.split) if task == "vip" else score_masks(dataset, to, max_frames)
+
+
+def _given(video: FrameSequence) -> object:
+    """Where the annotation is from that is carried on."""
+    return video.sources[0] if isinstance(video, MaskSequence) else video.joints_path
 
 
 def score_methods(

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from lib.data.futures import Futures, futures_of_videos
+from lib.data.identity import fingerprint
 from lib.data.kinetics import list_kinetics, scan_videos, split_videos
 from lib.data.video import Clip
 from lib.errors import UserError
@@ -82,9 +83,10 @@ def prepare(
         clips, *parts = held_out_videos(root)
         make = partial(futures_of_videos, **shape, frame_size=preset.frame_size, draws=REAL_DRAWS)
     sizes = preset.image_size, preset.patch_size, preset.crop_scale, preset.frame_size
-    key, splits = digest(str(root.resolve()), test, GAPS, *sizes, *ages), []
+    splits = []
     for seed, (name, part) in enumerate(zip(("test", "calibration"), parts, strict=True), start=1):
-        cached = out / f"{name}-{key}.pt"
+        made_from = part if isinstance(part, int) else [fingerprint(clip.path, whole=True) for clip in part]
+        cached = out / f"{name}-{digest(str(root.resolve()), made_from, GAPS, *sizes, *ages)}.pt"
         if not cached.is_file():
             with atomic_path(cached) as temporary:
                 torch.save(make(part, seed=seed)._asdict(), temporary)

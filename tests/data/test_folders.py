@@ -61,7 +61,13 @@ def test_links_are_followed_and_end(tmp_path):
     (store / "a" / "deep" / "back").symlink_to(root)
     (root / "gone").symlink_to(store / "nowhere")
     found = {str(path.relative_to(root)) for path in walk(root)}
-    assert {"one/deep/1.mp4", "two/deep/1.mp4"} <= found and all(name.endswith("1.mp4") for name in found)
+    assert {"one/deep/1.mp4", "two/deep/1.mp4", "gone"} <= found
+    assert all(name.endswith("1.mp4") for name in found - {"gone"})  # for its reader to miss
+    (store / "frames").mkdir()
+    for number in range(3):
+        (store / "frames" / f"{number}.jpg").symlink_to(store / ("a/deep/1.mp4" if number != 1 else "nowhere"))
+    with pytest.raises(UserError, match=r"1.jpg: missing frame, to which a link leads \(1 missing\)"):
+        frames_in(store / "frames")
 
 
 def touched(folder: Path, *names: str) -> Path:

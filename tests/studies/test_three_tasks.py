@@ -1,5 +1,7 @@
 """The three tasks from data and encoders to rows of scores: what is scored, with which weights, and that it is so."""
 
+import os
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -95,6 +97,28 @@ def test_features_are_those_of_the_block(data, settings, tmp_path):
         mine, theirs = predicted == int(index), truth == int(index)
         iou = (mine & theirs).sum((1, 2)) / (mine | theirs).sum((1, 2))
         assert values["J_mean"] == pytest.approx(iou.mean())
+
+
+def test_predictions_of_files_that_were_replaced_are_not_kept(data, settings, tmp_path):
+    root = shutil.copytree(data, tmp_path / "data")
+    protocol = three_tasks.protocols_of(settings)["davis"]
+    method = three_tasks.methods_of({}, settings)[COPIED]
+
+    def written() -> dict[str, int]:
+        davis = three_tasks.open_tasks(root, wanted=["davis"])["davis"]
+        three_tasks.evaluate(method, "davis", davis, protocol, tmp_path / "out")
+        folders = (tmp_path / "out" / method.folder).iterdir()
+        return {folder.name: folder.stat().st_ino for folder in folders if folder.is_dir()}
+
+    before = written()
+    assert written() == before
+    frame = next((root / "davis2017" / "JPEGImages").rglob("*.jpg"))
+    os.utime(frame, (1e9, 1e9))
+    again = written()
+    assert set(again) == set(before) and not set(again.values()) & set(before.values())
+    mask = sorted((root / "davis2017" / "Annotations").rglob("*.png"))[0]
+    os.utime(mask, (1e9, 1e9))
+    assert not set(written().values()) & set(again.values())
 
 
 def test_one_encoders_scores_are_those_of_its_blocks(data, settings, tmp_path):
