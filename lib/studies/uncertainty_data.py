@@ -23,7 +23,7 @@ from lib.toyworld.pairs import toy_futures
 
 GAPS = tuple(range(4, 49, 4))
 TEST_CLIPS, CALIBRATION_CLIPS = 48, 24  # of the toy world, rendered for this alone
-REAL_DRAWS = 6  # pasts from each real clip, of which there are few
+REAL_DRAWS, PASTS = 6, 60  # pasts from each real clip where these are few, and in all where they are many
 
 
 class Split(NamedTuple):
@@ -81,7 +81,8 @@ def prepare(
         parts = test, max(2, test // 2)
     else:
         clips, *parts = held_out_videos(root)
-        make = partial(futures_of_videos, **shape, frame_size=preset.frame_size, draws=REAL_DRAWS)
+        draws = min(REAL_DRAWS, max(1, PASTS // max(map(len, parts))))
+        make = partial(futures_of_videos, **shape, frame_size=preset.frame_size, draws=draws)
     sizes = preset.image_size, preset.patch_size, preset.crop_scale, preset.frame_size
     splits = []
     for seed, (name, part) in enumerate(zip(("test", "calibration"), parts, strict=True), start=1):
