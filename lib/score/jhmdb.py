@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from lib.data.folders import children
 from lib.data.images import size_of
 from lib.data.jhmdb import JOINTS, JhmdbDataset, JointClip
 from lib.errors import UserError
@@ -71,7 +72,7 @@ def _find_results(folder: Path, clips: int) -> list[Path]:
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise UserError(f"{missing[0]}: missing; the split has {clips} clips ({len(missing)} missing)")
-    others = [path for path in folder.glob("*.dat") if path not in paths]
+    others = [path for path in children(folder) if path.suffix == ".dat" and path not in paths]
     if others:  # clips are matched by their place in the list alone: another list would score the wrong ones
         raise UserError(f"{min(others)}: the split has {clips} clips, 0.dat to {clips - 1}.dat; is it the right split?")
     return paths

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lib.data.action_clips import evenly
 from lib.data.actions import ActionList, list_jhmdb_actions, list_ucf101
+from lib.data.folders import frames_in
 from lib.data.frame_clips import EvenWindows, FrameReader, LabelledClips
 from lib.data.images import read_mask
 from lib.data.jhmdb import read_outlines
@@ -111,7 +112,7 @@ def held_out(data: LadderData) -> Held:
 
 
 def _studio_outlines(path: Path) -> np.ndarray:
-    layers = sorted((path.parents[1] / "layers" / path.stem).glob("*.png"))
+    layers = frames_in(path.parents[1] / "layers" / path.stem, "layer")
     return np.stack([read_mask(layer) == PUPPET for layer in layers])
 
 
