@@ -104,7 +104,7 @@ def run(words: list[str], root: Path) -> str:
     """Run a command in `root` with this Python's programs first; return what it prints. It must succeed."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
-        words, cwd=root, env=make.environment(PATH=path), capture_output=True, text=True, timeout=900, check=False
+        words, cwd=root, env=make.environment(PATH=path), capture_output=True, text=True, timeout=1800, check=False
     )
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
     return done.stdout

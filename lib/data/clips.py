@@ -16,10 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
-from lib.data.identity import fingerprint
 from lib.data.video import PAPER_FPS, ROUNDED, Clip, VideoInfo, iter_frames, read_frames
 from lib.errors import UserError
-from lib.runtime import atomic_path, digest
+from lib.runtime import atomic_path, digest, fingerprint
 
 if TYPE_CHECKING:
     from lib.data.augmentation import Augmentation

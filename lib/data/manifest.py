@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib.data.folders import read_csv
-from lib.data.identity import fingerprint
 from lib.data.video import VideoInfo, probe
 from lib.errors import UserError
-from lib.runtime import atomic_path, cpu_cores, in_threads
+from lib.runtime import atomic_path, cpu_cores, fingerprint, in_threads
 
 MANIFEST = "video_manifest.csv"
 COLUMNS = ["path", "num_frames", "fps", "height", "width", "times", "status", "fingerprint"]

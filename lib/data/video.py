@@ -3,30 +3,34 @@
 PyAV reads everything. A frame is found by its time stamp: after a jump to the keyframe before it where jumps are exact,
 by decoding from the start elsewhere. decord, as quick, jumps everywhere, and so shows wrong pictures for AVI with
 B-frames (dmlc/decord issues 252 and 365) and for MP4 with open groups of pictures or an edit list; it serves as a
-check in the tests. Shapes: `T` frames, `H W` pixels.
+check in the tests. FFmpeg hands on, with each frame, how container or stream want it turned: telephones store pictures
+lying down, front cameras mirrored. Shapes: `T` frames, `H W` pixels.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.sidedata.sidedata import Type
 from av.stream import Disposition
 from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from lib.data.display import Turn, shown_size, turned
+from lib.data.frame_times import ROUNDED, rising, times_of
 from lib.errors import UserError
 
 WHOLE_FRACTION = 0.95  # with a smaller part of what its header promises, a file was cut off on its way
 PAPER_FPS = 30  # the frame rate in which SiamMAE tells its gaps
-ROUNDED = 1e-6  # seconds, to which times are kept
-STEADY = 0.25  # parts of a frame by which times may be off the beat: containers round them, to milliseconds for one
+TILT = np.sin(np.radians(1))  # less than a degree off a right angle is one, as FFmpeg's own player has it
+SQUARE = 0.01  # pixels whose sides differ by less count as square
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,8 @@ def probe(path: str | Path) -> VideoInfo:
         first = _first(path, frames)
         if stamps is None:  # packets need not be one frame each, so all are decoded
             shown = [(frame.pts, frame.dts, frame.pict_type == PictureType.B) for frame in chain([first], frames)]
-            stamps = _rising(path, shown, container.format.name == "avi")
-        fps, times = _times(path, stamps, stream)
+            stamps = rising(path, shown, container.format.name == "avi")
+        fps, times = times_of(path, stamps, stream.time_base, stream.average_rate)
         return VideoInfo(len(stamps), fps, *shown_size(path, first, stream.sample_aspect_ratio), times)
 
 
@@ -127,6 +131,45 @@ def iter_frames(path: str | Path, wanted: Sequence[int], short_side: int | None 
                     return
             count += 1
     raise UserError(f"{path}: has no frame {wanted[-1]}: it holds {count} frames, numbered from 0")
+
+
+class Turn(NamedTuple):
+    """One of eight ways to lay a picture: rows and columns may change places, then either may be reversed."""
+
+    swaps: bool = False
+    mirrors: bool = False
+    upends: bool = False
+
+    def of(self, picture: np.ndarray) -> np.ndarray:
+        """(H, W, 3) -> the same turned, without a copy."""
+        picture = picture.swapaxes(0, 1) if self.swaps else picture
+        return picture[:: -1 if self.upends else 1, :: -1 if self.mirrors else 1]
+
+
+def turned(path: Path, frame: av.VideoFrame) -> Turn | None:
+    """How the frame's display matrix lays it, if it has one. UserError for a tilt: players differ in what they show."""
+    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if data is None:
+        return None
+    a, b, _, c, d, *_ = np.frombuffer(data, np.int32)[:9].astype(float)  # x' = a x + c y, y' = b x + d y
+    axes = np.array([[a, b], [c, d]])
+    lengths = np.hypot(*axes.T)
+    if not lengths.all():  # all zero: nothing is told
+        return Turn()
+    (a, b), (c, d) = axes / lengths[:, None]
+    swaps = abs(b) > abs(a)
+    off = max(abs(a), abs(d)) if swaps else max(abs(b), abs(c))
+    if off > TILT:
+        degrees = f"{np.degrees(np.arcsin(min(off, 1))):.0f} degrees"
+        raise UserError(f"{path}: is to be shown tilted by {degrees}; convert it, or leave it out")
+    return Turn(True, c < 0, b < 0) if swaps else Turn(False, a < 0, d < 0)
+
+
+def shown_size(path: Path, frame: av.VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
+    """Height and width of the picture as a player shows it, its pixels stretched to squares in width."""
+    wide = float(aspect or 1)
+    width = frame.width if abs(wide - 1) < SQUARE or not 0.1 < wide < 10 else round(frame.width * wide)
+    return (width, frame.height) if (turned(path, frame) or Turn()).swaps else (frame.height, width)
 
 
 class _Picture:
@@ -217,38 +260,6 @@ def _is_exact(container: InputContainer, packets: list[av.Packet]) -> bool:
         elif packet.pts < keyframe:
             return False
     return True
-
-
-def _rising(path: Path, shown: list[tuple[int | None, int | None, bool]], is_avi: bool) -> list[int | None]:
-    """The stamps of frames in the order in which they are shown, each (of presentation, of decoding, is B); or None.
-
-    AVI has those of decoding alone. Without B-frames they are the others, too; with them FFmpeg's guess is right but
-    for the order of some neighbours.
-    """
-    presented, decoded, between = zip(*shown, strict=True)
-    for stamps in (decoded, presented) if is_avi and not any(between) else (presented, decoded):
-        if None not in stamps and len(set(stamps)) == len(stamps):
-            return sorted(stamps)
-    if any(stamp is not None for stamp in presented):
-        raise UserError(f"{path}: the times of its frames are missing or repeat; convert it or leave it out")
-    return [None] * len(shown)  # a bare stream of pictures
-
-
-def _times(path: Path, stamps: list[int | None], stream: VideoStream) -> tuple[float, tuple[float, ...]]:
-    """Frames a second, and each frame's time where frames do not come steadily, from their stamps in order."""
-    count, told = len(stamps), float(stream.average_rate or 0)
-    if stamps[0] is None:
-        if not told:
-            raise UserError(f"{path}: tells no frame rate; convert it to MP4 or leave it out")
-        return told, ()
-    seconds = [float((stamp - stamps[0]) * stream.time_base) for stamp in stamps]
-    if count == 1:
-        return told or PAPER_FPS, ()
-    mean = (count - 1) / seconds[-1]
-    for fps in filter(None, (told, mean)):
-        if max(abs(second * fps - number) for number, second in enumerate(seconds)) <= STEADY:
-            return fps, ()
-    return mean, tuple(round(second / ROUNDED) * ROUNDED for second in seconds)
 
 
 @contextmanager

@@ -12,12 +12,11 @@ from typing import NamedTuple
 import torch
 
 from lib.data.futures import Futures, futures_of_videos
-from lib.data.identity import fingerprint
 from lib.data.kinetics import list_kinetics, scan_videos, split_videos
 from lib.data.video import Clip
 from lib.errors import UserError
 from lib.presets.frame_pairs import FramePairs
-from lib.runtime import atomic_path, dataset_root, digest
+from lib.runtime import atomic_path, dataset_root, digest, fingerprint
 from lib.tokens.masking import Mask, random_mask
 from lib.toyworld.pairs import toy_futures
 

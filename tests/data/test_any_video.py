@@ -12,8 +12,7 @@ import pytest
 from av.bitstream import BitStreamFilterContext
 
 from lib.data.clips import draw_pair
-from lib.data.display import Turn
-from lib.data.video import PAPER_FPS, probe, read_frames
+from lib.data.video import PAPER_FPS, Turn, probe, read_frames
 from lib.errors import UserError
 from tests.make_videos import BITS, read_number
 

@@ -24,11 +24,11 @@ import make
 from data_scripts import prepare_kinetics
 from lib.data import clips, video
 from lib.data.clips import FramePairs, collate_pairs, draw_crop, draw_pair, read_clip
-from lib.data.identity import fingerprint
 from lib.data.kinetics import class_folder, list_kinetics, scan_videos, split_videos
 from lib.data.manifest import MANIFEST, Entry, probe_all, read_entries, read_manifest, write_manifest
 from lib.data.video import Clip, VideoInfo, read_frames
 from lib.errors import UserError
+from lib.runtime import fingerprint
 from lib.training import StepBatches
 from tests.make_videos import read_number, write_frames, write_numbered
 
