@@ -43,34 +43,15 @@ def dataset_root(data_root: str | Path, names: Sequence[str]) -> Path:
     return next((root / name for name in names if (root / name).is_dir()), root)
 
 
-def with_download(make: Callable[[], Result], what: str) -> Result:
-    """`make()`, which reads torchvision's weights from torch's cache or downloads them; UserError where it cannot."""
-    try:
-        return make()
-    except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        place = "connect, or put the file into torch's cache (TORCH_HOME, hub/checkpoints)"
-        raise UserError(f"{what}: its weights cannot be fetched ({type(error).__name__}: {reason}); {place}") from error
-
-
 def digest(*values) -> str:
     """Twelve hexadecimal digits that tell plain values (numbers, text, tuples, records) from others."""
     return hashlib.sha256(repr(values).encode()).hexdigest()[:12]
 
 
 def fingerprint(path: Path, whole: bool = False) -> str:
-    """Sixteen hexadecimal digits from a file's size and time to the second, and from samples or the whole of it.
-
-    A sample tells a file that was encoded anew or replaced; the whole is for where wrong pictures would follow.
-    """
+    """Sixteen hexadecimal digits from a file's size and second, and samples or, where wrong pictures would follow, all."""
     stat = path.stat()
     return _digits(path, whole, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-
-
-def state_of(paths: Iterable[Path]) -> str:
-    """Sixteen digits from the places, sizes and times of many files that are not read."""
-    stats = ((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
-    return hashlib.sha256(repr(list(stats)).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 @lru_cache(maxsize=2**17)  # a training asks for each sample
@@ -92,19 +73,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-@contextmanager
-def seeded_draws(seed: int) -> Iterator[None]:
-    """Python's and NumPy's global generators, from which other libraries draw, seeded; their states come back after."""
-    states = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
 
 
 def cpu_cores() -> int:

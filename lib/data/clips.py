@@ -16,7 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
-from lib.data.video import PAPER_FPS, ROUNDED, Clip, VideoInfo, iter_frames, read_frames
+from lib.data.decoding import PAPER_FPS, Clip, VideoInfo, iter_frames
+from lib.data.frame_times import ROUNDED
+from lib.data.video import read_frames
 from lib.errors import UserError
 from lib.runtime import atomic_path, digest, fingerprint
 
@@ -67,8 +69,8 @@ def frames_of(gap: int, fps: float) -> int:
 def frames_at(info: VideoInfo, gaps: Sequence[int]) -> np.ndarray:
     """For each frame i of a clip from which all of `gaps` lead to frames: those frames, int64 (places, gaps).
 
-    A gap is in frames at 30 fps, below 0 to the past. A clip of another rate is read by time: the frame is the nearest,
-    never i itself unless the gap is 0. Where frames come unsteadily, i is left out if no other is as near.
+    A gap is in frames at 30 fps, below 0 to the past. Clips of other rates are read by time: the nearest frame,
+    i for a gap of 0 alone. Where frames come unsteadily, i is left out if no other is as near.
     """
     if not info.times:
         steps = np.array([frames_of(abs(gap), info.fps) * (1 if gap > 0 else -1) for gap in gaps])
@@ -84,8 +86,8 @@ def frames_at(info: VideoInfo, gaps: Sequence[int]) -> np.ndarray:
 def draw_pair(info: VideoInfo, rng: np.random.Generator, gap: tuple[int, int] = (4, 48)) -> tuple[int, int]:
     """Draw frames i <= j of one clip: the gap, in frames at 30 fps, uniform on gap[0]..gap[1], both included.
 
-    i is uniform on all places from which the gap leads to a frame (`frames_at`); where frames come unsteadily, a gap
-    with no such place is drawn anew. `scan_videos` sees to it that the largest gap has one.
+    i is uniform on all places from which the gap leads to a frame (`frames_at`). Where frames come unsteadily, a gap
+    with no such place is drawn anew; `scan_videos` sees to it that the largest has one.
     """
     pairs = ()
     while not len(pairs):

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
 
-from lib.runtime import seeded_draws
+from lib.libraries import seeded_draws
 from lib.tokens.patches import IMAGENET_MEAN
 
 

@@ -13,7 +13,7 @@ from skimage.registration import optical_flow_tvl1
 from torch import Tensor
 from torchvision.models.optical_flow import Raft_Small_Weights, raft_small
 
-from lib.runtime import with_download
+from lib.libraries import with_download
 
 RAFT_STEP, RAFT_LEAST = 8, 128  # its frames have whole steps of pixels, and at least so many
 

@@ -19,7 +19,7 @@ from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
 from lib.errors import UserError
-from lib.runtime import seeded_draws
+from lib.libraries import seeded_draws
 from lib.tokens.cubes import normalize_videos
 from lib.tokens.patches import normalize_images
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18
 
 from lib.errors import unknown
+from lib.libraries import with_download
 from lib.models.vit import ViTEncoder
-from lib.runtime import with_download
 
 CHANNELS = (64, 64, 128, 256, 512)  # ResNet-18's
 

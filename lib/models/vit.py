@@ -25,8 +25,7 @@ class ViTEncoder(nn.Module):
     """A plain pre-norm ViT with class token and fixed positions; timm's VisionTransformer, given the same weights.
 
     Args:
-        image_size: side in pixels of the square frames it is trained on, or height and width; others run with resized
-            positions.
+        image_size: of the frames it is trained on, one side or (height, width); others run with resized positions.
         patch_size: P. embed_dim, depth, num_heads, mlp_ratio: as in timm.
         resize: how the position table is brought to another grid; other people's weights expect their own way.
     """
@@ -35,8 +34,7 @@ class ViTEncoder(nn.Module):
 
     def __init__(
         self, image_size: int | tuple[int, int], patch_size: int, embed_dim: int, depth: int, num_heads: int,
-        mlp_ratio: float = 4.0,
-        resize: Callable[[Tensor, tuple[int, int], tuple[int, int]], Tensor] = resize_positions,
+        mlp_ratio: float = 4.0, resize: Callable[[Tensor, tuple[int, int], tuple[int, int]], Tensor] = resize_positions,
     ):  # fmt: skip
         super().__init__()
         self.patch_size, self.resize = patch_size, resize

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 
+from lib.presets.choosing import check_types, get
 from lib.presets.finetuning import FINE_TUNING
 from lib.presets.frame_pairs import MAE, SIAMMAE
-from lib.presets.record import Schedule, check_types, get
+from lib.presets.record import Schedule
 from lib.presets.video import ADAMAE
 
 __all__ = ["ADAMAE", "FINE_TUNING", "MAE", "SIAMMAE", "Schedule", "check_types", "compare", "get", "run_name"]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lib import presets
 from lib.data.davis import DavisDataset
 from lib.data.jhmdb import JhmdbDataset
+from lib.data.manifest import state_of
 from lib.data.sequences import FrameSequence, MaskSequence, SequenceDataset
 from lib.data.vip import VipDataset
 from lib.errors import UserError
@@ -29,7 +30,7 @@ from lib.evaluation.protocols import PROTOCOLS, TASKS, Protocol, assumed, get_pr
 from lib.models.pretrained import load_encoder
 from lib.models.siammae import SiamMAE
 from lib.presets.frame_pairs import FramePairs
-from lib.runtime import dataset_root, resolve, seed_everything, state_of
+from lib.runtime import dataset_root, resolve, seed_everything
 from lib.score.davis import score_masks
 from lib.score.jhmdb import score_jhmdb
 from lib.score.tracking import fingerprint, track_joints, track_masks, track_parts

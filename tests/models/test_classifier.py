@@ -15,6 +15,7 @@ from torch import nn
 
 from lib import training
 from lib.errors import UserError
+from lib.libraries import seeded_draws
 from lib.models.adamae import AdaMAE
 from lib.models.classifier import Classifier
 from lib.models.mae import MAE
@@ -22,7 +23,6 @@ from lib.models.video_mae import VideoMAE
 from lib.models.wavelet_mae import WaveletMAE
 from lib.presets import FINE_TUNING
 from lib.presets.finetuning import FineTuning
-from lib.runtime import seeded_draws
 from lib.tokens.cubes import normalize_videos
 from lib.tokens.patches import IMAGENET_MEAN, IMAGENET_STD, normalize_images
 from lib.training import TrainOptions, fit, make_loader
