@@ -49,7 +49,7 @@ def digest(*values) -> str:
 
 
 def fingerprint(path: Path, whole: bool = False) -> str:
-    """Sixteen hexadecimal digits from a file's size and second, and samples or, where wrong pictures would follow, all."""
+    """Sixteen digits from a file's size and second, and samples of it or, where wrong pictures would follow, all."""
     stat = path.stat()
     return _digits(path, whole, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
