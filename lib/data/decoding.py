@@ -19,10 +19,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from lib.data.frame_times import ROUNDED
-from lib.data.riff import check_riff
 from lib.errors import UserError
 
-WHOLE_FRACTION = 0.95  # with a smaller part of what its header promises, a file was cut off on its way
 PAPER_FPS = 30  # the frame rate in which SiamMAE tells its gaps
 TILT = np.sin(np.radians(1))  # less than a degree off a right angle is one, as FFmpeg's own player has it
 SQUARE = 0.01  # pixels whose sides differ by less count as square
@@ -81,17 +79,16 @@ def iter_frames(path: str | Path, wanted: Sequence[int], short_side: int | None 
     """Frames by number, `wanted` rising, (H, W, 3) as read_frames': one after the other, counted from the start."""
     path, missing, count = Path(path), iter(wanted), 0
     with opened(path) as (container, stream):
-        packets_of(path, container, stream)
-    with opened(path) as (container, stream):
         picture, next_wanted = None, next(missing, None)
         for frame in container.decode(stream):  # the others are decoded, not converted
             picture = picture or Picture(path, frame, stream, short_side)
-            picture.see(frame)
             if count == next_wanted:
                 yield picture.of(frame)
                 next_wanted = next(missing, None)
                 if next_wanted is None:
                     return
+            else:
+                picture.see(frame)
             count += 1
     raise UserError(f"{path}: has no frame {wanted[-1]}: it holds {count} frames, numbered from 0")
 
@@ -156,16 +153,6 @@ class Picture:
         # one thread, for others would be missing, and waited for, where a loader's processes are forked
         frame = self.scaler.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR, threads=1)
         return self.turn.of(frame.to_ndarray())
-
-
-def packets_of(path: Path, container: InputContainer, stream: VideoStream) -> list[av.Packet]:
-    """The stream's packets, in decoding order; UserError where the file ends before its header says."""
-    packets = [p for p in container.demux(stream) if p.size]
-    if container.format.name == "avi":
-        check_riff(path, WHOLE_FRACTION)
-    elif len(packets) < WHOLE_FRACTION * stream.frames:
-        raise UserError(f"{path}: cut off, {len(packets)} of {stream.frames} frames are there; fetch it again")
-    return packets
 
 
 @contextmanager

@@ -4,7 +4,6 @@ A row holds for the very file it was made from: one that was encoded anew, or pu
 """
 
 import csv
-import hashlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import NamedTuple
 from lib.data.folders import read_csv
 from lib.data.video import VideoInfo, probe
 from lib.errors import UserError
-from lib.runtime import atomic_path, cpu_cores, fingerprint, in_threads
+from lib.runtime import atomic_path, cpu_cores, digest, fingerprint, in_threads
 
 MANIFEST = "video_manifest.csv"
 COLUMNS = ["path", "num_frames", "fps", "height", "width", "times", "status", "fingerprint"]
@@ -90,6 +89,5 @@ def _entry(path: Path, row: dict[str, str]) -> Entry:
 
 
 def state_of(paths: Iterable[Path]) -> str:
-    """Sixteen digits from the places, sizes and times of many files that are not read."""
-    stats = ((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
-    return hashlib.sha256(repr(list(stats)).encode(errors="surrogateescape")).hexdigest()[:16]
+    """A hash of the places, sizes and times of many files that are not read."""
+    return digest([(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths])

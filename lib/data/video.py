@@ -1,7 +1,7 @@
 """Exact frame reading: frame i of a file is the i-th picture that a player shows, upright, at the time it shows it.
 
 PyAV reads everything. A frame is found by its time stamp: after a jump to the keyframe before it where jumps are exact,
-by decoding from the start elsewhere. decord, as quick, jumps everywhere, and so shows wrong pictures for AVI with
+by decoding from the start elsewhere. decord jumps everywhere, and so shows wrong pictures for AVI with
 B-frames (dmlc/decord issues 252 and 365) and for MP4 with open groups of pictures or an edit list; it serves as a
 check in the tests. Shapes: `T` frames, `H W` pixels.
 """
@@ -14,29 +14,29 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import PictureType
+from av.video.stream import VideoStream
 
 from lib.data.decoding import (
     PAPER_FPS,
     Clip,
     Picture,
-    Turn,
     VideoInfo,
     iter_frames,
     opened,
-    packets_of,
     shown_size,
 )  # fmt: skip
 from lib.data.frame_times import ROUNDED, rising, times_of
 from lib.errors import UserError
 
-__all__ = ["PAPER_FPS", "ROUNDED", "Clip", "Turn", "VideoInfo", "iter_frames", "probe", "read_frames"]
+__all__ = ["PAPER_FPS", "ROUNDED", "Clip", "VideoInfo", "iter_frames", "probe", "read_frames"]
+WHOLE_FRACTION = 0.95  # with a smaller part of what its header promises, a file was cut off on its way
 
 
 def probe(path: str | Path) -> VideoInfo:
     """Count the frames that can be read. A cut-off WebM counts as a short one: its header promises nothing."""
     path = Path(path)
     with opened(path) as (container, stream):
-        packets = packets_of(path, container, stream)
+        packets = _packets(path, container, stream)
         stamps = sorted(p.pts for p in packets) if _is_exact(container, packets) else None
     with opened(path) as (container, stream):
         frames = container.decode(stream)
@@ -67,7 +67,7 @@ def read_frames(path: str | Path, indices: Sequence[int], short_side: int | None
 def _sought(path: Path, wanted: np.ndarray, short_side: int | None) -> list[np.ndarray] | None:
     """Frames `wanted` (rising), each after a jump to the keyframe before it; None where that is not exact."""
     with opened(path) as (container, stream):
-        packets = packets_of(path, container, stream)
+        packets = _packets(path, container, stream)
         stamps = sorted(p.pts for p in packets) if _is_exact(container, packets) else []
         if wanted[-1] >= len(stamps):
             return None
@@ -86,6 +86,30 @@ def _sought(path: Path, wanted: np.ndarray, short_side: int | None) -> list[np.n
             else:
                 frames.append(picture.of(at))
         return frames
+
+
+def _packets(path: Path, container: InputContainer, stream: VideoStream) -> list[av.Packet]:
+    """The stream's packets, in decoding order; UserError where the file ends before its header says."""
+    packets = [p for p in container.demux(stream) if p.size]
+    if container.format.name == "avi":
+        _check_riff(path)
+    elif len(packets) < WHOLE_FRACTION * stream.frames:
+        raise UserError(f"{path}: cut off, {len(packets)} of {stream.frames} frames are there; fetch it again")
+    return packets
+
+
+def _check_riff(path: Path) -> None:
+    """An AVI's frame count may promise frames that never were, as JHMDB's do; its chunks' sizes tell a cut-off one."""
+    there, promised = path.stat().st_size, 0
+    with open(path, "rb") as file:
+        while file.read(4) == b"RIFF":  # large files have several in a row
+            size = int.from_bytes(file.read(4), "little")
+            if size in (0, 0xFFFFFFFF):  # a writer that could not go back to fill it in
+                return
+            promised += 8 + size + size % 2
+            file.seek(promised)
+    if there < WHOLE_FRACTION * promised:
+        raise UserError(f"{path}: cut off, {there} of {promised} bytes are there; fetch it again")
 
 
 def _is_exact(container: InputContainer, packets: list[av.Packet]) -> bool:

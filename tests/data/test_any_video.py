@@ -12,7 +12,8 @@ import pytest
 from av.bitstream import BitStreamFilterContext
 
 from lib.data.clips import draw_pair
-from lib.data.video import PAPER_FPS, Turn, probe, read_frames
+from lib.data.decoding import Turn
+from lib.data.video import PAPER_FPS, probe, read_frames
 from lib.errors import UserError
 from tests.make_videos import BITS, read_number
 
