@@ -139,7 +139,8 @@ class FramePairs(Dataset):
     restart, whatever the number of workers; `for sample in dataset` would not stop. Each pair has its own crop and
     flip, shared by its two frames. Crops are resized bicubically, as in MAE.
 
-    gap, crop_scale: see `draw_pair` and `draw_crop`. flip: whether half of the pairs are mirrored.
+    gap, crop_scale: see `draw_pair` and `draw_crop`. flip: whether half of the pairs are mirrored. still: the part of
+        the pairs that are one frame twice.
     augment: cuts the frames out in another way than `crop_frames`, such as a lib.data.augmentation.Augmentation.
     frame_size: frames are read with this short side (never enlarged), and cropped then; None: as they are.
     frame_cache: folder where each clip is stored once as decoded frames; None: they are decoded for each sample.
@@ -149,7 +150,7 @@ class FramePairs(Dataset):
         self, clips: Sequence[Clip], image_size: int = 224, gap: tuple[int, int] = (4, 48),
         crop_scale: tuple[float, float] = (0.5, 1.0), repeated_sampling: int = 2, seed: int = 0,
         frame_size: int | None = None, frame_cache: str | Path | None = None,
-        flip: bool = True, augment: "Augmentation | None" = None,
+        flip: bool = True, augment: "Augmentation | None" = None, still: float = 0.0,
     ) -> None:  # fmt: skip
         if not clips:
             raise UserError("no clips to draw frame pairs from; scan_videos tells why videos were skipped")
@@ -162,7 +163,7 @@ class FramePairs(Dataset):
         self.clips, self.image_size, self.gap = list(clips), image_size, gap
         self.crop_scale, self.repeated_sampling, self.seed = crop_scale, repeated_sampling, seed
         self.frame_size, self.frame_cache = frame_size, frame_cache
-        self.flip, self.augment = flip, augment
+        self.flip, self.augment, self.still = flip, augment, still
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -172,6 +173,7 @@ class FramePairs(Dataset):
         """A hash of all that the samples depend on, save the seed; the training loop keeps it with a run."""
         clips = [(clip.path.name, clip.info) for clip in self.clips]
         more = () if self.flip and not self.augment else (self.flip, self.augment)
+        more = (*more, self.still) if self.still else more
         return digest(clips, self.image_size, self.gap, self.crop_scale, self.repeated_sampling, self.frame_size, *more)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
@@ -182,6 +184,8 @@ class FramePairs(Dataset):
         clip = self.clips[index % len(self.clips)]
         info, rng = clip.info, np.random.default_rng([self.seed, index])
         pairs = [draw_pair(info, rng, self.gap) for _ in range(self.repeated_sampling)]
+        if self.still:
+            pairs = [(second, second) if rng.random() < self.still else (first, second) for first, second in pairs]
         frames = read_clip(clip, [i for pair in pairs for i in pair], self.frame_size, self.frame_cache)
         pair_views, cuts = [], []
         for k, (first, second) in enumerate(pairs):

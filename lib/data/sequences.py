@@ -30,9 +30,18 @@ class FrameSequence:
     def __len__(self) -> int:
         return len(self.frame_paths)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What the frames are read from."""
+        return self.frame_paths
+
     def frame(self, t: int) -> np.ndarray:
         """Frame `t`, (H, W, 3) uint8 RGB."""
         return read_frame(self.frame_paths[t])
+
+    def frame_size(self, t: int) -> tuple[int, int]:
+        """Height and width of frame `t`, without decoding it."""
+        return size_of(self.frame_paths[t])
 
     def iter_frames(self, max_frames: int | None = None) -> Iterator[np.ndarray]:
         """The first `max_frames` (None: all) frames, (H, W, 3) uint8 RGB each, one in memory at a time."""
@@ -65,7 +74,7 @@ class MaskSequence(FrameSequence):
         """The ids of frame `t`, (H, W) uint8, as large as the frame."""
         self.check_annotated(range(len(self))[t : t + 1])
         ids = self.read_ids(self.sources[t])
-        height, width = size_of(self.frame_paths[t])
+        height, width = self.frame_size(t)
         if (height, width) != ids.shape:
             frame = f"its frame {self.frame_paths[t]} has {width}x{height}"
             raise UserError(f"{self.sources[t]}: {ids.shape[1]}x{ids.shape[0]} pixels, but {frame}; fetch it again")

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from lib.errors import UserError, unknown
 from lib.presets.record import Schedule
 
-# Width, depth and heads. "micro" and "mini" train on a laptop's CPU; the others are the field's.
+# Width, depth and heads. "micro", "shallow" and "mini" train on a laptop's CPU; the others are the field's.
 VIT_SIZES = {
     "micro": {"embed_dim": 128, "depth": 4, "num_heads": 4},
+    "shallow": {"embed_dim": 192, "depth": 3, "num_heads": 3},
     "mini": {"embed_dim": 192, "depth": 6, "num_heads": 3},
     "tiny": {"embed_dim": 192, "depth": 12, "num_heads": 3},
     "small": {"embed_dim": 384, "depth": 12, "num_heads": 6},
@@ -24,9 +25,10 @@ class FramePairs(Schedule):
     """Settings of one scale. The defaults are the paper's.
 
     Model: `encoder` is a name in VIT_SIZES; the decoder's shape is not stated in the paper (CropMAE's).
-    Data: `gap` in frames at 30 fps; `crop_scale` as a part of the frame's area; `flip`: half of the pairs are mirrored;
-    `rotation` to `second_crop` as in lib.data.augmentation; `frame_size` is the short side in pixels at which frames
-    are read (None: as they are); `cache_frames` keeps them decoded on disk.
+    Data: `gap` in frames at 30 fps; `still`: the part of the pairs that are one frame twice; `crop_scale` as a part of
+    the frame's area; `flip`: half of the pairs are mirrored; `rotation` to `second_crop` as in lib.data.augmentation;
+    `frame_size` is the short side in pixels at which frames are read (None: as they are); `cache_frames` keeps them
+    decoded on disk.
     Training: `base_lr` is per 256 pairs (whether the paper's 1.5e-4 is meant so is not stated; MAE's code does).
     Evaluation: `eval_size` is the input height and width for objects, `part_size` for body parts and joints, which are
     smaller (None: the protocol's own), `eval_frames` the first frames of each DAVIS sequence that are used (None: all),
@@ -43,6 +45,7 @@ class FramePairs(Schedule):
     norm_pix: bool = True
 
     gap: tuple[int, int] = (4, 48)
+    still: float = 0.0
     crop_scale: tuple[float, float] = (0.5, 1.0)
     flip: bool = True
     rotation: float = 0.0
@@ -68,7 +71,7 @@ class FramePairs(Schedule):
 
     def pair_arguments(self) -> dict:
         """Arguments of lib.data.clips.FramePairs."""
-        names = ("image_size", "gap", "crop_scale", "repeated_sampling", "frame_size", "flip")
+        names = ("image_size", "gap", "crop_scale", "repeated_sampling", "frame_size", "flip", "still")
         return {name: getattr(self, name) for name in names}
 
     def augmentation_arguments(self) -> dict:
@@ -88,6 +91,8 @@ class FramePairs(Schedule):
             raise unknown("encoder", self.encoder, VIT_SIZES)
         if not 0 <= self.gap[0] <= self.gap[1]:
             raise UserError(f"gap is {list(self.gap)}: it must be the smallest and the largest, 0 or more")
+        if not 0 <= self.still <= 1:
+            raise UserError(f"still is {self.still}: it must be a part, from 0 to 1")
         for name in ("crop_scale", "second_crop"):
             low, high = getattr(self, name) or (1, 1)
             if not 0 < low <= high <= 1:
@@ -121,8 +126,9 @@ SIAMMAE = {
         eval_size=(144, 192), part_size=(240, 320),
     ),
     "laptop": replace(
-        _SMALL, encoder="mini", crop_scale=(0.08, 0.3), frame_size=240, epochs=1600, warmup_epochs=80,
-        eval_size=(240, 432), eval_frames=30,
+        _SMALL, encoder="shallow", decoder_embed_dim=192, decoder_depth=1, gap=(2, 8), crop_scale=(0.08, 0.3),
+        frame_size=240, batch_size=24, repeated_sampling=1, base_lr=8e-3, epochs=3200, warmup_epochs=160,
+        save_every=200, eval_size=(240, 432), eval_frames=30,
     ),
     "colab": replace(
         PAPER, encoder="tiny", image_size=112, patch_size=8, crop_scale=(0.15, 0.6), frame_size=240, workers=2,
@@ -130,4 +136,6 @@ SIAMMAE = {
     ),
     "paper": PAPER,
 }  # fmt: skip
-MAE = {name: replace(preset, mask_ratio=0.75) for name, preset in SIAMMAE.items()}  # the same frames, its own ratio
+# MAE sees the same frames, with its own ratio. On real clips it has what suits it best, and as many minutes as SiamMAE.
+_ALONE = {"laptop": {"decoder_depth": 2, "base_lr": 5.3e-3, "epochs": 5120, "warmup_epochs": 256}}
+MAE = {name: replace(preset, mask_ratio=0.75, **_ALONE.get(name, {})) for name, preset in SIAMMAE.items()}

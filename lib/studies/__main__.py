@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from lib.errors import cli
-from lib.studies import ablations, futures, ladder, masking, seeds, sensitivity, uncertainty, wavelets
+from lib.studies import ablations, choices, futures, ladder, masking, real, seeds, sensitivity, uncertainty, wavelets
 from lib.studies.grid import choose
 from lib.studies.table import write_table
 
@@ -17,6 +17,8 @@ STUDIES = {
     "uncertainty": (uncertainty, "SiamMAE's uncertainty: heads, estimators, maskings, weighted tracking"),
     "seeds": (seeds, "MAE and SiamMAE pre-trained with several seeds, scored on three tasks"),
     "ablations": (ablations, "SiamMAE's designs, maskings, gaps and augmentations, one change at a time"),
+    "choices": (choices, "what suits MAE and SiamMAE on real clips, one change at a time; Kinetics and JHMDB"),
+    "real": (real, "MAE and SiamMAE on real clips that no setting was chosen on; Kinetics, JHMDB and DAVIS-2016"),
     "futures": (futures, "SiamMAE from several past frames to several future ones: errors by horizon, and features"),
     "wavelets": (wavelets, "MAE with wavelet attention on CIFAR-10, one change at a time"),
     "ladder": (ladder, "the video ladder's predictions of frames, and what its states know of actions"),

@@ -9,6 +9,7 @@ from torch import nn
 from lib.checkpoints import Record
 from lib.data import clips as data
 from lib.data.augmentation import Augmentation
+from lib.data.frame_groups import FrameGroups
 from lib.data.kinetics import scan_videos, split_videos
 from lib.data.video import Clip
 from lib.models.mae import MAE
@@ -49,13 +50,17 @@ def split_pairs(
 
 def pretrain(
     kind: type[nn.Module], settings: FramePairs, clips: Sequence[Clip], seed: int, folder: Path, frames: Path,
-    **arguments,
+    futures: int | None = None, **arguments,
 ) -> tuple[nn.Module, list[Record]]:  # fmt: skip
     """Train a MAE, SiamMAE or relative of it in `folder`, or go on; the model and its loss curve.
 
-    arguments: of the model, beside those that the settings have.
+    arguments: of the model, beside those that the settings have; `futures`: so many of each past, for SeveralFrames.
     """
-    pairs = training_pairs(settings, clips, seed, frames)
+    if futures is None:
+        pairs = training_pairs(settings, clips, seed, frames)
+    else:
+        cache = frames if settings.cache_frames else None
+        pairs = FrameGroups(clips, futures=futures, **settings.pair_arguments(), seed=seed, frame_cache=cache)
     collate = data.collate_images if kind is MAE else data.collate_pairs
     torch.manual_seed(seed)
     next(iter(make_loader(pairs, settings, seed, collate)))  # the notebooks look at a batch first: it draws a number

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lib import presets
 from lib.data.davis import DavisDataset
 from lib.data.jhmdb import JhmdbDataset
+from lib.data.jhmdb_outlines import Outline
 from lib.data.manifest import state_of
 from lib.data.sequences import FrameSequence, MaskSequence, SequenceDataset
 from lib.data.vip import VipDataset
@@ -206,7 +207,7 @@ def evaluate(
     given = {"feature_fn": method.features, "patch_size": method.patch_size, "protocol": protocol, "device": device}
     tracker, to = partial(propagate, **given) if method.features else copy, folder / method.folder
     record = {"method": method.name, "weights": method.weights, "protocol": asdict(protocol)}
-    files = [path for video in dataset for path in (*video.frame_paths, _given(video)) if isinstance(path, Path)]
+    files = [path for video in dataset for path in (*video.files, _given(video)) if isinstance(path, Path)]
     record |= {"data": str(Path(dataset.root).resolve()), "files": state_of(files)}
     frames = {"max_frames": max_frames} if task == "davis" else {}
     write(dataset, tracker, to, record, workers=1 if device == "cuda" else os.cpu_count(), **frames)
@@ -217,7 +218,8 @@ def evaluate(
 
 def _given(video: FrameSequence) -> object:
     """Where the annotation is from that is carried on."""
-    return video.sources[0] if isinstance(video, MaskSequence) else video.joints_path
+    source = video.sources[0] if isinstance(video, MaskSequence) else video.joints_path
+    return source.path if isinstance(source, Outline) else source
 
 
 def score_methods(

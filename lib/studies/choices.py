@@ -1,0 +1,102 @@
+"""What suits MAE and SiamMAE on real clips, one change at a time, on people of JHMDB held out from training for this.
+
+Why SiamMAE was behind MAE, and what it takes. A cell trains a third as long as those of lib.studies.real, whose tests
+nothing here sees; all rows of a method see as many samples, and what each costs is in its table. "length" rows are the
+learning curves, over samples and CPU seconds.
+"""
+
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from lib import presets
+from lib.models.mae import MAE
+from lib.models.several_frames import SeveralFrames
+from lib.presets.frame_pairs import FramePairs
+from lib.studies.ablations import changed
+from lib.studies.grid import Row, run_grid
+from lib.studies.real import BLOCK, LONGER, MAE_CHANGES, SAMPLES, SIAMMAE, measure_row
+from lib.studies.real_data import RealData, open_real
+from lib.studies.three_tasks import UNTRAINED
+
+BLOCKS = {"SiamMAE": (1, 2, 3), "MAE": (1, 2, 3), UNTRAINED: (1, 2, 3)}  # the other rows: the block that these chose
+
+
+def alone(name: str, length: float = 1.0, **changes) -> Row:
+    """A row of MAE: what it has otherwise than its own default, and how much longer it trains."""
+    return Row(name, MAE_CHANGES | changes, MAE, LONGER * length)
+
+
+LR = SIAMMAE.base_lr
+TABLES = {
+    "references": (Row(UNTRAINED, length=0), alone("MAE")),
+    "visible patches": (
+        *(changed(f"ratio {ratio}", mask_ratio=ratio) for ratio in (0.5, 0.75, 0.9)),
+        changed("crops of 96 pixels", image_size=96),
+        changed("patches of 6 pixels, crops of 48", image_size=48, patch_size=6),
+    ),
+    "gap": tuple(changed(f"gap {low} to {high}", gap=(low, high)) for low, high in ((1, 4), (4, 12), (4, 24), (4, 36))),
+    "crops": tuple(
+        changed(f"crop {low} to {high}", crop_scale=(low, high)) for low, high in ((0.04, 0.15), (0.2, 0.6), (0.5, 1.0))
+    ),
+    "decoder": (
+        changed("decoder depth 2", decoder_depth=2),
+        changed("decoder depth 4", decoder_depth=4),
+        changed("decoder width 96", decoder_embed_dim=96),
+        changed("decoder width 384", decoder_embed_dim=384),
+        changed("positions on the past", memory_positions=True),
+    ),
+    "encoder": (changed("encoder depth 6", encoder="mini"),),
+    "samples": (
+        changed("2 pairs a clip read", length=0.5, repeated_sampling=2),
+        Row(  # as many futures
+            "4 futures of each past", {"futures": 4, "knows_time": False, "batch_size": 6, "base_lr": 4 * LR},
+            SeveralFrames, 0.25,
+        ),
+        changed("half of the pairs still", still=0.5),
+        changed("gap 0, crop in crop", gap=(0, 0), second_crop=(0.3, 1.0)),
+    ),
+    "steps": (
+        changed("half the rate", base_lr=LR / 2),
+        changed("twice the rate", base_lr=2 * LR),
+        changed("batch 12", batch_size=12, base_lr=2 * LR),
+        changed("batch 64", batch_size=64, base_lr=LR * 24 / 64),
+    ),
+    "MAE": (
+        alone("MAE, half the rate", base_lr=MAE_CHANGES["base_lr"] / 2),
+        alone("MAE, twice the rate", base_lr=MAE_CHANGES["base_lr"] * 2),
+        alone("MAE, batch 64", batch_size=64, base_lr=MAE_CHANGES["base_lr"] * 24 / 64),
+        alone("MAE, decoder depth 1", decoder_depth=1),
+        alone("MAE, decoder depth 4", decoder_depth=4),
+        alone("MAE, decoder width 384", decoder_embed_dim=384),
+        alone("MAE, encoder depth 6", encoder="mini"),
+        alone("MAE, ratio 0.5", mask_ratio=0.5),
+        alone("MAE, ratio 0.9", mask_ratio=0.9),
+        alone("MAE, crop 0.2 to 0.6", crop_scale=(0.2, 0.6)),
+    ),
+    "length": tuple(
+        row
+        for times in (2, 4, 8)
+        for row in (changed(f"SiamMAE, {times} x", length=times), alone(f"MAE, {times} x", length=times))
+    ),
+}  # fmt: skip
+ROWS = (Row("SiamMAE"), *(row for rows in TABLES.values() for row in rows))
+
+
+def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid) -> pd.DataFrame | None:
+    """The study on the real clips below `data`; `grid`: seeds and so on, of run_grid."""
+    real = open_real(data, SIAMMAE, choosing=True)
+    base = presets.get(presets.SIAMMAE, "laptop", epochs=epochs or SAMPLES / 3 / len(real.clips))
+    return run_grid(
+        rows, measure=partial(measure, base, real, out / "frames"), out=out, about=f"{real.about}; {base}", **grid
+    )
+
+
+def measure(base: FramePairs, real: RealData, frames: Path, row: Row, seed: int, folder: Path) -> list[dict]:
+    """As lib.studies.real does, the mean of J and F alone; the run is deleted then, for nothing reads it."""
+    table = measure_row(base, real, BLOCKS.get(row.name, (BLOCK,)), frames, row, seed, folder, ("JF",))
+    shutil.rmtree(folder, ignore_errors=True)
+    return table

@@ -1,0 +1,105 @@
+"""Real video, on clips that no setting was chosen on: does SiamMAE track better than MAE, and is it for motion?
+
+MAE and SiamMAE have the same encoder and train for as long; each has what was chosen for it on held-out training clips
+(lib.studies.choices). "SiamMAE, gap 0" sees two crops of one frame instead of two frames, CropMAE's (arXiv 2403.17823)
+claim that motion is not needed. A cell is a row with a seed; its table has J and F of every clip.
+"""
+
+import shutil
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from lib import presets
+from lib.data.decoding import PAPER_FPS
+from lib.evaluation.features import rgb_patch_features
+from lib.models.mae import MAE
+from lib.models.siammae import SiamMAE
+from lib.presets.frame_pairs import FramePairs
+from lib.score.tracking import fingerprint
+from lib.studies.ablations import settings_of
+from lib.studies.frame_pairs import pretrain
+from lib.studies.grid import Row, run_grid
+from lib.studies.real_data import RealData, Test, open_real
+from lib.studies.three_tasks import COPIED, RGB, UNTRAINED, Method, evaluate
+
+SIAMMAE, ALONE = presets.SIAMMAE["laptop"], presets.MAE["laptop"]
+SAMPLES = 48_000  # of SiamMAE
+LONGER = ALONE.epochs / SIAMMAE.epochs  # so many times as many samples take MAE as long
+MAE_CHANGES = {name: getattr(ALONE, name) for name in ("mask_ratio", "decoder_depth", "base_lr")}
+BLOCK = 2  # of the encoder, whose output is compared: the best of both methods on held-out training clips
+ROWS = (
+    Row("SiamMAE"),
+    Row("MAE", MAE_CHANGES, MAE, LONGER),
+    Row("SiamMAE, gap 0", {"gap": (0, 0), "second_crop": (0.3, 1.0)}),
+    Row(UNTRAINED, length=0, seeds=1),
+    Row(RGB, length=0, seeds=1),
+    Row(COPIED, length=0, seeds=1),
+)
+
+
+def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid) -> pd.DataFrame | None:
+    """The study on the real clips below `data`; `grid`: seeds and so on, of run_grid."""
+    real = open_real(data, SIAMMAE, choosing=False)
+    base = presets.get(presets.SIAMMAE, "laptop", epochs=epochs or SAMPLES / len(real.clips))
+    measure = partial(measure_row, base, real, (BLOCK,), out / "frames")
+    return run_grid(rows, measure=measure, out=out, about=f"{real.about}; {base}", **grid)
+
+
+def measure_row(
+    base: FramePairs, real: RealData, blocks: Sequence[int], frames: Path, row: Row, seed: int, folder: Path,
+    measures: Sequence[str] = ("J", "F"),
+) -> list[dict]:  # fmt: skip
+    """Train, if there is something to train, and score each test's clips: records with `data`, `clip` and `block`.
+
+    What training cost is there, too: `samples`, and `CPU seconds` of all cores together.
+    """
+    settings, arguments = settings_of(base, row)
+    if row.name in (COPIED, RGB):
+        features = rgb_patch_features(settings.patch_size) if row.name == RGB else None
+        return clip_records(Method(row.name, features, settings.patch_size), real.tests, folder, measures)
+    kind, start, losses = row.model or SiamMAE, time.process_time(), []
+    if row.length:
+        clips = [clip for clip in real.clips if clip.info.reaches(settings.gap[1] / PAPER_FPS)]
+        model, losses = pretrain(kind, settings, clips, seed, folder, frames, **arguments)
+    else:
+        torch.manual_seed(seed)
+        model = kind(**settings.model_arguments() | arguments)
+    cost = {"samples": len(losses) * settings.batch_size, "CPU seconds": time.process_time() - start}
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    made = {"step": len(losses), "seconds": sum(record["seconds"] for record in losses)}
+    table = [{"metric": name, "value": value, **made} for name, value in cost.items()]
+    encoder = model.encoder.eval().to(device)
+    for block in blocks:
+        method = method_of(row.name, encoder, block)
+        table += [record | made for record in clip_records(method, real.tests, folder, measures, device)]
+    return table
+
+
+def method_of(name: str, encoder: nn.Module, block: int) -> Method:
+    """The encoder's output of a block, as what carries masks."""
+    features = partial(encoder.features, block=block)
+    return Method(f"{name}, block {block}", features, encoder.patch_size, name, block, fingerprint(encoder))
+
+
+def clip_records(
+    method: Method, tests: dict[str, Test], folder: Path, measures: Sequence[str], device: str = "cpu"
+) -> list[dict]:
+    """J, F, or JF (their mean) of each clip of each test, in percent. What was predicted is deleted then."""
+    table = []
+    for name, (sequences, protocol, max_frames) in tests.items():
+        scores = evaluate(method, "davis", sequences, protocol, folder / "predictions", max_frames, device)
+        shutil.rmtree(folder / "predictions")
+        for clip, objects in scores["sequences"].items():
+            for measure in measures:
+                parts = [f"{letter}_mean" for letter in measure]
+                mean = np.mean([values[part] for values in objects.values() for part in parts])
+                where = {"data": name, "clip": clip, "block": method.block}
+                table.append({"metric": measure, "value": 100 * mean, **where})
+    return table

@@ -1,0 +1,87 @@
+"""Real clips for MAE and SiamMAE: what they train on, what settings are chosen on, and what is reported.
+
+Choosing and reporting never meet: settings are chosen on people of JHMDB's training clips that are held out from
+training for this, and reported on its test clips and on DAVIS-2016. Both are scored as objects, J and F.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lib.data.davis import DavisDataset
+from lib.data.decoding import PAPER_FPS, Clip
+from lib.data.jhmdb_outlines import OutlineDataset, VideoSequence
+from lib.data.kinetics import list_kinetics, scan_videos
+from lib.data.sequences import SequenceDataset
+from lib.errors import UserError
+from lib.evaluation.protocols import Protocol, get_protocol
+from lib.presets.frame_pairs import FramePairs
+from lib.runtime import dataset_root
+
+KINETICS_TIMES = 6  # a clip of ten seconds stands so often in an epoch, one of JHMDB's, of one second, once
+FRAMES = 12  # of each held-out clip: there are many choices
+HELD_OUT = 2  # clips of each action, or all of one more source
+
+
+class Test(NamedTuple):
+    """Annotated videos, how they are propagated, and how many of their frames."""
+
+    __test__ = False  # no test, though pytest would think so by its name
+
+    sequences: SequenceDataset
+    protocol: Protocol
+    max_frames: int | None = None
+
+
+class RealData(NamedTuple):
+    """Clips to train on, tests by the name of their data set, and both in words."""
+
+    clips: list[Clip]
+    tests: dict[str, Test]
+    about: str
+
+
+def open_real(data: Path, settings: FramePairs, choosing: bool) -> RealData:
+    """The Kinetics and JHMDB clips below `data`, and the tests: held-out training clips of JHMDB, or what is reported.
+
+    Propagation is the protocol that the settings name, JHMDB's in its own size and with the queue for its short clips.
+    """
+    root = dataset_root(data, ["jhmdb_actions"])
+    train = OutlineDataset(root, "train")
+    held_out = hold_out(train.sequences) if choosing else set()
+    seconds = settings.gap[1] / PAPER_FPS
+    kinetics = scan_videos(list_kinetics(dataset_root(data, ["kinetics400"])), seconds)
+    people = scan_videos([_video(person) for person in train if person.name not in held_out], seconds)
+    queue = get_protocol(settings.protocol, "jhmdb").queue
+    jhmdb = get_protocol(settings.protocol, queue=queue)
+    if choosing:
+        tests = {"JHMDB, held out": Test(OutlineDataset(root, "train", names=held_out), jhmdb, FRAMES)}
+    else:
+        davis = DavisDataset(dataset_root(data, ["davis2016"]))
+        size = {"input_size": settings.eval_size} if settings.eval_size else {}
+        tests = {"JHMDB": Test(OutlineDataset(root), jhmdb)}
+        tests |= {davis.title: Test(davis, get_protocol(settings.protocol, **size), settings.eval_frames)}
+    told = ", ".join(f"{name}: {len(test.sequences)}" for name, test in tests.items())
+    about = f"trained on {len(kinetics.clips)} clips of Kinetics-400 and {len(people.clips)} of JHMDB; tested on {told}"
+    return RealData(KINETICS_TIMES * kinetics.clips + people.clips, tests, about)
+
+
+def _video(person: VideoSequence) -> Path:
+    if not isinstance(person, VideoSequence):
+        raise UserError(f"{person.frame_paths[0].parent}: training reads videos; unpack ReCompress_Videos, too")
+    return person.video
+
+
+def hold_out(people: Sequence[VideoSequence]) -> set[str]:
+    """Names of HELD_OUT clips or more of each action, with all others of the same source: films of one camera."""
+    by_source: dict[str, dict[str, list[str]]] = {}
+    for person in people:
+        action = person.video.parent.name
+        by_source.setdefault(action, {}).setdefault(person.name.split(f"_{action}_")[0], []).append(person.name)
+    names = set()
+    for sources in by_source.values():
+        chosen = []
+        for source in sorted(sources, key=lambda source: (len(sources[source]), source)):
+            chosen += sources[source] if len(chosen) < HELD_OUT else []
+        names.update(chosen)
+    return names
