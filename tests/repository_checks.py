@@ -36,6 +36,7 @@ ALLOWED = {
     "evaluation": ("errors", "libraries", "runtime", "tokens", "evaluation"),
     "score": ("errors", "runtime", "data", "evaluation", "score"),
     "plots": ("errors", "runtime", "tokens", "evaluation", "plots"),
+    "track": ("errors", "runtime", "data", "models", "evaluation", "track"),
     "studies": (*JOINS, "evaluation", "score", "studies"),
     "benchmark": (*JOINS, "evaluation", "score", "benchmark"),
 }

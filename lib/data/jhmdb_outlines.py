@@ -70,7 +70,7 @@ class VideoSequence(MaskSequence):
 
     def frame_size(self, t: int) -> tuple[int, int]:
         """Height and width of frame `t`."""
-        return _frame_size(self.video)
+        return _frame_size(self.video, self.video.stat().st_mtime_ns)
 
     def iter_frames(self, max_frames: int | None = None) -> Iterator[np.ndarray]:
         """As every sequence's, decoded in one go."""
@@ -90,7 +90,7 @@ def _mask_path(root: Path, class_name: str, clip: str) -> Path:
 
 def _sequence(root: Path, class_name: str, clip: str, frames: Path) -> MaskSequence:
     path = _mask_path(root, class_name, clip)
-    sources = tuple(Outline(path, t) for t in range(len(_outlines(path))))
+    sources = tuple(Outline(path, t) for t in range(len(read_outlines(path))))
     if frames.is_file():
         names = tuple(frames.with_suffix("") / f"{t:05d}.png" for t in range(1, len(sources) + 1))  # as Rename_Images
         return VideoSequence(clip, names, sources, _read_outline, video=frames)
@@ -102,14 +102,14 @@ def _sequence(root: Path, class_name: str, clip: str, frames: Path) -> MaskSeque
 
 def _read_outline(source: Outline) -> np.ndarray:
     """(H, W) uint8: the person is object 1."""
-    return _outlines(source.path)[source.t].astype(np.uint8)
+    return _outlines(source.path, source.path.stat().st_mtime_ns)[source.t].astype(np.uint8)
 
 
-@lru_cache(maxsize=4)  # a clip's frames are asked for one after the other, by as many threads as there are cores
-def _outlines(path: Path) -> np.ndarray:
+@lru_cache(maxsize=16)  # a clip's frames are asked for one after the other, by as many threads as there are cores
+def _outlines(path: Path, _changed: int) -> np.ndarray:
     return read_outlines(path)
 
 
-@lru_cache(maxsize=4)
-def _frame_size(video: Path) -> tuple[int, int]:
+@lru_cache(maxsize=16)
+def _frame_size(video: Path, _changed: int) -> tuple[int, int]:
     return read_frames(video, [0]).shape[1:3]

@@ -6,6 +6,8 @@ than a second. DIR appears when all is done, or not at all.
 """
 
 import argparse
+import glob
+import shutil
 import sys
 import time
 from functools import partial
@@ -13,6 +15,7 @@ from itertools import tee
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import torch
 
 from lib.errors import UserError, cli
@@ -58,6 +61,7 @@ def track_video(
         partial(encoder.features, block=block), encoder.patch_size, protocol, device,
     )  # fmt: skip
     start, number = time.perf_counter(), 0
+    _clear(out)
     with atomic_path(out) as folder:
         folder.mkdir()
         with open_results(folder, size, ids is not None, given and given.names) as results:
@@ -65,6 +69,14 @@ def track_video(
                 results.add(shot, result)
                 number += 1
     return Done(number, time.perf_counter() - start, source.note)
+
+
+def _clear(out: Path) -> None:
+    """Remove what a killed run for this folder left beside it: `.NAME.PROCESS.partial`, of no process that lives."""
+    for left in out.parent.glob(f".{glob.escape(out.stem)}.*.partial*"):
+        process = left.name.removeprefix(f".{out.stem}.").partition(".")[0]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(left)
 
 
 @cli
