@@ -73,6 +73,22 @@ def _kinetics_labels(root: Path, split: str) -> list[str]:
     return labels
 
 
+def action_splits(root: str | Path, name: str) -> tuple[ActionList, ActionList]:
+    """The videos to train on, and those to test on, of the data set in the folder `root` that is called `name`.
+
+    UCF101 and JHMDB by their first fold; Kinetics-400 and Something-Something are tested on what is published with
+    labels, their validation sets.
+    """
+    readers = {
+        "kinetics400": (list_kinetics_actions, "val"), "ssv2": (list_ssv2, "validation"),
+        "ucf101": (list_ucf101, "test"), "jhmdb_actions": (list_jhmdb_actions, "test"),
+    }  # fmt: skip
+    if name not in readers:
+        raise unknown("data set of actions", name, readers)
+    read, test = readers[name]
+    return read(root, "train"), read(root, test)
+
+
 def list_ssv2(root: str | Path, split: str = "train") -> ActionList:
     """Something-Something v2, split `train`, `validation` or `test`, from the official JSON files below `root`.
 

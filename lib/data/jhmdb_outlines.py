@@ -25,12 +25,15 @@ MARKS = {"train": "1", "test": "2"}
 class OutlineDataset(SequenceDataset):
     """The clips of a split ("train" or "test") of fold 1, 2 or 3, in the official lists' order.
 
-    names: of these alone. absent: how many listed clips are not there; only where all are gone is it an error.
+    names: of these alone. every: of each clip the first frame and each so many-th after it. absent: how many listed
+    clips are not there; only where all are gone is it an error.
     """
 
     title = "JHMDB (one person's outline)"
 
-    def __init__(self, root: str | Path, split: str = "test", fold: int = 1, names: Collection[str] | None = None):
+    def __init__(
+        self, root: str | Path, split: str = "test", fold: int = 1, names: Collection[str] | None = None, every: int = 1
+    ) -> None:  # fmt: skip
         if split not in MARKS:
             raise unknown("split", split, MARKS)
         self.root = check_root(Path(root), "JHMDB outlines", "puppet_mask", "splits")
@@ -40,7 +43,8 @@ class OutlineDataset(SequenceDataset):
         if not there:
             raise UserError(f"{root}: none of the {len(listed)} listed {split} clips is there with its outlines")
         wanted = [name for name in there if names is None or name[1] in names]
-        super().__init__((_sequence(self.root, *name, there[name]) for name in wanted), f"{root}, {split} clips")
+        found = (_sequence(self.root, *name, there[name], every) for name in wanted)
+        super().__init__(found, f"{root}, {split} clips")
 
 
 class Outline(NamedTuple):
@@ -55,9 +59,10 @@ class Outline(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class VideoSequence(MaskSequence):
-    """Masks of a video's frames; `frame_paths` are names, such as frames that are taken out of it would have."""
+    """Masks of a video's frames 0, `every`, 2 * `every`, ...; `frame_paths` only name them, as JHMDB's images are."""
 
     video: Path
+    every: int = 1
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -66,7 +71,7 @@ class VideoSequence(MaskSequence):
 
     def frame(self, t: int) -> np.ndarray:
         """Frame `t`, (H, W, 3) uint8 RGB."""
-        return read_frames(self.video, [t])[0]
+        return read_frames(self.video, [t * self.every])[0]
 
     def frame_size(self, t: int) -> tuple[int, int]:
         """Height and width of frame `t`."""
@@ -74,7 +79,8 @@ class VideoSequence(MaskSequence):
 
     def iter_frames(self, max_frames: int | None = None) -> Iterator[np.ndarray]:
         """As every sequence's, decoded in one go."""
-        return iter_frames(self.video, range(len(first_of(self.frame_paths, max_frames))))
+        number = len(first_of(self.frame_paths, max_frames))
+        return iter_frames(self.video, range(0, number * self.every, self.every))
 
 
 def _frames_of(root: Path, class_name: str, clip: str) -> Path | None:
@@ -88,16 +94,17 @@ def _mask_path(root: Path, class_name: str, clip: str) -> Path:
     return root / "puppet_mask" / class_name / clip / "puppet_mask.mat"
 
 
-def _sequence(root: Path, class_name: str, clip: str, frames: Path) -> MaskSequence:
+def _sequence(root: Path, class_name: str, clip: str, frames: Path, every: int) -> MaskSequence:
     path = _mask_path(root, class_name, clip)
-    sources = tuple(Outline(path, t) for t in range(len(read_outlines(path))))
+    number = len(read_outlines(path))
+    sources = tuple(Outline(path, t) for t in range(0, number, every))
     if frames.is_file():
-        names = tuple(frames.with_suffix("") / f"{t:05d}.png" for t in range(1, len(sources) + 1))  # as Rename_Images
-        return VideoSequence(clip, names, sources, _read_outline, video=frames)
+        names = tuple(frames.with_suffix("") / f"{t:05d}.png" for t in range(1, number + 1, every))  # as Rename_Images
+        return VideoSequence(clip, names, sources, _read_outline, video=frames, every=every)
     images = frames_in(frames)
-    if len(images) < len(sources):
-        raise UserError(f"{path}: outlines {len(sources)} frames, but {frames} holds {len(images)}; unpack them again")
-    return MaskSequence(clip, tuple(images[: len(sources)]), sources, _read_outline)  # the last ones may have none
+    if len(images) < number:
+        raise UserError(f"{path}: outlines {number} frames, but {frames} holds {len(images)}; unpack them again")
+    return MaskSequence(clip, tuple(images[:number:every]), sources, _read_outline)  # the last ones may have none
 
 
 def _read_outline(source: Outline) -> np.ndarray:

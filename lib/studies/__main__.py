@@ -8,7 +8,19 @@ import sys
 from pathlib import Path
 
 from lib.errors import cli
-from lib.studies import ablations, choices, futures, ladder, masking, real, seeds, sensitivity, uncertainty, wavelets
+from lib.studies import (
+    ablations,
+    choices,
+    futures,
+    ladder,
+    masking,
+    real,
+    real_actions,
+    seeds,
+    sensitivity,
+    uncertainty,
+    wavelets,
+)
 from lib.studies.grid import choose
 from lib.studies.table import write_table
 
@@ -19,6 +31,7 @@ STUDIES = {
     "ablations": (ablations, "SiamMAE's designs, maskings, gaps and augmentations, one change at a time"),
     "choices": (choices, "what suits MAE and SiamMAE on real clips, one change at a time; Kinetics and JHMDB"),
     "real": (real, "MAE and SiamMAE on real clips that no setting was chosen on; Kinetics, JHMDB and DAVIS-2016"),
+    "actions": (real_actions, "AdaMAE's maskings on real clips of actions, tested clip by clip; JHMDB"),
     "futures": (futures, "SiamMAE from several past frames to several future ones: errors by horizon, and features"),
     "wavelets": (wavelets, "MAE with wavelet attention on CIFAR-10, one change at a time"),
     "ladder": (ladder, "the video ladder's predictions of frames, and what its states know of actions"),

@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lib.checkpoints import load_checkpoint
 from lib.data.action_clips import ClipReader
-from lib.data.actions import ActionList, list_kinetics_actions, unlabelled
+from lib.data.actions import ActionList, action_splits, unlabelled
 from lib.data.kinetics import split_videos
 from lib.evaluation.focus import times_chance
 from lib.models.adamae import AdaMAE
@@ -29,6 +29,7 @@ from lib.tokens.maskings import get_masking
 from lib.toyworld.layers import LAYERS, list_studio
 
 REGIONS = {"puppet": "moving objects", "poster": "static distractors", "wall": "plain backdrop"}
+FOLDERS = {"ssv2": ["ssv2", "something-something-v2"]}  # where they differ from the name
 EVERY = 15  # steps between two snapshots of the sampler
 
 
@@ -41,21 +42,24 @@ class ActionData(NamedTuple):
     skipped: int
 
 
-def action_data(data_root: str | Path, settings: Video, frames: Path, studio: bool) -> ActionData:
-    """The toy world's studio, or Kinetics-400, with labels where its annotations and a `val` split are there; `frames`
-    is for decoded videos, if the settings want that.
+def action_data(data_root: str | Path, settings: Video, frames: Path, name: str | None) -> ActionData:
+    """The videos of the data set `name`: the toy world's "studio", or one of lib.data.actions.action_splits.
+
+    None: Kinetics-400, with labels where its annotations and a `val` split are there. `frames` is for decoded videos,
+    if the settings want that.
     """
-    if studio:
+    kinetics = dataset_root(data_root, ["kinetics400"]) if name is None else None
+    if name == "studio":
         train, test = (list_studio(resolve(data_root) / "studio", split) for split in ("train", "val"))
+    elif name:
+        train, test = action_splits(dataset_root(data_root, FOLDERS.get(name, [name])), name)
+    elif (kinetics / "annotations" / "val.csv").is_file() and (kinetics / "val").is_dir():
+        train, test = action_splits(kinetics, "kinetics400")
     else:
-        kinetics = dataset_root(data_root, ["kinetics400"])
-        if (kinetics / "annotations" / "val.csv").is_file() and (kinetics / "val").is_dir():
-            train, test = (list_kinetics_actions(kinetics, split) for split in ("train", "val"))
-        else:
-            train, test = map(unlabelled, split_videos(kinetics))
+        train, test = map(unlabelled, split_videos(kinetics))
     cache = frames if settings.cache_frames else None
     reader = ClipReader(settings.num_frames, settings.stride, settings.frame_size, cache)
-    (train, skipped), (test, _) = (reader.usable(part, max_bad_fraction=0.2) for part in (train, test))
+    (train, skipped), (test, _) = (reader.usable(part, max_bad_fraction=0.5) for part in (train, test))
     return ActionData(train, test, reader, len(skipped))
 
 

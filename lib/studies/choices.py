@@ -22,7 +22,7 @@ from lib.studies.real import BLOCK, LONGER, MAE_CHANGES, SAMPLES, SIAMMAE, measu
 from lib.studies.real_data import RealData, open_real
 from lib.studies.three_tasks import UNTRAINED
 
-BLOCKS = {"SiamMAE": (1, 2, 3), "MAE": (1, 2, 3), UNTRAINED: (1, 2, 3)}  # the other rows: the block that these chose
+BLOCKS = {"SiamMAE": (2, 3), "MAE": (2, 3), UNTRAINED: (2, 3)}  # the other rows: the block that these chose
 
 
 def alone(name: str, length: float = 1.0, **changes) -> Row:

@@ -28,14 +28,22 @@ def finetune(
 
     Returns `top1` and `top5`, 0 to 1, and `low` and `high`, top-1's 95 % interval over videos (Wilson 1927).
     """
+    scores, truth = finetuned_scores(model, settings, clips, views, out_dir, shipped)
+    accuracy = topk_accuracy(scores, truth, ks=(1, 5))
+    low, high = binomtest(round(accuracy[1] * len(truth)), len(truth)).proportion_ci(method="wilson")
+    return {"top1": accuracy[1], "top5": accuracy[5], "low": low, "high": high}
+
+
+def finetuned_scores(
+    model: VideoMAE, settings: FineTuning, clips: TrainingClips, views: TestingViews, out_dir: Path,
+    shipped: Path | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """As `finetune`: probabilities (n, classes) of the test videos, means over their views, and labels (n,)."""
     width, classes = model.architecture["embed_dim"], len(clips.actions.classes)
     classifier = Classifier(model, width, classes, **settings.classifier_arguments())
     load_or_fit(shipped, classifier, clips, settings, out_dir, clips.seed)
     scores, truth = class_probabilities(classifier, DataLoader(views, VIEWS_AT_ONCE))
-    scores, truth = average_views(scores, views.views), truth[:: views.views]
-    accuracy = topk_accuracy(scores, truth, ks=(1, 5))
-    low, high = binomtest(round(accuracy[1] * len(truth)), len(truth)).proportion_ci(method="wilson")
-    return {"top1": accuracy[1], "top5": accuracy[5], "low": low, "high": high}
+    return average_views(scores, views.views), truth[:: views.views]
 
 
 @torch.inference_mode()

@@ -178,7 +178,18 @@ def clip_features(model: VideoMAE, actions: ActionList, reader: ClipReader) -> t
 
 
 def recognition(model: VideoMAE, train_set: ActionList, test_set: ActionList, reader: ClipReader) -> dict[str, float]:
-    """Top-1 accuracies (0 to 1) on frozen features: `knn` and `probe` on the mean token, `motion_probe` (see above)."""
+    """Top-1 accuracies (0 to 1) of `class_scores`."""
+    scores, truth = class_scores(model, train_set, test_set, reader)
+    return {name: topk_accuracy(score, truth, ks=(1,))[1] for name, score in scores.items()}
+
+
+def class_scores(
+    model: VideoMAE, train_set: ActionList, test_set: ActionList, reader: ClipReader
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Scores (n, classes) of the test videos on frozen features, and their labels (n,).
+
+    `knn` and `probe` are on the mean token, `motion_probe` as above.
+    """
     means, motions, labels = clip_features(model, train_set, reader)
     test_means, test_motions, truth = clip_features(model, test_set, reader)
     scores = {
@@ -186,4 +197,4 @@ def recognition(model: VideoMAE, train_set: ActionList, test_set: ActionList, re
         "probe": linear_probe(means, labels, test_means),
         "motion_probe": linear_probe(motions, labels, test_motions),
     }
-    return {name: topk_accuracy(score, truth, ks=(1,))[1] for name, score in scores.items()}
+    return scores, truth

@@ -19,7 +19,7 @@ from lib.presets.frame_pairs import FramePairs
 from lib.runtime import dataset_root
 
 KINETICS_TIMES = 6  # a clip of ten seconds stands so often in an epoch, one of JHMDB's, of one second, once
-FRAMES = 12  # of each held-out clip: there are many choices
+EVERY = 3  # so many-th frames of held-out clips: there are many choices, and whole clips to follow
 HELD_OUT = 2  # clips of each action, or all of one more source
 
 
@@ -55,7 +55,7 @@ def open_real(data: Path, settings: FramePairs, choosing: bool) -> RealData:
     queue = get_protocol(settings.protocol, "jhmdb").queue
     jhmdb = get_protocol(settings.protocol, queue=queue)
     if choosing:
-        tests = {"JHMDB, held out": Test(OutlineDataset(root, "train", names=held_out), jhmdb, FRAMES)}
+        tests = {"JHMDB, held out": Test(OutlineDataset(root, "train", names=held_out, every=EVERY), jhmdb)}
     else:
         davis = DavisDataset(dataset_root(data, ["davis2016"]))
         size = {"input_size": settings.eval_size} if settings.eval_size else {}
