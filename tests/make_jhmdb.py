@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from make_videos import HEIGHT, WIDTH, write_numbered
 from PIL import Image
 from scipy.io import savemat
 
@@ -27,6 +28,34 @@ def add_clip(root: Path, class_name: str, name: str, joints: np.ndarray, images:
     path.parent.mkdir(parents=True)
     savemat(path, {"pos_img": joints.transpose(2, 1, 0) + 1, "pos_world": np.zeros((2, 15, len(joints)))})
     return path
+
+
+def outline(t: int, size: tuple[int, int]) -> np.ndarray:
+    """A person in frame t: (H, W) of 0 and the number of a body part."""
+    mask = np.zeros(size, np.uint8)
+    mask[10:30, 20 + t : 40 + t] = 3
+    return mask
+
+
+def add_outlines(root: Path, class_name: str, name: str, frames: int = 6) -> None:
+    """One clip as the action recognition set has it: a video of numbered frames, and the outline in each."""
+    folder, videos = root / "puppet_mask" / class_name / name, root / "ReCompress_Videos" / class_name
+    folder.mkdir(parents=True)
+    masks = [outline(t, (HEIGHT, WIDTH)) for t in range(frames)]
+    savemat(folder / "puppet_mask.mat", {"part_mask": np.stack(masks, axis=2)})
+    videos.mkdir(parents=True, exist_ok=True)
+    write_numbered(videos / f"{name}.avi", frames, codec="mpeg4", **{"q:v": "2"})
+
+
+def make_outlines(root: Path, marks: dict[tuple[str, str], str], frames: int = 6) -> Path:
+    """Clips {(class, clip): mark in the list}; one called "gone" is listed, and not there."""
+    (root / "splits").mkdir(parents=True)
+    for (class_name, name), mark in marks.items():
+        with (root / "splits" / f"{class_name}_test_split1.txt").open("a") as lines:
+            lines.write(f"{name}.avi {mark}\n")
+        if name != "gone":
+            add_outlines(root, class_name, name, frames)
+    return root
 
 
 def make_jhmdb(root: Path) -> Path:

@@ -8,6 +8,7 @@ Shapes: `B` clips, `R` pairs drawn from one clip, `T` frames, `H W` pixels, `S` 
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -121,6 +122,13 @@ def crop_frames(frames: Sequence[np.ndarray], box: Box, side: int, mode: str = "
     return F.interpolate(views, size=(side, side), mode=mode, antialias=True)
 
 
+def change(two: np.ndarray, box: Box) -> float:
+    """How much two frames (2, H, W, 3) differ inside a box, on average, on every fourth pixel."""
+    top, left, h, w = box
+    before, after = two[:, top : top + h : 4, left : left + w : 4].astype(np.int16)
+    return float(np.abs(after - before).mean())
+
+
 class Cut(NamedTuple):
     """Where a pair was cut out of its clip."""
 
@@ -140,7 +148,8 @@ class FramePairs(Dataset):
     flip, shared by its two frames. Crops are resized bicubically, as in MAE.
 
     gap, crop_scale: see `draw_pair` and `draw_crop`. flip: whether half of the pairs are mirrored. still: the part of
-        the pairs that are one frame twice.
+        the pairs that are one frame twice. crop_tries: of so many crops the one in which the frames differ most is
+        taken: most of a film stands still.
     augment: cuts the frames out in another way than `crop_frames`, such as a lib.data.augmentation.Augmentation.
     frame_size: frames are read with this short side (never enlarged), and cropped then; None: as they are.
     frame_cache: folder where each clip is stored once as decoded frames; None: they are decoded for each sample.
@@ -151,6 +160,7 @@ class FramePairs(Dataset):
         crop_scale: tuple[float, float] = (0.5, 1.0), repeated_sampling: int = 2, seed: int = 0,
         frame_size: int | None = None, frame_cache: str | Path | None = None,
         flip: bool = True, augment: "Augmentation | None" = None, still: float = 0.0,
+        crop_tries: int = 1,
     ) -> None:  # fmt: skip
         if not clips:
             raise UserError("no clips to draw frame pairs from; scan_videos tells why videos were skipped")
@@ -163,7 +173,7 @@ class FramePairs(Dataset):
         self.clips, self.image_size, self.gap = list(clips), image_size, gap
         self.crop_scale, self.repeated_sampling, self.seed = crop_scale, repeated_sampling, seed
         self.frame_size, self.frame_cache = frame_size, frame_cache
-        self.flip, self.augment, self.still = flip, augment, still
+        self.flip, self.augment, self.still, self.crop_tries = flip, augment, still, crop_tries
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -173,7 +183,7 @@ class FramePairs(Dataset):
         """A hash of all that the samples depend on, save the seed; the training loop keeps it with a run."""
         clips = [(clip.path.name, clip.info) for clip in self.clips]
         more = () if self.flip and not self.augment else (self.flip, self.augment)
-        more = (*more, self.still) if self.still else more
+        more = (*more, self.still, self.crop_tries) if self.still or self.crop_tries > 1 else more
         return digest(clips, self.image_size, self.gap, self.crop_scale, self.repeated_sampling, self.frame_size, *more)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
@@ -189,9 +199,10 @@ class FramePairs(Dataset):
         frames = read_clip(clip, [i for pair in pairs for i in pair], self.frame_size, self.frame_cache)
         pair_views, cuts = [], []
         for k, (first, second) in enumerate(pairs):
-            box, mirror = draw_crop(*frames.shape[1:3], rng, self.crop_scale), rng.random() < 0.5
-            cut = Cut(first, second, box, flip=mirror and self.flip)
             two, side = frames[2 * k : 2 * k + 2], self.image_size
+            boxes = [draw_crop(*frames.shape[1:3], rng, self.crop_scale) for _ in range(self.crop_tries)]
+            box, mirror = max(boxes, key=partial(change, two)) if len(boxes) > 1 else boxes[0], rng.random() < 0.5
+            cut = Cut(first, second, box, flip=mirror and self.flip)
             if self.augment:  # with a generator of its own, so that crops and flips are the same without it
                 views = self.augment.views(two, box, side, np.random.default_rng([self.seed, index, k, 1]))
             else:

@@ -26,9 +26,9 @@ class FramePairs(Schedule):
 
     Model: `encoder` is a name in VIT_SIZES; the decoder's shape is not stated in the paper (CropMAE's).
     Data: `gap` in frames at 30 fps; `still`: the part of the pairs that are one frame twice; `crop_scale` as a part of
-    the frame's area; `flip`: half of the pairs are mirrored; `rotation` to `second_crop` as in lib.data.augmentation;
-    `frame_size` is the short side in pixels at which frames are read (None: as they are); `cache_frames` keeps them
-    decoded on disk.
+    the frame's area; `crop_tries`: of so many crops that in which most changes; `flip`: half of the pairs are mirrored;
+    `rotation` to `second_crop` as in lib.data.augmentation; `frame_size` is the short side in pixels at which frames
+    are read (None: as they are); `cache_frames` keeps them decoded on disk.
     Training: `base_lr` is per 256 pairs (whether the paper's 1.5e-4 is meant so is not stated; MAE's code does).
     Evaluation: `eval_size` is the input height and width for objects, `part_size` for body parts and joints, which are
     smaller (None: the protocol's own), `eval_frames` the first frames of each DAVIS sequence that are used (None: all),
@@ -47,6 +47,7 @@ class FramePairs(Schedule):
     gap: tuple[int, int] = (4, 48)
     still: float = 0.0
     crop_scale: tuple[float, float] = (0.5, 1.0)
+    crop_tries: int = 1
     flip: bool = True
     rotation: float = 0.0
     color_jitter: float = 0.0
@@ -71,7 +72,7 @@ class FramePairs(Schedule):
 
     def pair_arguments(self) -> dict:
         """Arguments of lib.data.clips.FramePairs."""
-        names = ("image_size", "gap", "crop_scale", "repeated_sampling", "frame_size", "flip", "still")
+        names = ("image_size", "gap", "crop_scale", "repeated_sampling", "frame_size", "flip", "still", "crop_tries")
         return {name: getattr(self, name) for name in names}
 
     def augmentation_arguments(self) -> dict:

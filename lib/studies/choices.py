@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib import presets
+from lib.models.joint_mae import JointMAE
 from lib.models.mae import MAE
 from lib.models.several_frames import SeveralFrames
 from lib.presets.frame_pairs import FramePairs
@@ -42,6 +43,10 @@ TABLES = {
     "crops": tuple(
         changed(f"crop {low} to {high}", crop_scale=(low, high)) for low, high in ((0.04, 0.15), (0.2, 0.6), (0.5, 1.0))
     ),
+    "motion": (
+        *(changed(f"of {tries} crops the one that moves most", crop_tries=tries) for tries in (2, 4, 8)),
+        alone("MAE, of 4 crops the one that moves most", crop_tries=4),
+    ),
     "decoder": (
         changed("decoder depth 2", decoder_depth=2),
         changed("decoder depth 4", decoder_depth=4),
@@ -57,6 +62,7 @@ TABLES = {
             SeveralFrames, 0.25,
         ),
         changed("half of the pairs still", still=0.5),
+        Row("with MAE's loss, too", {"alone_ratio": 0.75}, JointMAE, 0.65),  # as many minutes
         changed("gap 0, crop in crop", gap=(0, 0), second_crop=(0.3, 1.0)),
     ),
     "steps": (

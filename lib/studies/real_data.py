@@ -57,7 +57,7 @@ def open_real(data: Path, settings: FramePairs, choosing: bool) -> RealData:
     if choosing:
         tests = {"JHMDB, held out": Test(OutlineDataset(root, "train", names=held_out, every=EVERY), jhmdb)}
     else:
-        davis = DavisDataset(dataset_root(data, ["davis2016"]))
+        davis = DavisDataset(dataset_root(data, ["davis2016", "davis2017"]))
         size = {"input_size": settings.eval_size} if settings.eval_size else {}
         tests = {"JHMDB": Test(OutlineDataset(root), jhmdb)}
         tests |= {davis.title: Test(davis, get_protocol(settings.protocol, **size), settings.eval_frames)}

@@ -4,42 +4,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_jhmdb import refused
-from make_videos import read_number, write_numbered
+from make_jhmdb import make_outlines, outline, refused
+from make_videos import HEIGHT, WIDTH, read_number
 from PIL import Image
 from scipy.io import savemat
 
 from lib.data.jhmdb_outlines import OutlineDataset
 
-SIZE, FRAMES = (64, 160), 6
+SIZE, FRAMES = (HEIGHT, WIDTH), 6
 CLIPS = {("walk", "b"): "2", ("walk", "a"): "1", ("catch", "Goal!_(x)"): "2", ("catch", "gone"): "2"}
-
-
-def outline(t: int) -> np.ndarray:
-    """The person in frame t: (H, W) of 0 and the numbers of body parts."""
-    mask = np.zeros(SIZE, np.uint8)
-    mask[10:30, 20 + t : 40 + t] = 3
-    return mask
-
-
-def add_clip(root: Path, class_name: str, name: str, frames: int = FRAMES) -> None:
-    folder = root / "puppet_mask" / class_name / name
-    folder.mkdir(parents=True)
-    savemat(folder / "puppet_mask.mat", {"part_mask": np.stack([outline(t) for t in range(frames)], axis=2)})
-    videos = root / "ReCompress_Videos" / class_name
-    videos.mkdir(parents=True, exist_ok=True)
-    write_numbered(videos / f"{name}.avi", FRAMES, codec="mpeg4", **{"q:v": "2"})
 
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    (tmp_path / "splits").mkdir()
-    for (class_name, name), mark in CLIPS.items():
-        with (tmp_path / "splits" / f"{class_name}_test_split1.txt").open("a") as lines:
-            lines.write(f"{name}.avi {mark}\n")
-        if name != "gone":
-            add_clip(tmp_path, class_name, name)
-    return tmp_path
+    return make_outlines(tmp_path / "jhmdb", CLIPS, FRAMES)
 
 
 def test_a_clip_has_the_frames_of_its_video_and_one_object(root):
@@ -51,8 +29,15 @@ def test_a_clip_has_the_frames_of_its_video_and_one_object(root):
     assert [read_number(frame) for frame in clip.iter_frames()] == list(range(FRAMES))
     assert [read_number(frame) for frame in clip.frames(2)] == [0, 1] and read_number(clip.frame(4)) == 4
     assert clip.stems == tuple(f"{t:05d}" for t in range(1, FRAMES + 1)) and clip.num_objects == 1
-    np.testing.assert_array_equal(clip.masks(), np.stack([outline(t) > 0 for t in range(FRAMES)]))
+    np.testing.assert_array_equal(clip.masks(), np.stack([outline(t, SIZE) > 0 for t in range(FRAMES)]))
     assert clip.files == (root / "ReCompress_Videos" / "walk" / "b.avi",)
+
+
+def test_every_second_frame_is_a_clip_of_its_own(root):
+    clip, whole = OutlineDataset(root, names={"b"}, every=2)["b"], OutlineDataset(root)["b"]
+    assert [read_number(frame) for frame in clip.iter_frames()] == [0, 2, 4] and read_number(clip.frame(1)) == 2
+    assert clip.stems == ("00001", "00003", "00005")
+    np.testing.assert_array_equal(clip.masks(), whole.masks()[::2])
 
 
 def test_images_are_read_where_they_are(root):
@@ -68,7 +53,7 @@ def test_images_are_read_where_they_are(root):
     refused(lambda: OutlineDataset(root), "outlines 6 frames", "holds 3;")
 
 
-def test_what_does_not_fit_is_told(root, tmp_path):
+def test_what_does_not_fit_is_told(root):
     refused(lambda: OutlineDataset(root, "val"), "unknown split 'val'")
     refused(lambda: OutlineDataset(root, names={"nobody"}), "holds no sequence")
     folder = root / "puppet_mask" / "walk" / "b"

@@ -1,0 +1,98 @@
+"""The studies of real clips, on small ones in the same layouts, and their committed tables."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from make_jhmdb import make_outlines
+
+from lib.models.mae import MAE
+from lib.models.siammae import SiamMAE
+from lib.studies import choices, real, real_data, real_tables
+from lib.studies.grid import choose
+from lib.studies.table import write_table
+
+PEOPLE = {("walk", f"{source}_walk_{number}"): "1" for source in "abcd" for number in range(2)}
+PEOPLE |= {("walk", "e_walk_0"): "2", ("walk", "gone"): "2", ("wave", "f_wave_0"): "1", ("wave", "g_wave_0"): "2"}
+
+
+@pytest.fixture(scope="module")
+def data(tiny_world, tmp_path_factory):
+    """Kinetics and DAVIS as the toy world renders them, and a few clips in JHMDB's layout."""
+    folder = tmp_path_factory.mktemp("real")
+    for name in ("kinetics400", "davis2017"):
+        (folder / name).symlink_to(tiny_world / name)
+    make_outlines(folder / "jhmdb_actions", PEOPLE, frames=12)
+    return folder
+
+
+def test_settings_are_chosen_on_no_clip_that_is_trained_on_or_reported(data):
+    chosen, reported = (real_data.open_real(data, real.SIAMMAE, choosing) for choosing in (True, False))
+    held_out = {clip.name for clip in chosen.tests["JHMDB, held out"].sequences}
+    assert held_out == {"a_walk_0", "a_walk_1", "f_wave_0"}  # two of each action, or one source more
+    trained = {clip.path.stem for clip in chosen.clips}
+    assert not trained & held_out and {"b_walk_0", "d_walk_1"} <= trained
+    tested = {clip.name for clip in reported.tests["JHMDB"].sequences}
+    assert tested == {"e_walk_0", "g_wave_0"} and reported.tests["JHMDB"].sequences.absent == 1
+    assert {clip.path.stem for clip in reported.clips} == trained | held_out
+    assert "5 clips of Kinetics-400 and 9 of JHMDB" in reported.about and "DAVIS-2017: 2" in reported.about
+    assert [clip.path.parent.name for clip in reported.clips].count("walk") == 8
+
+
+def test_every_clip_gets_its_scores_and_every_training_its_cost(data, tmp_path):
+    rows = choose(real.ROWS, ["SiamMAE", "MAE", "SiamMAE, gap 0", real.UNTRAINED, real.RGB, real.COPIED])
+    table = real.run(data, tmp_path / "out", 1.0, rows=rows, seeds=1)
+    write_table(tmp_path / "real.csv", table)
+    lines, costs = real_tables.read_clips(tmp_path / "real.csv"), real_tables.read_costs(tmp_path / "real.csv")
+    assert set(lines["data"]) == {"JHMDB", "DAVIS-2017"} and lines.groupby("row").size().unique().tolist() == [4]
+    assert lines[["J", "F", "JF"]].stack().between(0, 100).all()
+    np.testing.assert_allclose(lines["JF"], (lines["J"] + lines["F"]) / 2)
+    assert lines["block"].dropna().unique().tolist() == [real.BLOCK]
+    trained = costs.set_index("row")
+    assert trained.loc[real.UNTRAINED, "samples"] == 0 < trained.loc["SiamMAE", "CPU seconds"]
+    assert trained.loc["MAE", "samples"] / trained.loc["SiamMAE", "samples"] == pytest.approx(real.LONGER, rel=0.2)
+    again = real.run(data, tmp_path / "out", 1.0, rows=rows, seeds=1)
+    pd.testing.assert_frame_equal(again, table)
+
+
+def test_the_methods_differ_in_what_their_names_say():
+    by_name = {row.name: real.settings_of(real.SIAMMAE, row)[0] for row in real.ROWS[:3]}
+    siam, alone, still = by_name.values()
+    assert (siam.encoder, siam.crop_scale, siam.batch_size) == (alone.encoder, alone.crop_scale, alone.batch_size)
+    assert alone.mask_ratio == 0.75 and siam.mask_ratio == 0.95 and still.gap == (0, 0) and still.second_crop
+    assert {row.model for row in choices.ROWS if row.name.startswith("MAE")} == {MAE}
+    names = [row.name for row in choices.ROWS]
+    assert len(set(names)) == len(names) and choices.ROWS[0].model is None and SiamMAE
+
+
+@pytest.mark.parametrize("name", ["MAE", "4 futures of each past", "half of the pairs still", "encoder depth 6"])
+def test_rows_of_choices_train_and_are_scored_on_held_out_clips(data, tmp_path, name):
+    table = choices.run(data, tmp_path, 1.0, rows=choose(choices.ROWS, [name]), seeds=1)
+    assert set(table["metric"]) == {"JF", "samples", "CPU seconds"}
+    assert set(table["data"].dropna()) == {"JHMDB, held out"} and table["clip"].nunique() == 3
+
+
+# --- Tables ---
+
+
+def lines_of(scores: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Lines of rows with scores (seeds, clips)."""
+    return pd.DataFrame([
+        {"row": row, "seed": seed, "block": 2, "data": "D", "clip": f"c{clip}", "JF": value, "J": value, "F": value}
+        for row, values in scores.items()
+        for (seed, clip), value in np.ndenumerate(values)
+    ])  # fmt: skip
+
+
+def test_differences_are_clip_by_clip_and_seed_by_seed():
+    hard = np.linspace(20, 90, 40)
+    rng = np.random.default_rng(0)
+    ours = hard + 2 + rng.normal(0, 1, (3, 40))
+    lines = lines_of({"A": ours, "B": hard + rng.normal(0, 1, (3, 40)), "one": hard[None]})
+    interval, seeds = real_tables.difference(lines, "A", "B", "D")
+    assert interval.low < 2 < interval.high and interval.high - interval.low < 1.5 and len(seeds) == 3
+    against_one, seeds = real_tables.difference(lines, "A", "one", "D")
+    np.testing.assert_allclose(seeds, (ours - hard).mean(axis=1))
+    table = real_tables.comparisons(lines, [("A", "B"), ("one", "B"), ("B", "A")])
+    assert table["verdict"].tolist() == ["higher", "not shown", "lower"]
+    found = real_tables.means(lines).set_index("row")
+    assert found.loc["A", "seeds"] == 3 and found.loc["one", "JF"] == pytest.approx(hard.mean())
