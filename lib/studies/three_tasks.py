@@ -8,7 +8,7 @@ The annotation of a video's first frame is carried through the video by frozen f
 import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -150,8 +150,13 @@ class Method:
 
 
 def run_folders(out: Path, preset: str, settings: FramePairs, seed: int) -> dict[str, Path]:
-    """Where training leaves MAE and SiamMAE below `out`, given SiamMAE's settings; MAE's mask ratio is its preset's."""
-    single = replace(settings, mask_ratio=presets.MAE[preset].mask_ratio)
+    """Where training leaves MAE and SiamMAE below `out`, given SiamMAE's settings.
+
+    What these have otherwise than their preset, MAE was given, too, but for the mask ratio, which is its preset's.
+    """
+    changed = {name: value for name, value in vars(settings).items() if value != getattr(presets.SIAMMAE[preset], name)}
+    shared = {name: value for name, value in changed.items() if name not in ("mask_ratio", *settings.shortened)}
+    single = presets.get(presets.MAE, preset, **shared)
     return {
         "MAE": out / presets.run_name("mae", presets.MAE, preset, single, seed),
         "SiamMAE": out / presets.run_name("siammae", presets.SIAMMAE, preset, settings, seed),

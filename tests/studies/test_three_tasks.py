@@ -223,14 +223,17 @@ def test_what_a_file_does_not_tell_can_be_said_with_it(settings, tmp_path, monke
         three_tasks.load_encoders({}, settings, 0, f"{tmp_path}/x.pth,{tmp_path}/x.pth")
 
 
-@pytest.mark.parametrize("changes", [{}, {"epochs": 2, "gap": [4, 8]}, {"mask_ratio": 0.9}, {"eval_frames": 3}])
-def test_runs_are_looked_for_where_training_leaves_them(tmp_path, changes):
+@pytest.mark.parametrize("preset", ["toy", "laptop"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"epochs": 2, "gap": [4, 8]}, {"mask_ratio": 0.9}, {"eval_frames": 3}, {"epochs": 4000}]
+)
+def test_runs_are_looked_for_where_training_leaves_them(tmp_path, changes, preset):
     """Each notebook has the names of its own preset; SiamMAE's mask ratio says nothing of MAE's."""
-    folders = three_tasks.run_folders(tmp_path, "toy", presets.get(presets.SIAMMAE, "toy", **changes), 1)
+    folders = three_tasks.run_folders(tmp_path, preset, presets.get(presets.SIAMMAE, preset, **changes), 1)
     common = {name: value for name, value in changes.items() if name != "mask_ratio"}
     for name, table, given in (("MAE", presets.MAE, common), ("SiamMAE", presets.SIAMMAE, changes)):
-        settings = presets.get(table, "toy", **given)
-        assert folders[name] == tmp_path / presets.run_name(name.lower(), table, "toy", settings, 1)
+        settings = presets.get(table, preset, **given)
+        assert folders[name] == tmp_path / presets.run_name(name.lower(), table, preset, settings, 1)
 
 
 # --- Words ---
