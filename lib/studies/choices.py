@@ -94,6 +94,8 @@ ROWS = (Row("SiamMAE"), *(row for rows in TABLES.values() for row in rows))
 
 def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid) -> pd.DataFrame | None:
     """The study on the real clips below `data`; `grid`: seeds and so on, of run_grid."""
+    if grid.get("dry_run"):  # which opens no clip
+        return run_grid(rows, measure=None, out=out, **grid)
     real = open_real(data, SIAMMAE, choosing=True)
     base = presets.get(presets.SIAMMAE, "laptop", epochs=epochs or SAMPLES / 3 / len(real.clips))
     return run_grid(

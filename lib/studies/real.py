@@ -46,6 +46,8 @@ ROWS = (
 
 def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid) -> pd.DataFrame | None:
     """The study on the real clips below `data`; `grid`: seeds and so on, of run_grid."""
+    if grid.get("dry_run"):  # which opens no clip
+        return run_grid(rows, measure=None, out=out, **grid)
     real = open_real(data, SIAMMAE, choosing=False)
     base = presets.get(presets.SIAMMAE, "laptop", epochs=epochs or SAMPLES / len(real.clips))
     measure = partial(measure_row, base, real, (BLOCK,), out / "frames")

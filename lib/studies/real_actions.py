@@ -36,6 +36,8 @@ ROWS = (
 
 def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid) -> pd.DataFrame | None:
     """The study on JHMDB's clips at or below `data`; `grid`: seeds and so on, of run_grid."""
+    if grid.get("dry_run"):  # which opens no clip
+        return run_grid(rows, measure=None, out=out, **grid)
     base = presets.get(presets.ADAMAE, "laptop", stride=STRIDE)
     reader = ClipReader(base.num_frames, base.stride, base.frame_size, out / "frames")
     parts = [reader.usable(part)[0] for part in action_splits(dataset_root(data, [NAME]), NAME)]

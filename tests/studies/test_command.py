@@ -95,7 +95,8 @@ def test_wrong_values_are_told_in_one_line(study, words, said, tmp_path, capsys)
 
 
 def test_the_studies_there_are():
-    known = ["masking", "uncertainty", "seeds", "ablations", "futures", "wavelets", "ladder", "sensitivity"]
+    known = ["masking", "uncertainty", "seeds", "ablations", "choices", "real", "actions", "futures", "wavelets",
+             "ladder", "sensitivity"]  # fmt: skip
     assert list(command.STUDIES) == known
     with pytest.raises(SystemExit) as caught:
         command.main(["masking", "--help"])
