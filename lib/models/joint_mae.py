@@ -28,10 +28,8 @@ class JointMAE(SiamMAE):
         )
         positions, values = sincos_positions(width, self.encoder.grid), self.patch_size**2 * 3
         dim = self.architecture["embed_dim"]
-        self.alone, self.alone_ratio = (
-            Decoder(positions, dim, values, alone_depth, heads, ratio, cls_tokens=1),
-            alone_ratio,
-        )
+        self.alone = Decoder(positions, dim, values, alone_depth, heads, ratio, cls_tokens=1)
+        self.alone_ratio = alone_ratio
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """{"past", "future": uint8 (B, 3, H, W)} -> (loss, logs)."""

@@ -137,6 +137,7 @@ SIAMMAE = {
     ),
     "paper": PAPER,
 }  # fmt: skip
-# MAE sees the same frames, with its own ratio. On real clips it has what suits it best, and as many minutes as SiamMAE.
+# MAE sees the same frames, with its own ratio; on real clips with a decoder and a rate of its own, and more of them: so
+# it takes about as long as SiamMAE (CPU seconds of both are in figures/measured/choices.csv).
 _ALONE = {"laptop": {"decoder_depth": 2, "base_lr": 5.3e-3, "epochs": 5120, "warmup_epochs": 256}}
 MAE = {name: replace(preset, mask_ratio=0.75, **_ALONE.get(name, {})) for name, preset in SIAMMAE.items()}

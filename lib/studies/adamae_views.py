@@ -59,7 +59,7 @@ def action_data(data_root: str | Path, settings: Video, frames: Path, name: str 
         train, test = map(unlabelled, split_videos(kinetics))
     cache = frames if settings.cache_frames else None
     reader = ClipReader(settings.num_frames, settings.stride, settings.frame_size, cache)
-    (train, skipped), (test, _) = (reader.usable(part, max_bad_fraction=0.5) for part in (train, test))
+    (train, skipped), (test, _) = (reader.usable(part, max_bad_fraction=0.2) for part in (train, test))
     return ActionData(train, test, reader, len(skipped))
 
 

@@ -1,8 +1,8 @@
 """What suits MAE and SiamMAE on real clips, one change at a time, on people of JHMDB held out from training for this.
 
 Why SiamMAE was behind MAE, and what it takes. A cell trains a third as long as those of lib.studies.real, whose tests
-nothing here sees; all rows of a method see as many samples, and what each costs is in its table. "length" rows are the
-learning curves, over samples and CPU seconds.
+nothing here sees. Unless a row says otherwise, all of a method see as many samples; what each costs is in the table.
+"length" rows are the learning curves, over samples and CPU seconds.
 """
 
 import shutil
@@ -23,7 +23,7 @@ from lib.studies.real import BLOCK, LONGER, MAE_CHANGES, SAMPLES, SIAMMAE, measu
 from lib.studies.real_data import RealData, open_real
 from lib.studies.three_tasks import UNTRAINED
 
-BLOCKS = {"SiamMAE": (2, 3), "MAE": (2, 3), UNTRAINED: (2, 3)}  # the other rows: the block that these chose
+BLOCKS = {"SiamMAE": (2, 3), "MAE": (2, 3), UNTRAINED: (2, 3)}  # the other rows: BLOCK alone
 
 
 def alone(name: str, length: float = 1.0, **changes) -> Row:

@@ -33,7 +33,7 @@ SIAMMAE, ALONE = presets.SIAMMAE["laptop"], presets.MAE["laptop"]
 SAMPLES = 48_000  # of SiamMAE
 LONGER = ALONE.epochs / SIAMMAE.epochs  # so many times as many samples take MAE as long
 MAE_CHANGES = {name: getattr(ALONE, name) for name in ("mask_ratio", "decoder_depth", "base_lr")}
-BLOCK = 2  # of the encoder, whose output is compared: the best of both methods on held-out training clips
+BLOCK, BLOCKS = 2, {"MAE": 3}  # of the encoder: SiamMAE's and MAE's best on held-out training clips
 ROWS = (
     Row("SiamMAE"),
     Row("MAE", MAE_CHANGES, MAE, LONGER),
@@ -50,13 +50,19 @@ def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid
         return run_grid(rows, measure=None, out=out, **grid)
     real = open_real(data, SIAMMAE, choosing=False)
     base = presets.get(presets.SIAMMAE, "laptop", epochs=epochs or SAMPLES / len(real.clips))
-    measure = partial(measure_row, base, real, (BLOCK,), out / "frames")
-    return run_grid(rows, measure=measure, out=out, about=f"{real.about}; {base}", **grid)
+    return run_grid(
+        rows, measure=partial(measure, base, real, out / "frames"), out=out, about=f"{real.about}; {base}", **grid
+    )
+
+
+def measure(base: FramePairs, real: RealData, frames: Path, row: Row, seed: int, folder: Path) -> list[dict]:
+    """J and F of each clip, at the method's own block."""
+    return measure_row(base, real, (BLOCKS.get(row.name, BLOCK),), frames, row, seed, folder, ("J", "F"))
 
 
 def measure_row(
     base: FramePairs, real: RealData, blocks: Sequence[int], frames: Path, row: Row, seed: int, folder: Path,
-    measures: Sequence[str] = ("J", "F"),
+    measures: Sequence[str],
 ) -> list[dict]:  # fmt: skip
     """Train, if there is something to train, and score each test's clips: records with `data`, `clip` and `block`.
 

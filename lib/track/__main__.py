@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from functools import partial
-from itertools import tee
+from itertools import chain, tee
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,8 +51,10 @@ def track_video(
     if short_side < encoder.patch_size:
         raise UserError(f"size {short_side} is less than a patch of {encoder.patch_size}; give some of them")
     source = open_source(video)
-    shots, for_network = tee(source.frames())
-    size = next(source.frames()).picture.shape[:2]
+    frames = source.frames()
+    first = next(frames)  # tells the size
+    size = first.picture.shape[:2]
+    shots, for_network = tee(chain([first], frames))
     ids = None if mask is None else read_first_mask(mask, size)
     given = None if points is None else read_points(points, size)
     protocol = protocol_for(size, short_side, encoder.patch_size)
