@@ -32,7 +32,7 @@ class FrameGroups(FramePairs):
         super().__init__(clips, **pairs)
         self.pasts, self.futures, self.age_range = pasts, futures, age_range
         if self.augment or self.still or self.crop_tries > 1:
-            raise UserError("groups of frames are cropped and flipped alone: leave rotation, still, crop_tries off")
+            raise UserError("groups of frames are cropped and flipped alone: leave rotation and the like off")
         for clip in self.clips:
             farthest = [-age_range[1] * (pasts > 1), self.gap[1]]
             if not len(frames_at(clip.info, farthest)):

@@ -88,9 +88,8 @@ class Sheet:
         self.seen += 1
 
     def image(self) -> Image.Image:
-        """The sheet: the first frame, the last that was kept, and those evenly between."""
-        places = np.linspace(0, len(self.kept) - 1, min(THUMBNAILS, len(self.kept))).round().astype(int)
-        chosen = [self.kept[place] for place in places]
+        """The sheet: the first frame, and others at even distances, at most THUMBNAILS in all."""
+        chosen = self.kept[:: -(-len(self.kept) // THUMBNAILS)]
         width, height = chosen[0][1].size
         columns = min(COLUMNS, len(chosen))
         sheet = Image.new("RGB", (columns * (width + 4), -(-len(chosen) // columns) * (height + 20)), "white")
