@@ -52,3 +52,17 @@ class FrameFeatures:
 def rgb_patch_features(patch_size: int) -> Callable[[Tensor], Tensor]:
     """A baseline's `feature_fn`: each cell's feature is its patch of pixels, (B, 3 * P * P, H / P, W / P)."""
     return lambda images: F.pixel_unshuffle(images, patch_size)
+
+
+def place_share(features: Iterable[Tensor]) -> tuple[float, Tensor]:
+    """How much of the variance of features (D, h, w) of many frames the place alone explains, 0 to 1.
+
+    Also the mean over the frames, (D, h, w): what a feature says of its place, whatever is there.
+    """
+    count, total, squares = 0, 0, 0
+    for one in features:
+        count, total, squares = count + 1, total + one.double(), squares + one.double().square()
+    mean, square = total / count, squares / count
+    overall = mean.mean(dim=(1, 2), keepdim=True)
+    variance = (square.mean(dim=(1, 2), keepdim=True) - overall.square()).sum()
+    return float((mean - overall).square().mean(dim=(1, 2)).sum() / variance), mean.float()

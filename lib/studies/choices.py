@@ -7,23 +7,29 @@ nothing here sees. Unless a row says otherwise, all of a method see as many samp
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from lib import presets
+from lib.evaluation.features import FrameFeatures, place_share
 from lib.models.joint_mae import JointMAE
 from lib.models.mae import MAE
 from lib.models.several_frames import SeveralFrames
+from lib.models.vit import ViTEncoder
 from lib.presets.frame_pairs import FramePairs
 from lib.studies.ablations import changed
 from lib.studies.grid import Row, run_grid
-from lib.studies.real import BLOCK, LONGER, MAE_CHANGES, SAMPLES, SIAMMAE, measure_row
-from lib.studies.real_data import RealData, open_real
+from lib.studies.real import BLOCK, LONGER, MAE_CHANGES, SAMPLES, SIAMMAE, clip_records, method_of, train_row
+from lib.studies.real_data import RealData, Test, open_real
 from lib.studies.three_tasks import UNTRAINED
 
 BLOCKS = {"SiamMAE": (2, 3), "MAE": (2, 3), UNTRAINED: (2, 3)}  # the other rows: BLOCK alone
+PLACED = ("SiamMAE", "MAE", UNTRAINED, "positions on the past", "crop in crop", "gap 0, crop in crop")  # more is asked
 
 
 def alone(name: str, length: float = 1.0, **changes) -> Row:
@@ -64,6 +70,7 @@ TABLES = {
         changed("half of the pairs still", still=0.5),
         Row("with MAE's loss, too", {"alone_ratio": 0.75}, JointMAE, 0.65),  # as many minutes
         changed("gap 0, crop in crop", gap=(0, 0), second_crop=(0.3, 1.0)),
+        changed("crop in crop", second_crop=(0.3, 1.0)),
     ),
     "steps": (
         changed("half the rate", base_lr=LR / 2),
@@ -105,6 +112,24 @@ def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid
 
 def measure(base: FramePairs, real: RealData, frames: Path, row: Row, seed: int, folder: Path) -> list[dict]:
     """As lib.studies.real does, the mean of J and F alone; the run is deleted then, for nothing reads it."""
-    table = measure_row(base, real, BLOCKS.get(row.name, (BLOCK,)), frames, row, seed, folder, ("JF",))
+    encoder, table = train_row(base, real, frames, row, seed, folder)
+    for block in BLOCKS.get(row.name, (BLOCK,)):
+        table += clip_records(method_of(row.name, encoder, block), real.tests, folder, ("JF",))
+    if row.name in PLACED:
+        table += place_records(row.name, encoder, real.tests, folder)
     shutil.rmtree(folder, ignore_errors=True)
     return table
+
+
+def place_records(name: str, encoder: ViTEncoder, tests: dict[str, Test], folder: Path) -> list[dict]:
+    """How much of the features is their place alone, in percent, and the mean of J and F without that."""
+    ((data, (sequences, protocol, _)),) = tests.items()
+    method = method_of(name, encoder, BLOCK)
+    frames = (map(clip.frame, range(len(clip))) for clip in sequences)
+    videos = (FrameFeatures(video, method.features, encoder.patch_size, protocol) for video in frames)
+    with torch.inference_mode():
+        share, mean = place_share(chain.from_iterable(videos))
+    without = replace(method, features=lambda images: method.features(images) - mean, weights="")
+    scores = clip_records(without, tests, folder, ("JF",))
+    records = [{"metric": "place share", "value": 100 * share, "data": data, "block": BLOCK}]
+    return records + [record | {"metric": "JF without place"} for record in scores]

@@ -56,22 +56,25 @@ def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid
 
 
 def measure(base: FramePairs, real: RealData, frames: Path, row: Row, seed: int, folder: Path) -> list[dict]:
-    """J and F of each clip, at the method's own block."""
-    return measure_row(base, real, (BLOCKS.get(row.name, BLOCK),), frames, row, seed, folder, ("J", "F"))
-
-
-def measure_row(
-    base: FramePairs, real: RealData, blocks: Sequence[int], frames: Path, row: Row, seed: int, folder: Path,
-    measures: Sequence[str],
-) -> list[dict]:  # fmt: skip
-    """Train, if there is something to train, and score each test's clips: records with `data`, `clip` and `block`.
-
-    What training cost is there, too: `samples`, and `CPU seconds` of all cores together.
-    """
-    settings, arguments = settings_of(base, row)
+    """J and F of each clip, at the method's own block: records with `data`, `clip`, `block`; and what training cost."""
     if row.name in (COPIED, RGB):
-        features = rgb_patch_features(settings.patch_size) if row.name == RGB else None
-        return clip_records(Method(row.name, features, settings.patch_size), real.tests, folder, measures)
+        features = rgb_patch_features(base.patch_size) if row.name == RGB else None
+        return clip_records(Method(row.name, features, base.patch_size), real.tests, folder, ("J", "F"))
+    encoder, costs = train_row(base, real, frames, row, seed, folder)
+    method = method_of(row.name, encoder, BLOCKS.get(row.name, BLOCK))
+    made = {key: costs[0][key] for key in ("step", "seconds")}
+    return costs + [record | made for record in clip_records(method, real.tests, folder, ("J", "F"))]
+
+
+def train_row(
+    base: FramePairs, real: RealData, frames: Path, row: Row, seed: int, folder: Path
+) -> tuple[nn.Module, list[dict]]:
+    """Train, if there is something to train: the encoder, and what it cost.
+
+    That is `samples`, and `CPU seconds` of all cores together: so what was left of a run that broke off is deleted.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    settings, arguments = settings_of(base, row)
     kind, start, losses = row.model or SiamMAE, time.process_time(), []
     if row.length:
         clips = [clip for clip in real.clips if clip.info.reaches(settings.gap[1] / PAPER_FPS)]
@@ -80,14 +83,9 @@ def measure_row(
         torch.manual_seed(seed)
         model = kind(**settings.model_arguments() | arguments)
     cost = {"samples": len(losses) * settings.batch_size, "CPU seconds": time.process_time() - start}
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     made = {"step": len(losses), "seconds": sum(record["seconds"] for record in losses)}
-    table = [{"metric": name, "value": value, **made} for name, value in cost.items()]
-    encoder = model.encoder.eval().to(device)
-    for block in blocks:
-        method = method_of(row.name, encoder, block)
-        table += [record | made for record in clip_records(method, real.tests, folder, measures, device)]
-    return table
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.encoder.eval().to(device), [{"metric": name, "value": cost[name], **made} for name in cost]
 
 
 def method_of(name: str, encoder: nn.Module, block: int) -> Method:
@@ -96,11 +94,9 @@ def method_of(name: str, encoder: nn.Module, block: int) -> Method:
     return Method(f"{name}, block {block}", features, encoder.patch_size, name, block, fingerprint(encoder))
 
 
-def clip_records(
-    method: Method, tests: dict[str, Test], folder: Path, measures: Sequence[str], device: str = "cpu"
-) -> list[dict]:
+def clip_records(method: Method, tests: dict[str, Test], folder: Path, measures: Sequence[str]) -> list[dict]:
     """J, F, or JF (their mean) of each clip of each test, in percent. What was predicted is deleted then."""
-    table = []
+    table, device = [], "cuda" if torch.cuda.is_available() else "cpu"
     for name, (sequences, protocol, max_frames) in tests.items():
         scores = evaluate(method, "davis", sequences, protocol, folder / "predictions", max_frames, device)
         shutil.rmtree(folder / "predictions")

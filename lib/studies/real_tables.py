@@ -14,9 +14,9 @@ COSTS = ("samples", "CPU seconds")
 
 
 def read_clips(path: str | Path) -> pd.DataFrame:
-    """A line for each row, seed, block and clip of a study's table at `path`: `data`, and J, F and JF in percent."""
+    """A line for each row, seed, block and clip of a study's table at `path`: `data`, and its J, F, JF in percent."""
     table = read_table(path)
-    scored = table[~table["metric"].isin(COSTS)].astype({"block": "Int64"})
+    scored = table[table["clip"].notna()].astype({"block": "Int64"})
     keys = ["row", "seed", "block", "data", "clip"]
     lines = scored.pivot(index=keys, columns="metric", values="value").reset_index().rename_axis(columns=None)
     return lines if "JF" in lines else lines.assign(JF=lines[["J", "F"]].mean(axis=1))

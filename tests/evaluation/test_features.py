@@ -7,7 +7,7 @@ from make_davis import moving_squares
 
 from lib.errors import UserError
 from lib.evaluation import features
-from lib.evaluation.features import rgb_patch_features
+from lib.evaluation.features import place_share, rgb_patch_features
 from lib.evaluation.masks import propagate_masks
 from lib.evaluation.protocols import get_protocol
 
@@ -64,3 +64,17 @@ def test_videos_that_do_not_fit_are_refused(message, arguments):
     assert len(run_masks()) == 2
     with pytest.raises(UserError, match=message):
         run_masks(**arguments)
+
+
+def test_the_share_of_the_place_is_all_none_or_what_analysis_of_variance_says():
+    rng = np.random.default_rng(0)
+    places, frames = (torch.from_numpy(rng.normal(size=shape)).float() for shape in ((5, 4, 6), (3000, 5, 4, 6)))
+    share, mean = place_share(places for _ in range(7))
+    assert share == pytest.approx(1, abs=1e-6)
+    torch.testing.assert_close(mean, places)
+    assert place_share(frames)[0] == pytest.approx(1 / 3000, rel=0.3)  # chance: means of 3000 frames differ, too
+    assert place_share(1e3 + place + places for place in frames)[0] == pytest.approx(0.5, abs=0.1)
+    values = np.stack([frame + places for frame in frames[:50]]).astype(np.float64)  # frames x D x h x w
+    between = ((values.mean(0) - values.mean((0, 2, 3))[:, None, None]) ** 2).sum() * 50
+    total = ((values - values.mean((0, 2, 3))[:, None, None]) ** 2).sum()
+    assert place_share(torch.from_numpy(values))[0] == pytest.approx(between / total)

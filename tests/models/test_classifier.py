@@ -352,7 +352,8 @@ def test_the_loop_gives_each_layer_its_rate(tmp_path, monkeypatch):
         optimizer.step()
         assert records[step]["loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert [record["lr"] for record in records] == [options.learning_rate(step) for step in range(6)]  # the top layer's
-    torch.testing.assert_close(model.state_dict(), plain.state_dict(), rtol=0, atol=1e-5)
+    # Adam makes a whole step of a gradient that is 0 but for rounding: 1 % of the rate, not rounding itself
+    torch.testing.assert_close(model.state_dict(), plain.state_dict(), rtol=0, atol=0.01 * options.learning_rate(2))
 
 
 def test_an_interrupted_run_resumes_exactly_with_everything_random_on(tmp_path):
