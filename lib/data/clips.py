@@ -148,8 +148,7 @@ class FramePairs(Dataset):
     flip, shared by its two frames. Crops are resized bicubically, as in MAE.
 
     gap, crop_scale: see `draw_pair` and `draw_crop`. flip: whether half of the pairs are mirrored. still: the part of
-        the pairs that are one frame twice. crop_tries: of so many crops the one in which the frames differ most is
-        taken: most of a film stands still.
+        the pairs that are one frame twice. crop_tries: of so many crops the one in which the frames differ most.
     augment: cuts the frames out in another way than `crop_frames`, such as a lib.data.augmentation.Augmentation.
     frame_size: frames are read with this short side (never enlarged), and cropped then; None: as they are.
     frame_cache: folder where each clip is stored once as decoded frames; None: they are decoded for each sample.
@@ -159,8 +158,7 @@ class FramePairs(Dataset):
         self, clips: Sequence[Clip], image_size: int = 224, gap: tuple[int, int] = (4, 48),
         crop_scale: tuple[float, float] = (0.5, 1.0), repeated_sampling: int = 2, seed: int = 0,
         frame_size: int | None = None, frame_cache: str | Path | None = None,
-        flip: bool = True, augment: "Augmentation | None" = None, still: float = 0.0,
-        crop_tries: int = 1,
+        flip: bool = True, augment: "Augmentation | None" = None, still: float = 0.0, crop_tries: int = 1,
     ) -> None:  # fmt: skip
         if not clips:
             raise UserError("no clips to draw frame pairs from; scan_videos tells why videos were skipped")

@@ -1,6 +1,7 @@
 """Weights small enough to be committed: a long toy training that no other notebook reads is loaded, not repeated.
 
-`python -m lib.studies.shipped RUN FILE --command WORDS` writes those of a finished run.
+`python -m lib.studies.shipped RUN FILE --command WORDS` writes those of a finished run; with `--blocks N` its encoder's
+first N blocks alone, for lib.models.pretrained.load_encoder.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import json
 import sys
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -44,6 +46,22 @@ def ship(run: str | Path, path: str | Path, command: str) -> None:
     about |= {"sha256": _sha256(weights)}
     with atomic_path(path) as temporary:
         save_file(weights, temporary, {name: json.dumps(value) for name, value in about.items()})
+
+
+def ship_encoder(run: str | Path, path: str | Path, command: str, blocks: int) -> None:
+    """Write a finished run's encoder, its first blocks, in half precision to a .pt, with the `command` that made it."""
+    state = load_checkpoint(Path(run) / "last.pt")
+    there = {name.split(".")[2] for name in state["model"] if name.startswith("encoder.blocks.")}
+    if not 0 < blocks <= len(there):
+        raise UserError(f"{blocks} blocks: the encoder of {run} has {len(there)}")
+    beyond = tuple(f"encoder.blocks.{number}." for number in range(blocks, len(there)))
+    weights = {
+        name: value.half()
+        for name, value in state["model"].items()
+        if name.startswith("encoder.") and not name.startswith(beyond)
+    }
+    with atomic_path(path) as temporary:
+        torch.save({"model": weights, "architecture": state["architecture"], "command": command}, temporary)
 
 
 def load_shipped(model: nn.Module, path: str | Path, options: TrainOptions) -> list[Record]:
@@ -83,7 +101,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("path", type=Path, help="the .safetensors file to write")
     parser.add_argument("--command", required=True, help="the command that made the run, to be kept with the weights")
-    ship(**vars(parser.parse_args(arguments)))
+    parser.add_argument("--blocks", type=int, help="write so many of the encoder's blocks, a .pt, and no more")
+    given = vars(parser.parse_args(arguments))
+    blocks = given.pop("blocks")
+    if blocks is None:
+        ship(**given)
+    else:
+        ship_encoder(**given, blocks=blocks)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_training import SETTINGS, Line, Points
+from small_training import DECODER, OPTIONS, SETTINGS, SHAPE, Line, Points, make_loader
 from torch import nn
 
 from lib.checkpoints import load_checkpoint, read_losses
 from lib.errors import UserError
+from lib.models.pretrained import load_encoder
+from lib.models.siammae import SiamMAE
 from lib.studies import shipped
 from lib.studies.shipped import load_or_fit, load_shipped, ship
-from lib.training import TrainOptions, fit
+from lib.training import TrainOptions, fit, train
 
 
 def test_shipped_weights_stand_for_just_their_run(tmp_path):
@@ -56,3 +58,17 @@ def test_damaged_or_foreign_shipped_weights_are_refused(tmp_path):
     wide.extra = nn.Linear(1, 1)
     with pytest.raises(UserError, match="line.safetensors does not fit"):
         load_shipped(wide, path, wanted)
+
+
+def test_the_first_blocks_of_an_encoder_are_shipped_as_weights_that_load_anywhere(tmp_path):
+    model = SiamMAE(**SHAPE | {"depth": 3}, **DECODER)
+    train(model, make_loader(OPTIONS), OPTIONS, tmp_path / "run")
+    path = tmp_path / "encoder.pt"
+    assert shipped.main([str(tmp_path / "run"), str(path), "--command", "some command", "--blocks", "2"]) == 0
+    encoder, images = load_encoder(path), torch.randn(1, 3, 20, 16)
+    assert len(encoder.blocks) == 2 and torch.load(path, weights_only=True)["command"] == "some command"
+    ours = model.encoder.eval().features(images, block=2)
+    torch.testing.assert_close(encoder.features(images), ours, rtol=0, atol=0.02)
+    assert path.stat().st_size < (tmp_path / "run" / "last.pt").stat().st_size / 4
+    for blocks in ("0", "4"):
+        assert shipped.main([str(tmp_path / "run"), str(path), "--command", "words", "--blocks", blocks]) == 2
