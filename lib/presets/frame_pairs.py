@@ -127,9 +127,8 @@ SIAMMAE = {
         eval_size=(144, 192), part_size=(240, 320),
     ),
     "laptop": replace(
-        _SMALL, encoder="shallow", decoder_embed_dim=192, decoder_depth=1, gap=(2, 8), crop_scale=(0.08, 0.3),
-        frame_size=240, batch_size=24, repeated_sampling=1, base_lr=8e-3, epochs=3200, warmup_epochs=160,
-        save_every=200, eval_size=(240, 432), eval_frames=30,
+        _SMALL, encoder="mini", crop_scale=(0.08, 0.3), frame_size=240, epochs=1600, warmup_epochs=80,
+        eval_size=(240, 432), eval_frames=30,
     ),
     "colab": replace(
         PAPER, encoder="tiny", image_size=112, patch_size=8, crop_scale=(0.15, 0.6), frame_size=240, workers=2,
@@ -137,7 +136,4 @@ SIAMMAE = {
     ),
     "paper": PAPER,
 }  # fmt: skip
-# MAE sees the same frames, with its own ratio; on real clips with a decoder and a rate of its own, and more of them: so
-# it takes about as long as SiamMAE (CPU seconds of both are in figures/measured/choices.csv).
-_ALONE = {"laptop": {"decoder_depth": 2, "base_lr": 5.3e-3, "epochs": 5120, "warmup_epochs": 256}}
-MAE = {name: replace(preset, mask_ratio=0.75, **_ALONE.get(name, {})) for name, preset in SIAMMAE.items()}
+MAE = {name: replace(preset, mask_ratio=0.75) for name, preset in SIAMMAE.items()}  # the same frames, its own ratio

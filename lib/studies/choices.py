@@ -104,7 +104,7 @@ def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid
     if grid.get("dry_run"):  # which opens no clip
         return run_grid(rows, measure=None, out=out, **grid)
     real = open_real(data, SIAMMAE, choosing=True)
-    base = presets.get(presets.SIAMMAE, "laptop", epochs=epochs or SAMPLES / 3 / len(real.clips))
+    base = presets.get({"real": SIAMMAE}, "real", epochs=epochs or SAMPLES / 3 / len(real.clips))
     return run_grid(
         rows, measure=partial(measure, base, real, out / "frames"), out=out, about=f"{real.about}; {base}", **grid
     )
