@@ -5,6 +5,7 @@ Layout (Jhuang et al. 2013): `puppet_mask/{class}/{clip}/puppet_mask.mat` beside
 annotators laid over the person: coarse at hands and feet, so F means less than J.
 """
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,12 @@ from lib.data.video import iter_frames, read_frames
 from lib.errors import UserError, unknown
 
 MARKS = {"train": "1", "test": "2"}
+TAIL = re.compile(r"_[a-z]_[a-z]+_np\d+_[a-z]+_[a-z]+_\d+$")  # HMDB's: what is visible, camera, people, view, number
+
+
+def source_of(clip: str) -> str:
+    """The film that a clip was cut out of, by its name, with the action: clips of one are of the same people."""
+    return TAIL.sub("", clip)
 
 
 class OutlineDataset(SequenceDataset):

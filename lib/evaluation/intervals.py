@@ -43,18 +43,24 @@ def bootstrap(
     return Interval(value, low, high)
 
 
-def crossed_bootstrap(differences: np.ndarray, resamples: int = 10_000, confidence: float = 0.95) -> Interval:
+def crossed_bootstrap(
+    differences: np.ndarray, sources: Sequence | None = None, resamples: int = 10_000, confidence: float = 0.95
+) -> Interval:
     """Percentile interval of the mean of paired differences (seeds, clips): both are drawn again, apart.
 
     Clips have their difficulty in common over seeds, and a seed's training over clips (pigeonhole bootstrap, Owen
-    2007). One seed is kept as it is: the interval is then over clips alone. Few seeds make it somewhat short.
+    2007). Clips that name the same of `sources` (clips,) are drawn together, for they are of one film. One seed is kept
+    as it is: the interval is then over clips alone. Few seeds make it somewhat short.
     """
     differences = np.asarray(differences, dtype=np.float64)
     if differences.ndim != 2 or differences.shape[1] < 2 or not np.isfinite(differences).all():
         raise UserError(f"differences are {differences.shape}: give finite ones, (seeds, clips), at least (1, 2)")
     rng, (seeds, clips) = np.random.default_rng(0), differences.shape
-    times = [rng.multinomial(number, [1 / number] * number, resamples) / number for number in (seeds, clips)]
-    means = np.einsum("rs,sc,rc->r", times[0], differences, times[1], optimize=True)
+    films, film = np.unique(np.arange(clips) if sources is None else sources, return_inverse=True)
+    of_seeds, of_films = (rng.multinomial(n, [1 / n] * n, resamples) / n for n in (seeds, len(films)))
+    of_clips = of_films[:, film]
+    of_clips /= of_clips.sum(axis=1, keepdims=True)
+    means = np.einsum("rs,sc,rc->r", of_seeds, differences, of_clips, optimize=True)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(differences.mean()), float(low), float(high))
 

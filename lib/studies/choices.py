@@ -22,7 +22,7 @@ from lib.models.mae import MAE
 from lib.models.several_frames import SeveralFrames
 from lib.models.vit import ViTEncoder
 from lib.presets.frame_pairs import FramePairs
-from lib.studies.ablations import changed
+from lib.studies.ablations import changed, designed
 from lib.studies.grid import Row, run_grid
 from lib.studies.real import BLOCK, LONGER, MAE_CHANGES, SAMPLES, SIAMMAE, clip_records, method_of, train_row
 from lib.studies.real_data import RealData, Test, open_real
@@ -42,6 +42,9 @@ TABLES = {
     "references": (Row(UNTRAINED, length=0), alone("MAE")),
     "visible patches": (
         *(changed(f"ratio {ratio}", mask_ratio=ratio) for ratio in (0.5, 0.75, 0.9)),
+        changed("ratio 0.75, decoder depth 4", mask_ratio=0.75, decoder_depth=4),
+        designed("half of the past hidden, too", past_mask_ratio=0.5),
+        designed("half of the past hidden, too, ratio 0.75", past_mask_ratio=0.5, mask_ratio=0.75),
         changed("crops of 96 pixels", image_size=96),
         changed("patches of 6 pixels, crops of 48", image_size=48, patch_size=6),
     ),

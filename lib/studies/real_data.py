@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lib.data.davis import DavisDataset
 from lib.data.decoding import PAPER_FPS, Clip
-from lib.data.jhmdb_outlines import OutlineDataset, VideoSequence
+from lib.data.jhmdb_outlines import OutlineDataset, VideoSequence, source_of
 from lib.data.kinetics import list_kinetics, scan_videos
 from lib.data.sequences import SequenceDataset
 from lib.errors import UserError
@@ -77,7 +77,7 @@ def hold_out(people: Sequence[VideoSequence]) -> set[str]:
     by_source: dict[str, dict[str, list[str]]] = {}
     for person in people:
         action = person.video.parent.name
-        by_source.setdefault(action, {}).setdefault(person.name.split(f"_{action}_")[0], []).append(person.name)
+        by_source.setdefault(action, {}).setdefault(source_of(person.name), []).append(person.name)
     names = set()
     for sources in by_source.values():
         chosen = []

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.data.jhmdb_outlines import source_of
 from lib.errors import UserError
 from lib.evaluation.intervals import Interval, crossed_bootstrap
 from lib.studies.table import read_table
@@ -57,7 +58,7 @@ def difference(lines: pd.DataFrame, ours: str, theirs: str, data: str, measure: 
         their = pd.DataFrame(np.repeat(their.to_numpy(), len(our), axis=0), index=our.index, columns=their.columns)
     seeds, clips = our.index.intersection(their.index), our.columns.intersection(their.columns)
     pairs = our.loc[seeds, clips] - their.loc[seeds, clips]
-    return crossed_bootstrap(pairs.to_numpy()), pairs.mean(axis=1).tolist()
+    return crossed_bootstrap(pairs.to_numpy(), clips.map(source_of)), pairs.mean(axis=1).tolist()
 
 
 def comparisons(lines: pd.DataFrame, pairs: Sequence[tuple[str, str]], measure: str = "JF") -> pd.DataFrame:

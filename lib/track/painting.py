@@ -63,7 +63,8 @@ def _with_points(image: np.ndarray, places: np.ndarray, seen: np.ndarray) -> np.
     for number, ((x, y), there) in enumerate(zip(places, seen, strict=True), start=1):
         if there:
             box = (x - radius, y - radius, x + radius, y + radius)
-            draw.ellipse(box, fill=tuple(COLOURS[1 + (number - 1) % 255].tolist()), outline=(0, 0, 0), width=2)
+            colour = COLOURS[1 + (number + 126) % 255]  # not those of the first masks
+            draw.ellipse(box, fill=tuple(colour.tolist()), outline=(0, 0, 0), width=2)
     return np.array(picture)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lib.errors import UserError
-from lib.evaluation.intervals import bootstrap, paired_difference, trend
+from lib.evaluation.intervals import bootstrap, crossed_bootstrap, paired_difference, trend
 
 
 def normal(seed: int, *shape: int) -> torch.Tensor:
@@ -65,6 +65,26 @@ def test_bootstrap_refuses():
     for arguments in ((1, 100, 0.95), (10, 1, 0.95), (10, 100, 1.0), (10, 100, 0.0)):
         with pytest.raises(UserError, match=f"{arguments[0]} images, {arguments[1]} resamples"):
             bootstrap(lambda chosen: 0.0, *arguments)
+
+
+def test_seeds_and_clips_are_drawn_apart_and_clips_of_one_film_together():
+    rng = np.random.default_rng(0)
+    clips, seeds = rng.normal(0, 2, 60), rng.normal(0, 0.5, (4, 1))
+    alone = crossed_bootstrap(clips[None])
+    assert alone.value == pytest.approx(clips.mean())
+    assert (alone.high - alone.low) / 2 == pytest.approx(1.96 * clips.std() / math.sqrt(60), rel=0.05)
+    both = crossed_bootstrap(clips + seeds)
+    spread = math.hypot(clips.std() / math.sqrt(60), seeds.std() / 2)
+    assert (both.high - both.low) / 2 == pytest.approx(1.96 * spread, rel=0.1)
+    films = np.arange(60) // 6  # ten films of six equal clips have as much to say as ten clips
+    same = np.repeat(clips[:10], 6)[None]
+    assert crossed_bootstrap(same, films)[1:] == pytest.approx(crossed_bootstrap(clips[None, :10])[1:])
+    assert crossed_bootstrap(same).high < crossed_bootstrap(same, films).high
+    uneven = crossed_bootstrap(np.array([[0.0, 3.0, 3.0, 3.0]]), ["a", "b", "b", "b"])  # neither, one, or both films
+    assert (uneven.value, uneven.low, uneven.high) == (2.25, 0, 3)
+    for wrong in (np.zeros(5), np.zeros((2, 1)), np.full((2, 3), np.nan)):
+        with pytest.raises(UserError, match="finite"):
+            crossed_bootstrap(wrong)
 
 
 # --- paired differences -------------------------------------------------------------------------------------

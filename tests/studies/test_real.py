@@ -11,8 +11,10 @@ from lib.studies import choices, real, real_data, real_tables
 from lib.studies.grid import choose
 from lib.studies.table import write_table
 
-PEOPLE = {("walk", f"{source}_walk_{number}"): "1" for source in "abcd" for number in range(2)}
-PEOPLE |= {("walk", "e_walk_0"): "2", ("walk", "gone"): "2", ("wave", "f_wave_0"): "1", ("wave", "g_wave_0"): "2"}
+WALK, WAVE = "{}_walk_f_nm_np1_fr_med_{}", "{}_wave_u_cm_np2_ba_goo_{}"  # as HMDB names clips: film, what, and number
+PEOPLE = {("walk", WALK.format(film, number)): "1" for film in "abcd" for number in range(2)}
+PEOPLE |= {("walk", WALK.format("e", 0)): "2", ("walk", "gone"): "2"}
+PEOPLE |= {("wave", WAVE.format("f", 0)): "1", ("wave", WAVE.format("g", 0)): "2"}
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +30,11 @@ def data(tiny_world, tmp_path_factory):
 def test_settings_are_chosen_on_no_clip_that_is_trained_on_or_reported(data):
     chosen, reported = (real_data.open_real(data, real.SIAMMAE, choosing) for choosing in (True, False))
     held_out = {clip.name for clip in chosen.tests["JHMDB, held out"].sequences}
-    assert held_out == {"a_walk_0", "a_walk_1", "f_wave_0"}  # two of each action, or one source more
+    assert held_out == {WALK.format("a", 0), WALK.format("a", 1), WAVE.format("f", 0)}  # two of each action
     trained = {clip.path.stem for clip in chosen.clips}
-    assert not trained & held_out and {"b_walk_0", "d_walk_1"} <= trained
+    assert not trained & held_out and {WALK.format("b", 0), WALK.format("d", 1)} <= trained
     tested = {clip.name for clip in reported.tests["JHMDB"].sequences}
-    assert tested == {"e_walk_0", "g_wave_0"} and reported.tests["JHMDB"].sequences.absent == 1
+    assert tested == {WALK.format("e", 0), WAVE.format("g", 0)} and reported.tests["JHMDB"].sequences.absent == 1
     assert {clip.path.stem for clip in reported.clips} == trained | held_out
     assert "5 clips of Kinetics-400 and 9 of JHMDB" in reported.about and "DAVIS-2017: 2" in reported.about
     assert [clip.path.parent.name for clip in reported.clips].count("walk") == 8
