@@ -1,5 +1,6 @@
 """What the studies of real clips say: means over clips and seeds, and paired differences with their intervals."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,3 +86,29 @@ def against_default(lines: pd.DataFrame, costs: pd.DataFrame, default: str) -> p
         ends |= {"low": interval.low, "high": interval.high, "seeds": len(seeds)}
         found.append({"row": row, **ends, "time": seconds.get(row, np.nan) / seconds[default]})
     return pd.DataFrame(found)
+
+
+def by_seed(lines: pd.DataFrame, measure: str = "JF") -> pd.DataFrame:
+    """Means over clips, for lib.plots.bars.dot_panels: a line a `case` (row and block) and `seed`, a column a data set."""
+    cases = lines["row"] + lines["block"].map(lambda block: "" if pd.isna(block) else f", block {block}")
+    found = lines.assign(case=cases).pivot_table(measure, ["case", "seed"], "data", sort=False).reset_index()
+    return found.rename_axis(columns=None)
+
+
+def places(path: str | Path, block: int) -> pd.DataFrame:
+    """How much of the features is their place: a line each row and seed of `choices` of which that was asked.
+
+    JF; `JF without place`, once each place's mean is taken off; `place share`, the part of the variance that this is.
+    """
+    table = read_table(path)
+    asked = table[table["metric"].isin(["JF", "JF without place", "place share"]) & (table["block"] == block)]
+    found = asked.pivot_table("value", ["row", "seed"], "metric", sort=False)
+    return found.dropna().reset_index().rename_axis(columns=None)
+
+
+def curve(lines: pd.DataFrame, costs: pd.DataFrame, row: str) -> pd.DataFrame:
+    """JF, `samples` and `CPU seconds` of a row and of those called as it, but "N x" as long; means over seeds."""
+    rows = [name for name in lines["row"].unique() if name == row or re.fullmatch(rf"{row}, \d+ x", name)]
+    found = lines[lines["row"].isin(rows)].groupby("row")["JF"].mean().to_frame()
+    cost = costs.groupby("row")[list(COSTS)].mean()
+    return found.join(cost).sort_values("samples").reset_index(drop=True)

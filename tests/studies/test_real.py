@@ -103,3 +103,28 @@ def test_differences_are_clip_by_clip_and_seed_by_seed():
     assert table["verdict"].tolist() == ["higher", "not shown", "lower"]
     found = real_tables.means(lines).set_index("row")
     assert found.loc["A", "seeds"] == 3 and found.loc["one", "JF"] == pytest.approx(hard.mean())
+
+
+def test_places_and_curves_are_means_of_the_lines(tmp_path):
+    common = {"seed": 0, "step": 1, "seconds": 1.0, "hardware": "some", "block": 2, "data": "D"}
+    table = [
+        common | {"row": row, "metric": metric, "value": value, "clip": clip}
+        for row, values in {"A": (50, 60), "A, 2 x": (70, 80), "B": (1, 2)}.items()
+        for clip, value in zip("ab", values, strict=True)
+        for metric, value in (("JF", value), *([("JF without place", value - 5)] if row == "A" else []))
+    ]
+    cost = [("A", 100, 10), ("A, 2 x", 200, 21), ("B", 7, 7)]
+    table += [
+        common | {"row": row, "metric": metric, "value": value, "block": None, "data": None}
+        for row, *values in cost
+        for metric, value in zip(real_tables.COSTS, values, strict=True)
+    ]
+    table += [common | {"row": "A", "metric": "place share", "value": 40.0}]
+    write_table(tmp_path / "choices.csv", pd.DataFrame(table))
+    lines, costs = real_tables.read_clips(tmp_path / "choices.csv"), real_tables.read_costs(tmp_path / "choices.csv")
+    found = real_tables.curve(lines, costs, "A")
+    assert found.to_numpy().tolist() == [[55, 100, 10], [75, 200, 21]] and list(found) == ["JF", *real_tables.COSTS]
+    (placed,) = real_tables.places(tmp_path / "choices.csv", 2).to_dict("records")
+    assert placed == {"row": "A", "seed": 0, "JF": 55, "JF without place": 50, "place share": 40}
+    wide = real_tables.by_seed(lines.assign(data=["D", "E"] * 3))
+    assert wide.loc[wide["case"] == "A, block 2", ["D", "E"]].to_numpy().tolist() == [[50, 60]]
