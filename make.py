@@ -358,6 +358,9 @@ TABLES = (
     "wavelets/wavelets*.csv",
     "ladder/ladder*.csv",
     "ladder/ladder_pictures.npz",
+    "choices/choices.csv",
+    "real/real.csv",
+    "actions/actions.csv",
     "benchmarks/*.json",
 )
 

@@ -39,6 +39,7 @@ BENCHMARK = ["python", "-m", "lib.benchmark"]
 TOY_WORLD = ["python", "data_scripts/make_toy_world.py"]
 KINETICS = ["python", "data_scripts/prepare_kinetics.py"]
 STUDY = ["python", "-m", "lib.studies"]
+TRACK = ["python", "-m", "lib.track"]
 MAKE = ["python3", "make.py"]
 PAPERMILL, CONVERT, LAUNCH = ["papermill"], ["jupyter", "nbconvert"], ["accelerate", "launch"]
 TINY = ToyWorldOptions(
@@ -116,10 +117,17 @@ def option(words: list[str], name: str) -> str:
 
 
 def test_every_command_has_its_test_here():
-    starts = [SCORE, BENCHMARK, STUDY, TOY_WORLD, KINETICS, MAKE, PAPERMILL, CONVERT, LAUNCH]
+    starts = [TRACK, SCORE, BENCHMARK, STUDY, TOY_WORLD, KINETICS, MAKE, PAPERMILL, CONVERT, LAUNCH]
     assert all(documented(start) for start in starts), "README lost a command"
     covered = [words for start in starts for words in documented(start)]
     assert [shlex.join(words) for words in README if words not in covered] == []
+
+
+@pytest.mark.parametrize("words", documented(TRACK), ids=shlex.join)
+def test_track(words, copy):
+    shown, out, frames = run(words, copy), copy / option(words, "--out"), list((copy / words[3]).iterdir())
+    assert f"{len(frames)} frames" in shown and len(list((out / "masks").iterdir())) == len(frames)
+    assert (out / "overlay.mp4").stat().st_size > 1000 and (out / "sheet.png").is_file()
 
 
 @pytest.mark.parametrize("words", documented(SCORE), ids=shlex.join)

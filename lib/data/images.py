@@ -53,6 +53,11 @@ def read_frame(path: str | Path) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
+def read_rgba(path: str | Path) -> np.ndarray:
+    """An image file as (H, W, 4) uint8, upright; alpha is 255 where there is none."""
+    return np.array(_read(path).convert("RGBA"))
+
+
 def size_of(path: str | Path) -> tuple[int, int]:
     """Height and width of the upright picture, without decoding it."""
     with open_image(path) as image:

@@ -21,12 +21,18 @@ from lib.data.video import iter_frames, read_frames
 from lib.errors import UserError, unknown
 
 MARKS = {"train": "1", "test": "2"}
-TAIL = re.compile(r"_[a-z]_[a-z]+_np\d+_[a-z]+_[a-z]+_\d+$")  # HMDB's: what is visible, camera, people, view, number
+ACTIONS = (
+    "brush_hair", "catch", "clap", "climb_stairs", "golf", "jump", "kick_ball", "pick", "pour", "pullup", "push", "run",
+    "shoot_ball", "shoot_bow", "shoot_gun", "sit", "stand", "swing_baseball", "throw", "walk", "wave",
+)  # fmt: skip
+# HMDB's names of clips: the film, the action, what is visible, camera, people, view, quality, number
+NAME = re.compile(rf"(.+)_(?:{'|'.join(ACTIONS)})_[a-z]_[a-z]+_np\d+_[a-z]+_[a-z]+_\d+")
 
 
 def source_of(clip: str) -> str:
-    """The film that a clip was cut out of, by its name, with the action: clips of one are of the same people."""
-    return TAIL.sub("", clip)
+    """The film that a clip was cut out of, by its name: clips of one are often of the same people."""
+    match = NAME.fullmatch(clip)
+    return match[1] if match else clip
 
 
 class OutlineDataset(SequenceDataset):

@@ -57,7 +57,8 @@ def rgb_patch_features(patch_size: int) -> Callable[[Tensor], Tensor]:
 def place_share(features: Iterable[Tensor]) -> tuple[float, Tensor]:
     """How much of the variance of features (D, h, w) of many frames the place alone explains, 0 to 1.
 
-    Also the mean over the frames, (D, h, w): what a feature says of its place, whatever is there.
+    Also the mean over the frames, (D, h, w): what a feature says of its place, whatever is there. Frames of one still
+    camera are alike: of features that know no place it is about 1 over the number of videos.
     """
     count, total, squares = 0, 0, 0
     for one in features:

@@ -5,6 +5,7 @@ Davison and Hinkley 1997, section 3.8). Seeds are few: their paired differences 
 images or clips, `G` gaps (or any ordered condition).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -50,11 +51,10 @@ def crossed_bootstrap(
 
     Clips have their difficulty in common over seeds, and a seed's training over clips (pigeonhole bootstrap, Owen
     2007). Clips that name the same of `sources` (clips,) are drawn together, for they are of one film. One seed is kept
-    as it is: the interval is then over clips alone. Few seeds make it somewhat short.
+    as it is: the interval is then over clips alone. Of three seeds that differ it is far too short, and holds the truth
+    three times in four instead of 95 times in 100: `crossed_interval` knows how few they are.
     """
-    differences = np.asarray(differences, dtype=np.float64)
-    if differences.ndim != 2 or differences.shape[1] < 2 or not np.isfinite(differences).all():
-        raise UserError(f"differences are {differences.shape}: give finite ones, (seeds, clips), at least (1, 2)")
+    differences = _crossed(differences)
     rng, (seeds, clips) = np.random.default_rng(0), differences.shape
     films, film = np.unique(np.arange(clips) if sources is None else sources, return_inverse=True)
     of_seeds, of_films = (rng.multinomial(n, [1 / n] * n, resamples) / n for n in (seeds, len(films)))
@@ -63,6 +63,35 @@ def crossed_bootstrap(
     means = np.einsum("rs,sc,rc->r", of_seeds, differences, of_clips, optimize=True)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(differences.mean()), float(low), float(high))
+
+
+def crossed_interval(differences: np.ndarray, sources: Sequence | None = None, confidence: float = 0.95) -> Interval:
+    """Student's t interval of the mean of paired differences (seeds, clips), for other seeds and other clips.
+
+    Its variance is that of the seeds' means plus that of the clips' (whole films, as above, where `sources` names
+    them), its degrees of freedom Satterthwaite's (1946). Two seeds are too few (it holds the truth 9 times in 10); with
+    one it is over clips alone.
+    """
+    differences = _crossed(differences)
+    seeds, clips = differences.shape
+    _, film = np.unique(np.arange(clips) if sources is None else sources, return_inverse=True)
+    value, films = differences.mean(), film.max() + 1
+    of_films = np.bincount(film, differences.mean(axis=0) - value) / clips
+    parts = [(films / (films - 1) * np.square(of_films).sum(), films - 1)] if films > 1 else [(math.inf, 1)]
+    parts += [(differences.mean(axis=1).var(ddof=1) / seeds, seeds - 1)] if seeds > 1 else []
+    variance = sum(part for part, _ in parts)
+    if not 0 < variance < math.inf:
+        return Interval(float(value), float(value - variance), float(value + variance))
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    reach = stats.t.ppf((1 + confidence) / 2, freedom) * math.sqrt(variance)
+    return Interval(float(value), float(value - reach), float(value + reach))
+
+
+def _crossed(differences: np.ndarray) -> np.ndarray:
+    differences = np.asarray(differences, dtype=np.float64)
+    if differences.ndim != 2 or differences.shape[1] < 2 or not np.isfinite(differences).all():
+        raise UserError(f"differences are {differences.shape}: give finite ones, (seeds, clips), at least (1, 2)")
+    return differences
 
 
 class PairedDifference(NamedTuple):

@@ -1,8 +1,9 @@
 """Real video, on clips that no setting was chosen on: does SiamMAE track better than MAE, and is it for motion?
 
-MAE and SiamMAE have the same encoder and train for as long; each has what was chosen for it on held-out training clips
-(lib.studies.choices). "SiamMAE, gap 0" sees two crops of one frame instead of two frames, CropMAE's (arXiv 2403.17823)
-claim that motion is not needed. A cell is a row with a seed; its table has J and F of every clip.
+MAE and SiamMAE have the same encoder and train for about as long (the table says how long); each has what was chosen
+for it on held-out training clips (lib.studies.choices). "SiamMAE, gap 0" sees two crops of one frame instead of two
+frames, as CropMAE (arXiv 2403.17823), which claims that motion is not needed; it is cropped otherwise, too. A cell is a
+row with a seed; its table has J and F of every clip.
 """
 
 import shutil
@@ -17,6 +18,7 @@ import torch
 from torch import nn
 
 from lib import presets
+from lib.data.clips import read_clip
 from lib.data.decoding import PAPER_FPS
 from lib.evaluation.features import rgb_patch_features
 from lib.models.mae import MAE
@@ -46,6 +48,8 @@ ROWS = (
     Row(COPIED, length=0, seeds=1),
 )
 
+PAIRS = [("SiamMAE", rival) for rival in ("MAE", "SiamMAE, gap 0", UNTRAINED, RGB, COPIED)] + [("MAE", UNTRAINED)]
+
 
 def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid) -> pd.DataFrame | None:
     """The study on the real clips below `data`; `grid`: seeds and so on, of run_grid."""
@@ -54,8 +58,13 @@ def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid
     real = open_real(data, SIAMMAE, choosing=False)
     base = presets.get({"real": SIAMMAE}, "real", epochs=epochs or SAMPLES / len(real.clips))
     return run_grid(
-        rows, measure=partial(measure, base, real, out / "frames"), out=out, about=f"{real.about}; {base}", **grid
+        rows, measure=partial(measure, base, real, out / "frames"), out=out, about=about_of(real, base), **grid
     )
+
+
+def about_of(real: RealData, base: FramePairs) -> str:
+    """What all cells of a grid share: clips, settings, and what is MAE's own."""
+    return f"{real.about}; {base}; MAE: {MAE_CHANGES}, {LONGER} x"
 
 
 def measure(base: FramePairs, real: RealData, frames: Path, row: Row, seed: int, folder: Path) -> list[dict]:
@@ -78,9 +87,12 @@ def train_row(
     """
     shutil.rmtree(folder, ignore_errors=True)
     settings, arguments = settings_of(base, row)
+    clips = [clip for clip in real.clips if clip.info.reaches(settings.gap[1] / PAPER_FPS)]
+    if settings.cache_frames:
+        for clip in set(clips):
+            read_clip(clip, [0], settings.frame_size, frames)  # so that no run pays for what all use
     kind, start, losses = row.model or SiamMAE, time.process_time(), []
     if row.length:
-        clips = [clip for clip in real.clips if clip.info.reaches(settings.gap[1] / PAPER_FPS)]
         model, losses = pretrain(kind, settings, clips, seed, folder, frames, **arguments)
     else:
         torch.manual_seed(seed)

@@ -1,7 +1,8 @@
 """Real clips for MAE and SiamMAE: what they train on, what settings are chosen on, and what is reported.
 
-Choosing and reporting never meet: settings are chosen on people of JHMDB's training clips that are held out from
-training for this, and reported on its test clips and on DAVIS-2016. Both are scored as objects, J and F.
+Settings are chosen on JHMDB's training clips, of which some are held out from training for this, and reported on its
+test clips and on DAVIS-2016: no clip is both. (Some films are: the official split, and ours, are within an action.)
+Both are scored as objects, J and F.
 """
 
 from collections.abc import Sequence

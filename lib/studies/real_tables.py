@@ -3,16 +3,19 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from lib.data.jhmdb_outlines import source_of
 from lib.errors import UserError
-from lib.evaluation.intervals import Interval, crossed_bootstrap
+from lib.evaluation.intervals import Interval, crossed_bootstrap, crossed_interval
 from lib.studies.table import read_table
+from lib.studies.three_tasks import COPIED, RGB, UNTRAINED
 
 COSTS = ("samples", "CPU seconds")
+UNSEEDED = (UNTRAINED, RGB, COPIED)  # rows of one seed: nothing, or only first weights, would be drawn anew
 
 
 def read_clips(path: str | Path) -> pd.DataFrame:
@@ -41,6 +44,13 @@ def means(lines: pd.DataFrame, measures: Sequence[str] = ("JF", "J", "F")) -> pd
     return found.assign(seeds=by_seed.groupby(keys, sort=False, dropna=False).size()).reset_index()
 
 
+def with_costs(found: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """The lines of `means` with `samples` and `CPU minutes` of a row's training, means over seeds; NaN for none."""
+    trained = costs[costs["samples"] > 0].groupby("row")[list(COSTS)].mean()
+    samples, seconds = (found["row"].map(trained[name]) for name in COSTS)
+    return found.assign(**{"samples": samples.round().astype("Int64"), "CPU minutes": seconds / 60})
+
+
 def matrix(lines: pd.DataFrame, row: str, data: str, measure: str) -> pd.DataFrame:
     """Scores of one row on one data set: seeds x clips."""
     chosen = lines[(lines["row"] == row) & (lines["data"] == data)]
@@ -49,17 +59,42 @@ def matrix(lines: pd.DataFrame, row: str, data: str, measure: str) -> pd.DataFra
     return chosen.pivot(index="seed", columns="clip", values=measure)
 
 
-def difference(lines: pd.DataFrame, ours: str, theirs: str, data: str, measure: str = "JF") -> tuple[Interval, list]:
-    """Row `ours` minus `theirs`, clip by clip and seed by seed, with its interval; and each seed's mean difference.
+class Difference(NamedTuple):
+    """A mean difference: its bootstrap interval, Student's, which knows how few the seeds are, and each seed's mean."""
 
-    A row of one seed, such as an untrained network, stands against each seed of the other.
+    bootstrap: Interval
+    student: Interval
+    by_seed: list[float]
+
+    def columns(self) -> dict[str, object]:
+        """For a table; Student's interval decides."""
+        low, high = self.student[1:]
+        ends = {"mean": self.bootstrap.value, "low": self.bootstrap.low, "high": self.bootstrap.high}
+        verdict = "higher" if low > 0 else "lower" if high < 0 else "not shown"
+        return ends | {"t low": low, "t high": high, "verdict": verdict}
+
+
+def difference(lines: pd.DataFrame, ours: str, theirs: str, data: str, measure: str = "JF") -> Difference:
+    """Row `ours` minus `theirs`, clip by clip and, in the seeds that both have, seed by seed.
+
+    A row of UNSEEDED, of which there is but one, stands against each seed of the other.
     """
     our, their = (matrix(lines, row, data, measure) for row in (ours, theirs))
-    if len(their) == 1:
-        their = pd.DataFrame(np.repeat(their.to_numpy(), len(our), axis=0), index=our.index, columns=their.columns)
-    seeds, clips = our.index.intersection(their.index), our.columns.intersection(their.columns)
-    pairs = our.loc[seeds, clips] - their.loc[seeds, clips]
-    return crossed_bootstrap(pairs.to_numpy(), clips.map(source_of)), pairs.mean(axis=1).tolist()
+    if set(our.columns) != set(their.columns):
+        raise UserError(f"{ours} and {theirs} on {data}: scored on other clips; score both on the same")
+    if theirs in UNSEEDED:
+        their = _repeated(their, our.index)
+    elif ours in UNSEEDED:
+        our = _repeated(our, their.index)
+    seeds = our.index.intersection(their.index)
+    pairs = our.loc[seeds] - their.loc[seeds, our.columns]
+    films = pairs.columns.map(source_of)
+    values = pairs.to_numpy()
+    return Difference(crossed_bootstrap(values, films), crossed_interval(values, films), pairs.mean(axis=1).tolist())
+
+
+def _repeated(scores: pd.DataFrame, seeds: pd.Index) -> pd.DataFrame:
+    return pd.DataFrame(np.repeat(scores.to_numpy()[:1], len(seeds), axis=0), index=seeds, columns=scores.columns)
 
 
 def comparisons(lines: pd.DataFrame, pairs: Sequence[tuple[str, str]], measure: str = "JF") -> pd.DataFrame:
@@ -67,11 +102,9 @@ def comparisons(lines: pd.DataFrame, pairs: Sequence[tuple[str, str]], measure: 
     found = []
     for data in lines["data"].unique():
         for ours, theirs in pairs:
-            interval, by_seed = difference(lines, ours, theirs, data, measure)
-            verdict = "higher" if interval.low > 0 else "lower" if interval.high < 0 else "not shown"
-            ends = {"mean": interval.value, "low": interval.low, "high": interval.high, "verdict": verdict}
-            seeds = ", ".join(f"{value:+.1f}" for value in by_seed)
-            found.append({"data": data, "row": ours, "minus": theirs, **ends, "each seed": seeds})
+            compared = difference(lines, ours, theirs, data, measure)
+            seeds = ", ".join(f"{value:+.1f}" for value in compared.by_seed)
+            found.append({"data": data, "row": ours, "minus": theirs, **compared.columns(), "each seed": seeds})
     return pd.DataFrame(found)
 
 
@@ -81,15 +114,15 @@ def against_default(lines: pd.DataFrame, costs: pd.DataFrame, default: str) -> p
     found = []
     for row in lines["row"].unique():
         (data,) = lines["data"].unique()
-        interval, seeds = difference(lines, row, default, data)
-        ends = {"JF": matrix(lines, row, data, "JF").to_numpy().mean(), "mean": interval.value}
-        ends |= {"low": interval.low, "high": interval.high, "seeds": len(seeds)}
-        found.append({"row": row, **ends, "time": seconds.get(row, np.nan) / seconds[default]})
+        compared = difference(lines, row, default, data)
+        scores = {"JF": matrix(lines, row, data, "JF").to_numpy().mean(), "seeds": len(compared.by_seed)}
+        time = seconds.get(row, np.nan) / seconds[default]
+        found.append({"row": row, **scores, **compared.columns(), "time": time})
     return pd.DataFrame(found)
 
 
 def by_seed(lines: pd.DataFrame, measure: str = "JF") -> pd.DataFrame:
-    """Means over clips, for lib.plots.bars.dot_panels: a line a `case` (row and block) and `seed`, a column a data set."""
+    """Means over clips for lib.plots.bars.dot_panels: a line a `case` (row, block) and `seed`, a column a data set."""
     cases = lines["row"] + lines["block"].map(lambda block: "" if pd.isna(block) else f", block {block}")
     found = lines.assign(case=cases).pivot_table(measure, ["case", "seed"], "data", sort=False).reset_index()
     return found.rename_axis(columns=None)

@@ -44,10 +44,15 @@ def track_video(
     """Everything that the command does; arguments as there. UserError, and nothing left, if anything is amiss."""
     if mask is None and points is None:
         raise UserError("nothing to follow: give a MASK of the first frame, --points FILE, or both")
+    out = out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: is there already; choose another folder, or delete it")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    encoder = load_encoder(weights).to(device)
+    encoder = load_encoder(weights)
+    try:
+        encoder.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch's, of a device that is none or is not there
+        raise UserError(f"device {device}: {str(error).splitlines()[0]}") from None
     if short_side < encoder.patch_size:
         raise UserError(f"size {short_side} is less than a patch of {encoder.patch_size}; give some of them")
     source = open_source(video)
@@ -77,7 +82,7 @@ def _clear(out: Path) -> None:
     """Remove what a killed run for this folder left beside it: `.NAME.PROCESS.partial`, of no process that lives."""
     for left in out.parent.glob(f".{glob.escape(out.stem)}.*.partial*"):
         process = left.name.removeprefix(f".{out.stem}.").partition(".")[0]
-        if process.isdecimal() and not psutil.pid_exists(int(process)):
+        if process.isdecimal() and not psutil.pid_exists(int(process)) and left.is_dir():
             shutil.rmtree(left)
 
 

@@ -8,10 +8,10 @@ from PIL import Image
 
 from lib.data.davis import VOID
 from lib.data.folders import read_csv
-from lib.data.images import davis_palette, open_image, read_frame, read_mask
-from lib.data.sequences import MAX_OBJECTS
+from lib.data.images import davis_palette, open_image, read_mask, read_rgba
 from lib.errors import UserError
 
+MOST = 64  # objects; a picture of more values is a photo
 SAME_SHAPE = 0.02  # a mask's width / height may differ from the frame's by so much, where it was saved smaller
 
 
@@ -27,14 +27,23 @@ def read_first_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
 
     Palette and grey images hold ids, where 255 is void or, if nothing else is there, the one object. In colour pictures
     each colour is an object, but for black and for what is transparent: DAVIS's colours have their ids, others are
-    numbered. A mask of another size but the frame's shape is scaled to it.
+    numbered. Shades of soft edges count as what they are nearest to. A mask of another size but the frame's shape is
+    scaled to it.
     """
     with open_image(path) as image:
-        mode = image.mode
-    ids = _ids_of_colours(path) if mode in ("RGB", "RGBA") else read_mask(path)
-    if set(np.unique(ids)) <= {0, VOID}:
+        mode, lossy = image.mode, image.format == "JPEG"
+    if lossy:
+        raise UserError(f"{path}: a JPEG does not keep the values of a mask; save it as PNG")
+    if mode in ("RGB", "RGBA", "LA"):
+        ids = _ids_of_colours(path)
+    else:
+        ids = read_mask(path) if mode in ("P", "1") else _without_shades(_without_void(read_mask(path)))
+    ids = _without_void(ids)
+    values = set(np.unique(ids))
+    if len(values) > MOST:
+        raise UserError(f"{path}: {len(values)} grey values are no objects; give a mask, with one value for each")
+    if values <= {0, VOID}:
         ids = (ids > 0).astype(np.uint8)
-    ids = np.where(ids == VOID, np.uint8(0), ids)
     if ids.shape != size:
         (height, width), frame = ids.shape, f"the first frame has {size[1]}x{size[0]}"
         if abs(width / height / (size[1] / size[0]) - 1) > SAME_SHAPE:
@@ -47,23 +56,47 @@ def read_first_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 def _ids_of_colours(path: Path) -> np.ndarray:
     """(H, W) uint8 ids of a colour picture's colours."""
-    with open_image(path) as image:
-        opaque = np.array(image.getchannel("A")) > 127 if image.mode == "RGBA" else True
-    picture = read_frame(path)
-    if (picture == picture[..., :1]).all():  # grey, saved as colour: values are ids
-        return np.where(opaque, picture[..., 0], np.uint8(0))
-    codes = np.where(opaque, picture.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32), 0)
+    picture = read_rgba(path)
+    parts = np.where(picture[..., 3:] > 127, picture[..., :3], np.uint8(0)).astype(np.uint32)
+    codes = _without_shades(parts @ np.array([65536, 256, 1], np.uint32))
     colours = [int(code) for code in np.unique(codes) if code]
-    if len(colours) > MAX_OBJECTS:
-        raise UserError(f"{path}: {len(colours)} colours are no objects, it is a photo or was saved as JPEG; use a PNG")
+    if all(code % 0x010101 == 0 for code in colours):  # grey, saved as colour: values are ids
+        return (codes & 0xFF).astype(np.uint8)
+    if len(colours) > MOST:
+        raise UserError(f"{path}: {len(colours)} colours are no objects; give a mask, with one colour for each")
     palette = np.reshape(davis_palette(), (-1, 3))[:VOID] @ [65536, 256, 1]
-    known = {code: number for number, code in enumerate(palette.tolist())}
+    known = {code: number for number, code in reversed(list(enumerate(palette.tolist())))}  # some are there twice
     if not set(colours) <= set(known):
         known = {code: number for number, code in enumerate(colours, start=1)}
     ids = np.zeros(codes.shape, np.uint8)
     for code in colours:
         ids[codes == code] = known[code]
     return ids
+
+
+def _without_void(ids: np.ndarray) -> np.ndarray:
+    """The ids with void as background, unless there is nothing else that is more than a shade."""
+    return np.where(ids == VOID, np.uint8(0), ids) if set(_solid(ids)) - {0, VOID} else ids
+
+
+def _solid(codes: np.ndarray) -> np.ndarray:
+    """The values that somewhere fill 3 x 3 pixels, of (H, W)."""
+    inner, (height, width) = codes[1:-1, 1:-1], codes.shape
+    same = [codes[y : height - 2 + y, x : width - 2 + x] == inner for y in range(3) for x in range(3)]
+    return np.unique(inner[np.all(same, axis=0)])
+
+
+def _without_shades(codes: np.ndarray) -> np.ndarray:
+    """Codes (H, W) of 8-bit channels; those that fill 3 x 3 pixels nowhere, as shades do, become the nearest that does.
+
+    Unchanged where nothing but the background does, or too much: what is to be followed is tiny, or this is no mask.
+    """
+    solid, (values, inverse) = np.union1d(_solid(codes), [0]), np.unique(codes, return_inverse=True)
+    if not 1 < len(solid) <= MOST:
+        return codes
+    parts = [codes.astype(np.int64)[:, None] >> np.array([0, 8, 16]) & 0xFF for codes in (values, solid)]
+    far = np.abs(parts[0][:, None] - parts[1]).sum(axis=2)  # values x those kept
+    return solid[far.argmin(axis=1)].astype(codes.dtype)[inverse.reshape(codes.shape)]
 
 
 def read_points(path: Path, size: tuple[int, int]) -> Points:
@@ -82,7 +115,14 @@ def read_points(path: Path, size: tuple[int, int]) -> Points:
             raise UserError(f"{path}: point {number} is at {row['x']!r}, {row['y']!r}; {inside}")
         places.append(place)
     names = tuple(row.get("name") or str(number) for number, row in enumerate(rows, start=1))
+    if not all(map(_is_text, names)):
+        raise UserError(f"{path}: names must be UTF-8; save the file so")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{path}: two points are called {twice!r}; give each a name of its own")
     return Points(names, np.array(places))
+
+
+def _is_text(name: str) -> bool:
+    """Whether it can be written again: bytes of another encoding stay as stand-ins where names are read."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)

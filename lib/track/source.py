@@ -1,5 +1,6 @@
 """Any video file, or folder of frames, as a stream: one frame in memory at a time, however long it is."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from lib.data.folders import frames_in, stem_of
 from lib.data.images import read_frame
 from lib.errors import UserError
 
+MOMENT = 1e-3  # seconds
 FOLDER_FPS = 25  # at which a folder of frames is shown, for it does not tell
 
 
@@ -62,7 +64,10 @@ def _decoded(path: Path) -> Iterator[Shot]:
             picture = picture or Picture(path, frame, stream, None)
             start = frame.time if start is None else start
             told = None if frame.time is None or start is None else frame.time - start
-            shown = told if told is not None and (told > shown or not number) else shown + step * bool(number)
+            if told is None:
+                shown += step * bool(number)
+            else:  # a stamp that stands twice comes a moment later, and the next one is as it says
+                shown = max(told, shown + MOMENT * bool(number))
             yield Shot(f"{number:05d}", shown, picture.of(frame))
         if picture is None:
             raise UserError(f"{path}: holds no frame; fetch it again")
@@ -80,12 +85,12 @@ def _pictures(files: list[Path]) -> Iterator[Shot]:
 
 
 def _gaps(files: list[Path]) -> str:
-    """Which numbers lack between the frames' own, in words; "" where none does, or names are not just numbers."""
-    names = [stem_of(file) for file in files]
-    digits = ["".join(filter(str.isdecimal, name)) for name in names]
-    if not all(digits):
+    """Which numbers lack between the frames' own, in words; "" where none does, or several numbers count."""
+    columns = zip(*(re.findall("[0-9]+", stem_of(file)) for file in files), strict=True)  # alike in all: frames_in
+    counting = [column for column in columns if len(set(column)) > 1]
+    if len(counting) != 1:
         return ""
-    numbers = list(map(int, digits))
+    numbers = list(map(int, counting[0]))
     gaps = [(a, b) for a, b in zip(numbers, numbers[1:], strict=False) if b > a + 1]
     if not gaps:
         return ""

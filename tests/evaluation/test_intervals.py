@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lib.errors import UserError
-from lib.evaluation.intervals import bootstrap, crossed_bootstrap, paired_difference, trend
+from lib.evaluation.intervals import bootstrap, crossed_bootstrap, crossed_interval, paired_difference, trend
 
 
 def normal(seed: int, *shape: int) -> torch.Tensor:
@@ -83,8 +83,31 @@ def test_seeds_and_clips_are_drawn_apart_and_clips_of_one_film_together():
     uneven = crossed_bootstrap(np.array([[0.0, 3.0, 3.0, 3.0]]), ["a", "b", "b", "b"])  # neither, one, or both films
     assert (uneven.value, uneven.low, uneven.high) == (2.25, 0, 3)
     for wrong in (np.zeros(5), np.zeros((2, 1)), np.full((2, 3), np.nan)):
-        with pytest.raises(UserError, match="finite"):
-            crossed_bootstrap(wrong)
+        for interval in (crossed_bootstrap, crossed_interval):
+            with pytest.raises(UserError, match="finite"):
+                interval(wrong)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "of_seeds", "of_films"), [(3, 1.0, 0.5), (3, 0.2, 3.0), (5, 1.0, 0.1), (1, 0.0, 2.0)]
+)
+def test_the_crossed_interval_holds_the_truth_as_often_as_it_says(seeds, of_seeds, of_films):
+    rng, films, held = np.random.default_rng(0), np.arange(60) // 3, 0
+    for _ in range(400):
+        shared = rng.normal(0, of_films, 20)[films] + rng.normal(0, of_seeds, (seeds, 1))
+        found = crossed_interval(7 + shared + rng.normal(0, 1, (seeds, 60)), films)
+        held += found.low <= 7 <= found.high
+    assert 0.92 <= held / 400 <= 0.995
+
+
+def test_the_crossed_interval_of_one_seed_or_of_equal_seeds_is_student_s_over_films():
+    values = np.random.default_rng(1).normal(size=30)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    for rows in (1, 3):
+        assert crossed_interval(np.repeat(values[None], rows, axis=0))[1:] == pytest.approx(expected)
+    threefold = crossed_interval(values.repeat(3)[None], np.arange(30).repeat(3))
+    assert threefold[1:] == pytest.approx(expected)
+    assert crossed_interval(np.full((3, 5), 2.0)) == (2, 2, 2)
 
 
 # --- paired differences -------------------------------------------------------------------------------------

@@ -3,10 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from make_jhmdb import make_outlines
+from make_jhmdb import make_outlines, refused
 
 from lib.models.mae import MAE
-from lib.models.siammae import SiamMAE
 from lib.studies import choices, real, real_data, real_tables
 from lib.studies.grid import choose
 from lib.studies.table import write_table
@@ -66,7 +65,7 @@ def test_the_methods_differ_in_what_their_names_say():
     assert alone.mask_ratio == 0.75 and siam.mask_ratio == 0.95 and still.gap == (0, 0) and still.second_crop
     assert {row.model for row in choices.ROWS if row.name.startswith("MAE")} == {MAE}
     names = [row.name for row in choices.ROWS]
-    assert len(set(names)) == len(names) and choices.ROWS[0].model is None and SiamMAE
+    assert len(set(names)) == len(names)
 
 
 def test_rows_of_choices_train_and_are_scored_on_held_out_clips(data, tmp_path):
@@ -90,17 +89,28 @@ def lines_of(scores: dict[str, np.ndarray]) -> pd.DataFrame:
     ])  # fmt: skip
 
 
+def lines_matrix(lines: pd.DataFrame, row: str) -> np.ndarray:
+    """Scores of a row, seeds x clips."""
+    return real_tables.matrix(lines, row, "D", "JF")[[f"c{clip}" for clip in range(40)]].to_numpy()
+
+
 def test_differences_are_clip_by_clip_and_seed_by_seed():
     hard = np.linspace(20, 90, 40)
     rng = np.random.default_rng(0)
     ours = hard + 2 + rng.normal(0, 1, (3, 40))
     lines = lines_of({"A": ours, "B": hard + rng.normal(0, 1, (3, 40)), "one": hard[None]})
-    interval, seeds = real_tables.difference(lines, "A", "B", "D")
-    assert interval.low < 2 < interval.high and interval.high - interval.low < 1.5 and len(seeds) == 3
-    against_one, seeds = real_tables.difference(lines, "A", "one", "D")
-    np.testing.assert_allclose(seeds, (ours - hard).mean(axis=1))
-    table = real_tables.comparisons(lines, [("A", "B"), ("one", "B"), ("B", "A")])
-    assert table["verdict"].tolist() == ["higher", "not shown", "lower"]
+    lines = pd.concat([lines, lines_of({real.RGB: hard[None]})])
+    for interval in real_tables.difference(lines, "A", "B", "D")[:2]:
+        assert interval.low < 2 < interval.high and interval.high - interval.low < 3
+    assert len(real_tables.difference(lines, "A", "B", "D").by_seed) == 3
+    for ours, theirs, sign in (("A", real.RGB, 1), (real.RGB, "A", -1)):  # there is but one: against each seed
+        compared = real_tables.difference(lines, ours, theirs, "D")
+        np.testing.assert_allclose(compared.by_seed, sign * (lines_matrix(lines, "A") - hard).mean(axis=1))
+    assert len(real_tables.difference(lines, "A", "one", "D").by_seed) == 1  # a seed that both have
+    table = real_tables.comparisons(lines, [("A", "B"), ("B", "A"), ("one", "B")])
+    assert table["verdict"].tolist() == ["higher", "lower", "not shown"]
+    fewer = pd.concat([lines[lines["row"] == "A"], lines[(lines["row"] == "B") & (lines["clip"] != "c3")]])
+    refused(lambda: real_tables.difference(fewer, "A", "B", "D"), "scored on other clips")
     found = real_tables.means(lines).set_index("row")
     assert found.loc["A", "seeds"] == 3 and found.loc["one", "JF"] == pytest.approx(hard.mean())
 

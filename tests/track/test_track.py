@@ -20,6 +20,7 @@ from PIL import Image
 import make
 from lib.data.images import davis_palette, read_mask, write_mask
 from lib.data.video import read_frames
+from lib.evaluation.features import FRAMES_AT_ONCE
 from lib.evaluation.keypoints import propagate_joints
 from lib.evaluation.masks import propagate_masks
 from lib.models.pretrained import load_encoder
@@ -27,7 +28,7 @@ from lib.models.vit import ViTEncoder
 from lib.track.__main__ import main, track_video
 from lib.track.given import read_first_mask, read_points
 from lib.track.painting import THUMBNAILS, Sheet
-from lib.track.propagating import protocol_for
+from lib.track.propagating import protocol_for, track
 from lib.track.source import open_source
 
 SIZE = (64, 96)
@@ -122,25 +123,38 @@ def test_the_network_s_part_is_the_evaluation_s(given, weights, tmp_path):
     masks = [read_mask(path) for path in sorted((tmp_path / "o" / "masks").iterdir())]
     np.testing.assert_array_equal(masks, list(propagate_masks(frames, square(), **same)))
     places = [(float(row["x"]), float(row["y"])) for row in rows_of(tmp_path / "o" / "points.csv")]
-    expected = np.stack(list(propagate_joints(frames, np.array([[20.0, 28], [80, 50]]), **same)))
+    points = np.array([[20.0, 28], [80, 50]])  # whose cells' middles are followed, 4 pixels from their corners
+    found = np.stack(list(propagate_joints(frames, points - 4, **same)))
+    expected = np.clip(found + points - found[0], 0, [95, 63])
     np.testing.assert_allclose(np.reshape(places, (9, 2, 2))[1:], expected[1:], atol=0.006)
+
+
+def test_what_stands_still_stays(weights, tmp_path):
+    write_frames(tmp_path / "v.mp4", [frame(0)] * 5, 15, "libx264", crf="1")
+    points = [(x, y) for x in (0, 11, 47, 95) for y in (0, 20, 63)]
+    (tmp_path / "p.csv").write_text("x,y\n" + "".join(f"{x},{y}\n" for x, y in points))
+    track_video(tmp_path / "v.mp4", None, tmp_path / "o", tmp_path / "p.csv", weights, short_side=64)
+    places = np.reshape(
+        [(float(row["x"]), float(row["y"])) for row in rows_of(tmp_path / "o" / "points.csv")], (5, -1, 2)
+    )
+    assert np.abs(places - points).max() < 2
 
 
 def test_points_alone_and_a_folder_with_a_gap(weights, tmp_path, given, capsys):
     folder = tmp_path / "frames"
     folder.mkdir()
     for number in (8, 9, 10, 14):
-        Image.fromarray(frame(number - 8)).save(folder / f"img_{number}.png")
+        Image.fromarray(frame(number - 8)).save(folder / f"img2_{number}.png")
     main([str(folder), "--points", str(given / "points.csv"), "--out", str(tmp_path / "o"), "--weights", str(weights),
           "--size", "64"])  # fmt: skip
     printed = capsys.readouterr().out
     assert "3 frames lack (between 10 and 14)" in printed and "4 frames" in printed
     assert not (tmp_path / "o" / "masks").exists()
     assert [row["frame"] for row in rows_of(tmp_path / "o" / "points.csv")[::2]] == [
-        "img_8",
-        "img_9",
-        "img_10",
-        "img_14",
+        "img2_8",
+        "img2_9",
+        "img2_10",
+        "img2_14",
     ]
 
 
@@ -182,6 +196,33 @@ def test_a_mask_may_be_ids_or_colours(tmp_path):
     np.testing.assert_array_equal(read_first_mask(save(tmp_path / "255.png", square(value=255), "L"), SIZE), square())
 
 
+def test_soft_edges_belong_to_what_they_surround(tmp_path):
+    large = np.zeros((640, 960), np.uint8)
+    large[100:400, 200:500] = 255
+    soft = Image.fromarray(large).resize(SIZE[::-1], Image.Resampling.BICUBIC)
+    half = (np.array(soft) > 127).astype(np.uint8)
+    assert len(np.unique(soft)) > 4
+    soft.save(tmp_path / "grey.png")
+    soft.convert("RGB").save(tmp_path / "white.png")
+    Image.merge("LA", [Image.new("L", soft.size, 200), soft]).save(tmp_path / "transparent.png")
+    red = Image.composite(Image.new("RGB", soft.size, (250, 20, 30)), Image.new("RGB", soft.size), soft)
+    red.save(tmp_path / "red.png")
+    for name in ("grey", "white", "transparent", "red"):
+        ids = read_first_mask(tmp_path / f"{name}.png", SIZE)
+        assert np.unique(ids != 0).size == 2 and ((ids > 0) != half).sum() <= 4, name
+    soft.save(tmp_path / "mask.jpg")
+    refused(lambda: read_first_mask(tmp_path / "mask.jpg", SIZE), "save it as PNG")
+    ramp = np.tile(np.arange(96, dtype=np.uint8), (64, 1))
+    refused(lambda: read_first_mask(save(tmp_path / "ramp.png", ramp, "L"), SIZE), "96 grey values are no objects")
+
+
+def test_davis_colours_have_their_ids_all_of_them(tmp_path):
+    ids = np.arange(1, 21, dtype=np.uint8).repeat(4)[None].repeat(64, axis=0)
+    ids = np.pad(ids, ((0, 0), (0, 16)))
+    palette = np.reshape(davis_palette(), (-1, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(read_first_mask(save(tmp_path / "c.png", palette[ids], "RGB"), SIZE), ids)
+
+
 def test_a_mask_of_half_the_frame_s_size_is_scaled(tmp_path):
     path = save(tmp_path / "half.png", square()[::2, ::2], "L")
     np.testing.assert_array_equal(read_first_mask(path, SIZE), square())
@@ -198,12 +239,19 @@ def test_what_cannot_be_followed_is_told(given, weights, tmp_path):
     refused(lambda: go(tmp_path / "none.png"), "no such image")
     refused(lambda: track_video(tmp_path / "no.mp4", given / "mask.png", out, None, weights), "no such file")
     refused(lambda: go(given / "mask.png", short_side=4), "size 4 is less than a patch")
+    refused(lambda: go(given / "mask.png", device="no-such"), "device no-such: ")
+    dot = square()
+    dot[50:53, 70:73] = 2
+    refused(lambda: go(save(tmp_path / "dot.png", dot, "L")), "object 2, 3x3 pixels", "cells of 8x8", "try --size 256")
+    cut = save(tmp_path / "cut.png", np.dstack([square(value=200)] * 4), "RGBA")
+    cut.write_bytes(cut.read_bytes()[:-60])
+    refused(lambda: go(cut), "cut.png: damaged image")
     for text, word in {
         "x,y\n": "names no point", "x,y\n1,two\n": "'two'", "x,y\n96,3\n": "x must be a number from 0 to 95",
         "a,b\n1,2\n": "must name the columns x,y", "x,y,name\n1,2,a\n3,4,a\n": "two points are called 'a'",
-        "x,y\nnan,2\n": "'nan'",
+        "x,y\nnan,2\n": "'nan'", "x,y,name\n1,2,caf\xe9\n": "names must be UTF-8",
     }.items():  # fmt: skip
-        (tmp_path / "p.csv").write_text(text)
+        (tmp_path / "p.csv").write_bytes(text.encode("latin-1"))
         refused(lambda: go(None, points=tmp_path / "p.csv"), word)
     assert not out.exists() and not list(tmp_path.glob(".*"))
     out.mkdir()
@@ -239,11 +287,21 @@ def test_the_sheet_of_a_long_video_is_even_and_small():
     assert sheet.image().size == (4 * 324, 2 * 180)  # 16 are kept, so every second
 
 
-def test_frames_are_read_one_by_one(given):
-    """No more frames are decoded than are asked for."""
-    frames = open_source(given / "video.mp4").frames()
-    assert next(frames).name == "00000"
+def test_frames_are_read_one_by_one(given, weights):
+    """However long a video is, no more frames are in memory than the network gets at once."""
     assert open_source(given / "video.mp4").expected == 9
+    encoder, read = load_encoder(weights), 0
+
+    def counted():
+        nonlocal read
+        for shot in open_source(given / "video.mp4").frames():
+            read += 1
+            yield shot.picture
+
+    tracked = track(counted(), SIZE, square(), None, encoder.features, 8, protocol_for(SIZE, 64, 8))
+    for done, _ in enumerate(tracked, start=1):
+        assert read <= done + FRAMES_AT_ONCE
+    assert done == read == 9
 
 
 def test_a_killed_run_leaves_nothing_that_looks_done(given, weights, tmp_path):
@@ -255,7 +313,7 @@ def test_a_killed_run_leaves_nothing_that_looks_done(given, weights, tmp_path):
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (tmp_path / "o").exists()
+    assert list(tmp_path.glob(".o.*/masks/*.png")) and not (tmp_path / "o").exists()
     assert (
         track_video(tmp_path / "long.mp4", given / "mask.png", tmp_path / "o", None, weights, short_side=64).frames
         == 400
