@@ -9,35 +9,21 @@ only those and the ones that could not be read are probed.
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `lib` is found from any folder
 
 from lib.data.kinetics import list_kinetics  # noqa: E402
-from lib.data.manifest import MANIFEST, probe_all, read_entries, write_manifest  # noqa: E402
-from lib.data.video import VideoInfo  # noqa: E402
+from lib.data.manifest import MANIFEST, complete_manifest  # noqa: E402
 from lib.errors import UserError, cli  # noqa: E402
-from lib.runtime import cpu_cores, progress  # noqa: E402
-
-SAVE_SECONDS = 60
+from lib.runtime import cpu_cores  # noqa: E402
 
 
 def prepare(root: Path, split: str, manifest: Path | None, workers: int) -> str:
     """Complete the data set's manifest for one split; return a line that counts what was found."""
     paths = list_kinetics(root, split)
     manifest = manifest or (root if root.is_dir() else root.parent) / MANIFEST
-    known = read_entries(manifest) if manifest.is_file() else {}
-    readable = {path for path, entry in known.items() if isinstance(entry.verdict, VideoInfo)}
-    todo = [path for path in paths if path.resolve() not in readable]
-    saved = time.monotonic()
-    for path, entry in progress(probe_all(todo, workers), f"probe {split}", len(paths), len(paths) - len(todo)):
-        known[path] = entry
-        if time.monotonic() - saved > SAVE_SECONDS:
-            write_manifest(manifest, known)
-            saved = time.monotonic()
-    write_manifest(manifest, known)
-    verdicts = {path: known[path.resolve()].verdict for path in paths}
+    verdicts = complete_manifest(manifest, paths, workers, f"probe {split}")
     bad = {path: verdict for path, verdict in verdicts.items() if isinstance(verdict, str)}
     line = f"{manifest}: {len(paths)} videos, {len(paths) - len(bad)} readable"
     if bad:

@@ -33,6 +33,7 @@ ALLOWED = {
     "models": ("errors", "libraries", "runtime", "tokens", "models"),
     "data": ("errors", "libraries", "runtime", "tokens", "data"),
     "toyworld": ("errors", "runtime", "data", "toyworld"),
+    "fetch": ("errors", "runtime", "data", "fetch"),
     "evaluation": ("errors", "libraries", "runtime", "tokens", "evaluation"),
     "score": ("errors", "runtime", "data", "evaluation", "score"),
     "plots": ("errors", "runtime", "tokens", "evaluation", "plots"),

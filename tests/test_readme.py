@@ -38,6 +38,7 @@ SCORE = ["python", "-m", "lib.score"]
 BENCHMARK = ["python", "-m", "lib.benchmark"]
 TOY_WORLD = ["python", "data_scripts/make_toy_world.py"]
 KINETICS = ["python", "data_scripts/prepare_kinetics.py"]
+GET = ["python", "data_scripts/get_kinetics400.py"]
 STUDY = ["python", "-m", "lib.studies"]
 TRACK = ["python", "-m", "lib.track"]
 MAKE = ["python3", "make.py"]
@@ -117,7 +118,7 @@ def option(words: list[str], name: str) -> str:
 
 
 def test_every_command_has_its_test_here():
-    starts = [TRACK, SCORE, BENCHMARK, STUDY, TOY_WORLD, KINETICS, MAKE, PAPERMILL, CONVERT, LAUNCH]
+    starts = [TRACK, SCORE, BENCHMARK, STUDY, TOY_WORLD, GET, KINETICS, MAKE, PAPERMILL, CONVERT, LAUNCH]
     assert all(documented(start) for start in starts), "README lost a command"
     covered = [words for start in starts for words in documented(start)]
     assert [shlex.join(words) for words in README if words not in covered] == []
@@ -155,15 +156,13 @@ def test_benchmark(words, copy):
     small = {"propagation": "--height 6 --width 9 --channels 8 --queue 3 --radius 3 --rounds 1",
              "masking": "--rows a --batch 1 --rounds 1 --image-size 48 --patch-size 8 --embed-dim 32 --depth 1 "
                         "--num-heads 2 --decoder-embed-dim 16 --decoder-depth 1 --decoder-num-heads 2",
-             "uncertainty": "--batch 2 --rounds 1",
-             "wavelets": "--preset toy --batch 2 --rounds 1",
-             "metrics": "--sequences 1 --size 48 64 --objects 2 --max-frames 4 --compared 2 --rounds 1"}  # fmt: skip
+             "wavelets": "--preset toy --batch 2 --rounds 1"}  # fmt: skip
     run([*words, *small[words[3]].split()], copy)
     result = json.loads((copy / option(words, "--json")).read_text())
     if "ratio" in result:
         assert result["ratio"] > 0
     else:
-        rows = result["rows"] if words[3] in ("uncertainty", "wavelets") else result["comparisons"].values()
+        rows = result["rows"] if words[3] == "wavelets" else result["comparisons"].values()
         assert all(row["time_ratio"] > 0 for row in rows)
 
 
@@ -186,6 +185,11 @@ def test_make_toy_world(words, copy):
     made = json.loads((root / "manifest.json").read_text())["options"]
     assert made["difficulty"] == float(option(words, "--difficulty")) and made["height"] == TINY.height
     assert len(list(root.rglob("*.jpg"))) == TINY.davis_frames * TINY.davis_val
+
+
+@pytest.mark.parametrize("words", documented(GET), ids=shlex.join)
+def test_get(words, copy):
+    assert "terms of use: " in run(words, copy) and "--dry-run" in words  # what it fetches: tests/fetch
 
 
 @pytest.mark.parametrize("words", documented(KINETICS), ids=shlex.join)

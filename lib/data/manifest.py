@@ -5,6 +5,7 @@ A row holds for the very file it was made from: one that was encoded anew, or pu
 
 import csv
 import os
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +13,10 @@ from typing import NamedTuple
 from lib.data.folders import read_csv
 from lib.data.video import VideoInfo, probe
 from lib.errors import UserError
-from lib.runtime import atomic_path, cpu_cores, digest, fingerprint, in_threads
+from lib.runtime import atomic_path, cpu_cores, digest, fingerprint, in_threads, progress
 
 MANIFEST = "video_manifest.csv"
+SAVE_SECONDS = 60
 COLUMNS = ["path", "num_frames", "fps", "height", "width", "times", "status", "fingerprint"]
 NAMES = "surrogateescape"  # as Python has the bytes of names that are no UTF-8
 Verdict = VideoInfo | str  # what a file holds, or in one line why it cannot be read
@@ -38,6 +40,23 @@ def probe_all(paths: Sequence[Path], workers: int) -> Iterator[tuple[Path, Entry
             return path.resolve(), Entry(str(error).removeprefix(str(UserError(f"{path}: "))), known)
 
     return in_threads(attempt, paths, workers)  # the decoder works outside Python's lock
+
+
+def complete_manifest(manifest: Path, paths: Sequence[Path], workers: int, words: str) -> dict[Path, Verdict]:
+    """Probe the videos that the manifest does not know or that could not be read, and say what each of `paths` holds.
+
+    It is rewritten whole once a minute, so that an interrupted run goes on from there.
+    """
+    known = read_entries(manifest) if manifest.is_file() else {}
+    readable = {path for path, entry in known.items() if isinstance(entry.verdict, VideoInfo)}
+    todo, saved = [path for path in paths if path.resolve() not in readable], time.monotonic()
+    for path, entry in progress(probe_all(todo, workers), words, len(paths), len(paths) - len(todo)):
+        known[path] = entry
+        if time.monotonic() - saved > SAVE_SECONDS:
+            write_manifest(manifest, known)
+            saved = time.monotonic()
+    write_manifest(manifest, known)
+    return {path: known[path.resolve()].verdict for path in paths}
 
 
 def write_manifest(path: str | Path, entries: dict[Path, Entry]) -> None:

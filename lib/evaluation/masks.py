@@ -38,7 +38,11 @@ def cells_to_classes(soft: Tensor, size: tuple[int, int], protocol: Protocol) ->
         low, high = (bound(maps, dim=(1, 2), keepdim=True) for bound in (torch.amin, torch.amax))
         # a constant channel says the same everywhere and has no range to stretch
         maps = torch.where(high > low, (maps - low) / (high - low).clamp_min(1e-12), maps)
-    return maps.argmax(dim=0).to(torch.uint8)
+    best, classes = maps[0], torch.zeros(maps.shape[1:], dtype=torch.uint8, device=maps.device)
+    for number, channel in enumerate(maps[1:], start=1):  # argmax, first of equals; torch's takes far longer
+        classes.masked_fill_(channel > best, number)
+        best = torch.maximum(best, channel)
+    return classes
 
 
 @torch.inference_mode()

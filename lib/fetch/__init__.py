@@ -1,0 +1,1 @@
+"""Data sets from where they are published to the layouts that lib.data reads: fetched, verified, unpacked."""
