@@ -2,8 +2,7 @@
 
 Why SiamMAE was behind MAE, and what it takes. A cell trains a third as long as those of lib.studies.real, whose tests
 nothing here sees (films of several actions may be on both sides). Unless a row says otherwise, all of a method see as
-many samples, but for long gaps, which fewer clips have; what each costs is in the table as measured, by 15 % more or
-less.
+many samples; what each costs is in the table as measured, by 15 % more or less.
 "length" rows are the learning curves, over samples and CPU seconds.
 """
 
@@ -30,7 +29,11 @@ from lib.studies.real import BLOCK, LONGER, MAE_CHANGES, SAMPLES, SIAMMAE, about
 from lib.studies.real_data import RealData, Test, open_real
 from lib.studies.three_tasks import UNTRAINED
 
-PLACED = ("SiamMAE", "MAE", UNTRAINED, "positions on the past", "crop in crop", "gap 0, crop in crop")  # more is asked
+# Of these more is asked: how much of their features is of the place
+PLACED = (
+    "SiamMAE", "MAE", UNTRAINED, "positions on the past", "crop in crop", "gap 0, crop in crop", "Kinetics alone",
+    "Kinetics alone, gap 4 to 24", "JHMDB alone", "MAE, Kinetics alone", "MAE, JHMDB alone",
+)  # fmt: skip
 
 
 def alone(name: str, length: float = 1.0, **changes) -> Row:
@@ -48,6 +51,14 @@ TABLES = {
         designed("half of the past hidden, too, ratio 0.75", past_mask_ratio=0.5, mask_ratio=0.75),
         changed("crops of 96 pixels", image_size=96),
         changed("patches of 6 pixels, crops of 48", image_size=48, patch_size=6),
+    ),
+    "clips": (  # those of Kinetics are of moving cameras more often than JHMDB's
+        changed("Kinetics ten times as often", mix=(60, 1)),
+        changed("Kinetics alone", mix=(6, 0)),
+        changed("Kinetics alone, gap 4 to 24", mix=(6, 0), gap=(4, 24)),
+        changed("JHMDB alone", mix=(0, 1)),
+        alone("MAE, Kinetics alone", mix=(6, 0)),
+        alone("MAE, JHMDB alone", mix=(0, 1)),
     ),
     "gap": tuple(changed(f"gap {low} to {high}", gap=(low, high)) for low, high in ((1, 4), (4, 12), (4, 24), (4, 36))),
     "crops": tuple(
@@ -108,7 +119,7 @@ def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid
     if grid.get("dry_run"):  # which opens no clip
         return run_grid(rows, measure=None, out=out, **grid)
     real = open_real(data, SIAMMAE, choosing=True)
-    base = presets.get({"real": SIAMMAE}, "real", epochs=epochs or SAMPLES / 3 / len(real.clips))
+    base = presets.get({"real": SIAMMAE}, "real", epochs=epochs or SAMPLES / 3 / len(real.clips()))
     return run_grid(
         rows, measure=partial(measure, base, real, out / "frames"), out=out, about=about_of(real, base), **grid
     )

@@ -9,6 +9,7 @@ row with a seed; its table has J and F of every clip.
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from lib.score.tracking import fingerprint
 from lib.studies.ablations import settings_of
 from lib.studies.frame_pairs import pretrain
 from lib.studies.grid import Row, run_grid
-from lib.studies.real_data import RealData, Test, open_real
+from lib.studies.real_data import MIX, RealData, Test, open_real
 from lib.studies.three_tasks import COPIED, RGB, UNTRAINED, Method, evaluate
 
 # What was chosen on held-out training clips, for SiamMAE and, where it is better off with something else, for MAE
@@ -56,7 +57,7 @@ def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid
     if grid.get("dry_run"):  # which opens no clip
         return run_grid(rows, measure=None, out=out, **grid)
     real = open_real(data, SIAMMAE, choosing=False)
-    base = presets.get({"real": SIAMMAE}, "real", epochs=epochs or SAMPLES / len(real.clips))
+    base = presets.get({"real": SIAMMAE}, "real", epochs=epochs or SAMPLES / len(real.clips()))
     return run_grid(
         rows, measure=partial(measure, base, real, out / "frames"), out=out, about=about_of(real, base), **grid
     )
@@ -83,11 +84,15 @@ def train_row(
 ) -> tuple[nn.Module, list[dict]]:
     """Train, if there is something to train: the encoder, and what it cost.
 
-    That is `samples`, and `CPU seconds` of all cores together: so what was left of a run that broke off is deleted.
+    That is `samples`, and `CPU seconds` of all cores together: so what was left of a run that broke off is deleted. A
+    row with other clips (its change `mix`, see RealData, or a gap that not all reach) sees as many samples of them.
     """
     shutil.rmtree(folder, ignore_errors=True)
     settings, arguments = settings_of(base, row)
-    clips = [clip for clip in real.clips if clip.info.reaches(settings.gap[1] / PAPER_FPS)]
+    clips = real.clips(arguments.pop("mix", MIX))
+    clips = [clip for clip in clips if clip.info.reaches(settings.gap[1] / PAPER_FPS)]
+    times = len(real.clips()) / len(clips)
+    settings = replace(settings, epochs=settings.epochs * times, warmup_epochs=settings.warmup_epochs * times)
     if settings.cache_frames:
         for clip in set(clips):
             read_clip(clip, [0], settings.frame_size, frames)  # so that no run pays for what all use

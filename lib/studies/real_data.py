@@ -19,7 +19,7 @@ from lib.evaluation.protocols import Protocol, get_protocol
 from lib.presets.frame_pairs import FramePairs
 from lib.runtime import dataset_root
 
-KINETICS_TIMES = 6  # a clip of ten seconds stands so often in an epoch, one of JHMDB's, of one second, once
+MIX = (6, 1)  # so often stands a clip of Kinetics, of ten seconds, in an epoch, and one of JHMDB's, of one second
 EVERY = 3  # so many-th frames of held-out clips: there are many choices, and whole clips to follow
 HELD_OUT = 2  # clips of each action, or all of one more source
 
@@ -35,11 +35,16 @@ class Test(NamedTuple):
 
 
 class RealData(NamedTuple):
-    """Clips to train on, tests by the name of their data set, and both in words."""
+    """Clips to train on, of Kinetics and of JHMDB; tests by the name of their data set; all in words."""
 
-    clips: list[Clip]
+    kinetics: list[Clip]
+    people: list[Clip]
     tests: dict[str, Test]
     about: str
+
+    def clips(self, mix: tuple[int, int] = MIX) -> list[Clip]:
+        """An epoch's clips: so often those of Kinetics, and of JHMDB."""
+        return mix[0] * self.kinetics + mix[1] * self.people
 
 
 def open_real(data: Path, settings: FramePairs, choosing: bool) -> RealData:
@@ -64,7 +69,7 @@ def open_real(data: Path, settings: FramePairs, choosing: bool) -> RealData:
         tests |= {davis.title: Test(davis, get_protocol(settings.protocol, **size), settings.eval_frames)}
     told = ", ".join(f"{name}: {len(test.sequences)}" for name, test in tests.items())
     about = f"trained on {len(kinetics.clips)} clips of Kinetics-400 and {len(people.clips)} of JHMDB; tested on {told}"
-    return RealData(KINETICS_TIMES * kinetics.clips + people.clips, tests, about)
+    return RealData(kinetics.clips, people.clips, tests, about)
 
 
 def _video(person: VideoSequence) -> Path:
