@@ -29,6 +29,8 @@ from lib.data.vip import VipDataset
 from lib.presets import MAE, SIAMMAE, get, run_name
 from lib.score.tracking import track_joints, track_parts
 from lib.studies import seeds
+from lib.studies.choices import BLOCK
+from lib.studies.real_tables import against_default, read_clips, read_costs
 from lib.studies.table import read_table
 from lib.toyworld import ToyWorldOptions, ensure_toy_world
 
@@ -307,6 +309,13 @@ def test_scores_on_real_video_are_those_of_the_committed_rows():
     assert f"({of_block_2}; untrained {scores['untrained ViT, block 2']})" in TEXT
     assert set(rows["data"]) == {"DAVIS-2016 (one object), 10 sequences, first 30 frames, 1 object"}
     assert set(rows["seed"]) == {0}
+
+
+def test_changes_that_are_not_shown_to_help_are_as_many_as_it_says():
+    lines, costs = (read(FIGURES / "measured" / "choices.csv") for read in (read_clips, read_costs))
+    compared = against_default(lines[lines["block"] == BLOCK], costs, "SiamMAE").set_index("row")["verdict"]
+    changes = [row for row in compared.index if not row.startswith(("MAE", "SiamMAE", "untrained"))]
+    assert f"{len(changes)}\nchanges to it" in TEXT and "higher" not in set(compared[changes])
 
 
 def test_times_are_those_of_the_committed_rows():

@@ -31,8 +31,9 @@ from lib.studies.three_tasks import UNTRAINED
 
 # Of these more is asked: how much of their features is of the place
 PLACED = (
-    "SiamMAE", "MAE", UNTRAINED, "positions on the past", "crop in crop", "gap 0, crop in crop", "Kinetics alone",
-    "Kinetics alone, gap 4 to 24", "JHMDB alone", "MAE, Kinetics alone", "MAE, JHMDB alone",
+    "SiamMAE", "MAE", UNTRAINED, "positions on the past", "crop in crop", "gap 0, crop in crop", "JHMDB alone",
+    "MAE, JHMDB alone", "Kinetics alone", "Kinetics alone, gap 4 to 24", "Kinetics alone, gap 4 to 48",
+    "MAE, Kinetics alone",
 )  # fmt: skip
 
 
@@ -56,6 +57,8 @@ TABLES = {
         changed("Kinetics ten times as often", mix=(60, 1)),
         changed("Kinetics alone", mix=(6, 0)),
         changed("Kinetics alone, gap 4 to 24", mix=(6, 0), gap=(4, 24)),
+        changed("Kinetics alone, gap 4 to 48", mix=(6, 0), gap=(4, 48)),
+        changed("Kinetics alone, gap 4 to 24, decoder depth 2", mix=(6, 0), gap=(4, 24), decoder_depth=2),
         changed("JHMDB alone", mix=(0, 1)),
         alone("MAE, Kinetics alone", mix=(6, 0)),
         alone("MAE, JHMDB alone", mix=(0, 1)),
