@@ -135,5 +135,6 @@ def test_a_full_disk_keeps_what_came(server, tmp_path, monkeypatch):
             ),
         )
         refused(lambda: fetched(server, tmp_path), "a.zip.part", "No space left", "stays")
-    assert (tmp_path / "a.zip.part").stat().st_size == 150_000
-    assert fetched(server, tmp_path, md5=MD5).read_bytes() == CONTENT and server.requests[-1][1] == "bytes=150000-"
+    came = (tmp_path / "a.zip.part").stat().st_size
+    assert 100_000 <= came <= 150_000
+    assert fetched(server, tmp_path, md5=MD5).read_bytes() == CONTENT and server.requests[-1][1] == f"bytes={came}-"
