@@ -71,7 +71,8 @@ DATASETS = {
             (Source("https://data.vision.ee.ethz.ch/jpont/davis/DAVIS-2017-trainval-480p.zip"),),
         ),
         DataSet(
-            "jhmdb", "JHMDB", "http://jhmdb.is.tue.mpg.de", "not stated on its page; look there", (None, None),
+            "jhmdb", "JHMDB", "http://jhmdb.is.tue.mpg.de",
+            "CC BY 4.0 by a third party's note alone; look at its page", (None, None),
             below("Rename_Images", "joint_positions", "sub_splits", "splits", "puppet_mask"),
             (
                 Source(f"{JHMDB}/sub_splits.zip", 19829, "e459df140cde2125c61970151a0ea8cb"),
@@ -82,7 +83,7 @@ DATASETS = {
             ),
         ),
         DataSet(
-            "ucf101", "UCF101", f"{UCF}/data/UCF101.php", "not stated; the videos are from YouTube", (6.5, 6.9),
+            "ucf101", "UCF101", f"{UCF}/data/UCF101.php", "not stated", (6.5, None),
             below("UCF-101", "ucfTrainTestlist"),
             (
                 Source(f"{UCF}/wp-content/uploads/2019/03/UCF101TrainTestSplits-RecognitionTask.zip"),
@@ -125,7 +126,7 @@ DATASETS = {
             "as its page says; look there", (None, None), below("uvo_videos_dense_frames", "VideoDenseSet"),
             by_hand="follow its links and fetch the dense videos' frames and the annotations VideoDenseSet; its dense "
             "videos are of Kinetics-400's val split, so do not train on that",
-            patterns=("*dense*.zip", "*dense*.tar*", "*Dense*.zip", "*.zip"),
+            patterns=("*.zip", "*.tar*"),
         ),
     )
 }  # fmt: skip

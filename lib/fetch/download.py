@@ -137,8 +137,3 @@ def checksum(path: Path, name: str = "sha256") -> str:
     """The file's checksum, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, name).hexdigest()
-
-
-def read_lines(source: Source, folder: Path, session: requests.Session) -> list[str]:
-    """The lines of a text that is fetched as any file."""
-    return [line.strip() for line in download(source, folder, session).read_text().splitlines() if line.strip()]
