@@ -25,7 +25,7 @@ from lib.models.vit import ViTEncoder
 from lib.presets.frame_pairs import FramePairs
 from lib.studies.ablations import changed, designed
 from lib.studies.grid import Row, run_grid
-from lib.studies.real import BLOCK, LONGER, MAE_CHANGES, SAMPLES, SIAMMAE, about_of, clip_records, method_of, train_row
+from lib.studies.real import BLOCK, LONGER, MAE_CHANGES, SAMPLES, START, about_of, clip_records, method_of, train_row
 from lib.studies.real_data import RealData, Test, open_real
 from lib.studies.three_tasks import UNTRAINED
 
@@ -42,7 +42,7 @@ def alone(name: str, length: float = 1.0, **changes) -> Row:
     return Row(name, MAE_CHANGES | changes, MAE, LONGER * length)
 
 
-LR = SIAMMAE.base_lr
+LR = START.base_lr
 TABLES = {
     "references": (Row(UNTRAINED, length=0), alone("MAE")),
     "visible patches": (
@@ -55,6 +55,12 @@ TABLES = {
     ),
     "clips": (  # those of Kinetics are of moving cameras more often than JHMDB's
         changed("Kinetics ten times as often", mix=(60, 1)),
+        changed("Kinetics ten times as often, gap 4 to 24", mix=(60, 1), gap=(4, 24)),
+        changed("Kinetics ten times as often, gap 4 to 40", mix=(60, 1), gap=(4, 40)),
+        changed(
+            "Kinetics ten times as often, gap 4 to 40, decoder depth 2", mix=(60, 1), gap=(4, 40), decoder_depth=2
+        ),
+        alone("MAE, Kinetics ten times as often", mix=(60, 1)),
         changed("Kinetics alone", mix=(6, 0)),
         changed("Kinetics alone, gap 4 to 24", mix=(6, 0), gap=(4, 24)),
         changed("Kinetics alone, gap 4 to 48", mix=(6, 0), gap=(4, 48)),
@@ -121,8 +127,8 @@ def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid
     """The study on the real clips below `data`; `grid`: seeds and so on, of run_grid."""
     if grid.get("dry_run"):  # which opens no clip
         return run_grid(rows, measure=None, out=out, **grid)
-    real = open_real(data, SIAMMAE, choosing=True)
-    base = presets.get({"real": SIAMMAE}, "real", epochs=epochs or SAMPLES / 3 / len(real.clips()))
+    real = open_real(data, START, choosing=True)
+    base = presets.get({"real": START}, "real", epochs=epochs or SAMPLES / 3 / len(real.clips()))
     return run_grid(
         rows, measure=partial(measure, base, real, out / "frames"), out=out, about=about_of(real, base), **grid
     )

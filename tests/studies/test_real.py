@@ -27,7 +27,7 @@ def data(tiny_world, tmp_path_factory):
 
 
 def test_settings_are_chosen_on_no_clip_that_is_trained_on_or_reported(data):
-    chosen, reported = (real_data.open_real(data, real.SIAMMAE, choosing) for choosing in (True, False))
+    chosen, reported = (real_data.open_real(data, real.START, choosing) for choosing in (True, False))
     held_out = {clip.name for clip in chosen.tests["JHMDB, held out"].sequences}
     assert held_out == {WALK.format("a", 0), WALK.format("a", 1), WAVE.format("f", 0)}  # two of each action
     trained = {clip.path.stem for clip in chosen.clips()}
@@ -59,7 +59,7 @@ def test_every_clip_gets_its_scores_and_every_training_its_cost(data, tmp_path):
 
 
 def test_the_methods_differ_in_what_their_names_say():
-    by_name = {row.name: real.settings_of(real.SIAMMAE, row)[0] for row in real.ROWS[:3]}
+    by_name = {row.name: real.settings_of(real.START, row)[0] for row in real.ROWS[:3]}
     siam, alone, still = by_name.values()
     assert (siam.encoder, siam.crop_scale, siam.batch_size) == (alone.encoder, alone.crop_scale, alone.batch_size)
     assert alone.mask_ratio == 0.75 and siam.mask_ratio == 0.95 and still.gap == (0, 0) and still.second_crop
