@@ -109,15 +109,18 @@ def comparisons(lines: pd.DataFrame, pairs: Sequence[tuple[str, str]], measure: 
 
 
 def against_default(lines: pd.DataFrame, costs: pd.DataFrame, default: str) -> pd.DataFrame:
-    """Each row's J&F minus that of `default`, in the seeds that both have, and its CPU seconds over the default's."""
-    seconds = costs.groupby("row")["CPU seconds"].mean()
+    """Each row's J&F minus that of `default`, in the seeds that both have, and its CPU seconds over the default's.
+
+    `time` is NaN where the two were not measured on the same hardware.
+    """
+    seconds = costs.pivot_table("CPU seconds", "row", "hardware")
+    times = (seconds / seconds.loc[default]).mean(axis=1)
     found = []
     for row in lines["row"].unique():
         (data,) = lines["data"].unique()
         compared = difference(lines, row, default, data)
         scores = {"JF": matrix(lines, row, data, "JF").to_numpy().mean(), "seeds": len(compared.by_seed)}
-        time = seconds.get(row, np.nan) / seconds[default]
-        found.append({"row": row, **scores, **compared.columns(), "time": time})
+        found.append({"row": row, **scores, **compared.columns(), "time": times.get(row, np.nan)})
     return pd.DataFrame(found)
 
 

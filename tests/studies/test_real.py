@@ -144,3 +144,11 @@ def test_places_and_curves_are_means_of_the_lines(tmp_path):
     assert placed == {"row": "A", "seed": 0, "JF": 55, "JF without place": 50, "place share": 40}
     wide = real_tables.by_seed(lines.assign(data=["D", "E"] * 3))
     assert wide.loc[wide["case"] == "A, block 2", ["D", "E"]].to_numpy().tolist() == [[50, 60]]
+
+
+def test_times_are_compared_on_the_same_hardware_alone():
+    lines = lines_of({row: np.array([[50.0, 60.0]]) for row in ("A", "B", "C")})
+    rows = [("A", "slow", 10.0), ("B", "slow", 15.0), ("C", "fast", 3.0)]
+    costs = pd.DataFrame(rows, columns=["row", "hardware", "CPU seconds"])
+    times = real_tables.against_default(lines, costs, "A").set_index("row")["time"]
+    assert (times["A"], times["B"]) == (1, 1.5) and np.isnan(times["C"])
