@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib.data.folders import read_csv
+from lib.data.jumps import from_text, to_text
 from lib.data.video import VideoInfo, probe
 from lib.errors import UserError
 from lib.runtime import atomic_path, cpu_cores, digest, fingerprint, in_threads, progress
 
 MANIFEST = "video_manifest.csv"
 SAVE_SECONDS = 60
-COLUMNS = ["path", "num_frames", "fps", "height", "width", "times", "status", "fingerprint"]
+COLUMNS = ["path", "num_frames", "fps", "height", "width", "times", "jumps", "status", "fingerprint"]
 NAMES = "surrogateescape"  # as Python has the bytes of names that are no UTF-8
 Verdict = VideoInfo | str  # what a file holds, or in one line why it cannot be read
 
@@ -69,9 +70,10 @@ def write_manifest(path: str | Path, entries: dict[Path, Entry]) -> None:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for video, (found, known) in entries.items():
-            row = [""] * 5 + [found]
+            row = [""] * 6 + [found]
             if isinstance(found, VideoInfo):
-                row = [found.num_frames, found.fps, found.height, found.width, " ".join(map(str, found.times)), "ok"]
+                times, jumps = " ".join(map(str, found.times)), to_text(found.jumps)
+                row = [found.num_frames, found.fps, found.height, found.width, times, jumps, "ok"]
             if known:
                 writer.writerow([Path(os.path.relpath(video, folder)).as_posix(), *row, known])
 
@@ -82,7 +84,8 @@ def read_entries(path: str | Path, among: Collection[Path] | None = None) -> dic
     among: absolute paths, to look only these up.
     """
     path = Path(path)
-    rows = {(path.parent / row["path"]).resolve(): row for row in read_csv(path, COLUMNS)}
+    rows = {(path.parent / row["path"]).resolve(): row for row in read_csv(path, ["path"])}
+    rows = {video: row for video, row in rows.items() if set(COLUMNS) <= set(row)}  # older ones knew less
     asked = [video for video in rows if among is None or video in among]
 
     def is_known(video: Path) -> bool:
@@ -102,7 +105,8 @@ def _entry(path: Path, row: dict[str, str]) -> Entry:
         return Entry(row["status"], row["fingerprint"])
     try:
         numbers = int(row["num_frames"]), float(row["fps"]), int(row["height"]), int(row["width"])
-        return Entry(VideoInfo(*numbers, tuple(map(float, row["times"].split()))), row["fingerprint"])
+        times, jumps = tuple(map(float, row["times"].split())), from_text(row["jumps"])
+        return Entry(VideoInfo(*numbers, times, jumps), row["fingerprint"])
     except ValueError:
         raise UserError(f"{path}: the row of {row['path']} lacks numbers; make the manifest anew") from None
 

@@ -143,10 +143,11 @@ class Drawn:
         if off > 0.26 / info.fps + TICKS.get(self.path.suffix[1:], 0) if not info.times else off > 0.0021:
             return f"times {off:.4f} s off"
         order = rng.permutation(self.count)[:20]
-        frames = read_frames(self.path, order)
-        found = [read_number(self._undone(frame)) for frame in frames]
-        if found != order.tolist():
-            return f"frames {found} instead of {order.tolist()}"
+        for known in (None, info):
+            frames = read_frames(self.path, order, info=known)
+            found = [read_number(self._undone(frame)) for frame in frames]
+            if found != order.tolist():
+                return f"frames {found} instead of {order.tolist()}, knowing {known}"
         if info.reaches(48 / PAPER_FPS):
             pairs = [draw_pair(info, rng) for _ in range(20)]
             gaps = [30 * (expected[second] - expected[first]) for first, second in pairs]
