@@ -69,7 +69,7 @@ def write_manifest(path: str | Path, entries: dict[Path, Entry]) -> None:
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors=NAMES) as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for video, (found, known) in entries.items():
+        for video, (found, known) in sorted(entries.items()):  # the same, whoever was probed first
             row = [""] * 6 + [found]
             if isinstance(found, VideoInfo):
                 times, jumps = " ".join(map(str, found.times)), to_text(found.jumps)

@@ -27,7 +27,7 @@ class SiamMAE(nn.Module):
         mask_ratio: fraction of the future frame's patches that are hidden; the past frame is never masked.
         norm_pix: per-patch normalised target.
         memory_positions: give the past's tokens the decoder's positions, too. The paper does not say; CropMAE does
-            not. With them the decoder can fetch by place; without, only by what the encoder wrote, which knows places, too.
+            not. Without them it can fetch by place only where the encoder has written places into its output.
         masking: another strategy than random, with its own ratio, such as lib.models.adaptive_sampler.AdaptiveMasking.
     """
 

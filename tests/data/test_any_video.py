@@ -15,10 +15,9 @@ from lib.data.clips import draw_pair
 from lib.data.decoding import Turn
 from lib.data.video import PAPER_FPS, probe, read_frames
 from lib.errors import UserError
-from tests.make_videos import BITS, read_number
+from tests.make_videos import BITS, FULL, UNIT, read_number
 
 GROUPS, FILES = 24, 16  # 384 files in all
-UNIT, FULL = 1 << 16, 1 << 30  # of the numbers in a track header
 TURNS = {  # what is written into a track header (a, b, c, d), or as words for H.264; and what it is
     (0, 1, -1, 0): Turn(True, True, False), (-1, 0, 0, -1): Turn(False, True, True),
     (0, -1, 1, 0): Turn(True, False, True),
