@@ -43,30 +43,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    """The plan, in the units that the names say."""
+    """The plan, in the units that the names say, and how long this machine would take."""
     check_counts(args, "clips")
-    if not 0 < args.utilization <= 1 or args.megabits <= 0 or (args.price or 0) < 0:
+    settings = presets.get(presets.SIAMMAE, args.preset, epochs=args.epochs)
+    found = plan(settings, args.data, args.clips, args.gpu, args.utilization, args.price, args.megabits, args.speeds)
+    told = {"preset": f"{args.preset}, {settings.epochs:g} epochs"}
+    return {**told, **found, **here(settings, found["pairs"]), **conditions()}
+
+
+def plan(
+    settings: FramePairs, data: str = "kinetics400", clips: int | None = None, gpu: str = "A100",
+    utilization: float = 0.3, price: float | None = None, megabits: float = 200, speeds: Path = MEASURED,
+) -> dict:  # fmt: skip
+    """What SiamMAE with these settings takes on a GPU; arguments as the options of the command."""
+    if not 0 < utilization <= 1 or megabits <= 0 or (price or 0) < 0:
         raise UserError("--utilization must be above 0 and at most 1, --megabits above 0, --price 0 or more")
-    settings, clips = presets.get(presets.SIAMMAE, args.preset, epochs=args.epochs), args.clips or CLIPS[args.data]
-    part, pairs = clips / CLIPS[args.data], settings.steps(clips) * settings.batch_size
-    operations = operations_of(settings)
-    gpu_rate = PEAKS[args.gpu] * 1e12 * args.utilization / operations
-    hours = pairs / gpu_rate / 3600
-    price = PRICES[args.gpu] if args.price is None else args.price
+    clips = clips or CLIPS[data]
+    part, pairs, operations = clips / CLIPS[data], settings.steps(clips) * settings.batch_size, operations_of(settings)
+    gpu_rate = PEAKS[gpu] * 1e12 * utilization / operations
+    hours, told = pairs / gpu_rate / 3600, PRICES[gpu] if price is None else price
     return {
-        "data": f"{args.data}, {clips:,} clips",
-        "preset": f"{args.preset}, {settings.epochs:g} epochs",
+        "data": f"{data}, {clips:,} clips",
         "pairs": pairs,
         "operations_a_pair": operations,
-        **disk_of(args.data, part, args.megabits, args.speeds),
-        "gpu": f"{args.gpu}, at {args.utilization:g} of {PEAKS[args.gpu]}e12 operations a second (assumed)",
+        **disk_of(data, part, megabits, speeds),
+        "gpu": f"{gpu}, at {utilization:g} of {PEAKS[gpu]}e12 operations a second (assumed)",
         "gpu_pairs_a_second": gpu_rate,
         "gpu_hours": hours,
-        "cost_usd": hours * price,
-        "price": f"{price:g} US dollars an hour" + (" (assumed)" if args.price is None else ""),
-        **feeding(gpu_rate, args.speeds),
-        **here(settings, pairs),
-        **conditions(),
+        "cost_usd": hours * told,
+        "price": f"{told:g} US dollars an hour" + (" (assumed)" if price is None else ""),
+        **feeding(gpu_rate, speeds),
     }
 
 
