@@ -8,6 +8,7 @@ multiples of the videos'. Quality: PSNR in dB against the video's own frames at 
 import argparse
 import importlib.util
 import io
+import multiprocessing
 import os
 import tempfile
 import time
@@ -84,7 +85,8 @@ def run(args: argparse.Namespace) -> dict:
         ]
         stored = [Clip(path, probe(path)) for path in sorted((Path(folder) / STORE).rglob("*.mp4"))]
         loaded = {f"workers_{count}": loader_speed(stored, args.pairs, count) for count in (1, 2)}
-        memory = list(memory_curve(stored, args.pairs, args.memory_pairs))
+        with multiprocessing.get_context("spawn").Pool(1) as alone:  # this one holds what the other formats needed
+            memory = alone.apply(memory_curve, (stored, args.pairs, args.memory_pairs))
     about = {"clips": len(clips), "crop": CROP, "short_side": SIDE, "jpeg_quality": JPEG}
     scaling = {**loaded, "workers_ratio": loaded["workers_2"] / loaded["workers_1"]}
     return {**about, "rows": rows, **scaling, "memory": memory, **conditions()}
@@ -221,10 +223,12 @@ def loader_speed(clips: Sequence[Clip], pairs: int, workers: int, batches: int =
     return count / (time.perf_counter() - start)
 
 
-def memory_curve(clips: Sequence[Clip], pairs: int, number: int, points: int = 25) -> Iterator[dict[str, float]]:
+def memory_curve(clips: Sequence[Clip], pairs: int, number: int, points: int = 25) -> list[dict[str, float]]:
     """The process's memory in MB (2**20 bytes) while `number` pairs are drawn."""
-    dataset, process = FramePairs(clips, CROP, repeated_sampling=pairs), psutil.Process()
+    torch.set_num_threads(1)
+    dataset, process, curve = FramePairs(clips, CROP, repeated_sampling=pairs), psutil.Process(), []
     for index in range(-(-number // pairs)):
         dataset[index]
         if index % max(1, number // pairs // points) == 0:
-            yield {"drawn": (index + 1) * pairs, "rss_mb": process.memory_info().rss / 2**20}
+            curve.append({"drawn": (index + 1) * pairs, "rss_mb": process.memory_info().rss / 2**20})
+    return curve

@@ -2,7 +2,8 @@
 
 Known are the data set's sizes as published, the arithmetic of a step (counted here), and how fast this machine does one
 (timed here). How fast frames come is read from what `python -m lib.benchmark data` wrote. A GPU's peak is its maker's
-figure (dense, bf16 or fp16); how much of that training reaches, and what an hour costs, are assumptions, and options.
+figure (dense; bf16, or fp32 where it knows none); how much of that training reaches, and what an hour costs, are
+assumptions, and options.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import json
 from pathlib import Path
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib import presets
@@ -21,8 +23,8 @@ from lib.models.siammae import SiamMAE
 from lib.presets.frame_pairs import FramePairs
 from lib.runtime import REPO_ROOT
 
-CLIPS = {"kinetics400": 240_436}  # of the training split, as its copy holds them
-PEAKS = {"T4": 65, "RTX 4090": 165, "A100": 312, "H100": 989}  # 10^12 operations a second
+CLIPS = {"kinetics400": (240_436, 19_796)}  # of the training split, as its copy holds them, and of the other
+PEAKS = {"T4": 8.1, "RTX 4090": 165, "A100": 312, "H100": 989}  # 10^12 operations a second; a T4 knows no bf16
 PRICES = {"T4": 0.35, "RTX 4090": 0.4, "A100": 1.5, "H100": 2.5}  # US dollars an hour; assumptions, late in 2026
 MEASURED = REPO_ROOT / "figures" / "measured" / "benchmark_data.json"
 SOURCES = {"as re-implementations do": USUAL, "from the store": STORE}
@@ -58,8 +60,12 @@ def plan(
     """What SiamMAE with these settings takes on a GPU; arguments as the options of the command."""
     if not 0 < utilization <= 1 or megabits <= 0 or (price or 0) < 0:
         raise UserError("--utilization must be above 0 and at most 1, --megabits above 0, --price 0 or more")
-    clips = clips or CLIPS[data]
-    part, pairs, operations = clips / CLIPS[data], settings.steps(clips) * settings.batch_size, operations_of(settings)
+    clips = clips or CLIPS[data][0]
+    part, pairs, operations = (
+        clips / sum(CLIPS[data]),
+        settings.steps(clips) * settings.batch_size,
+        operations_of(settings),
+    )
     gpu_rate = PEAKS[gpu] * 1e12 * utilization / operations
     hours, told = pairs / gpu_rate / 3600, PRICES[gpu] if price is None else price
     return {
@@ -79,7 +85,7 @@ def plan(
 def operations_of(settings: FramePairs, pairs: int = 2) -> float:
     """Floating point operations of a training step, forward and backward, for each pair; counted, not estimated."""
     model, batch = SiamMAE(**settings.model_arguments()), batch_of(settings, pairs)
-    with FlopCounterMode(display=False) as counter:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # others' attention counts as nothing
         model(batch)[0].backward()
     return counter.get_total_flops() / pairs
 

@@ -33,7 +33,7 @@ class VideoInfo:
 
     fps: frames a second, on average. times: when each frame is shown, in seconds since the first, rising; none where
     frame i is shown at i / fps. jumps: the keyframes, where decoding may begin at any of them; none where it has to
-    begin at the start.
+    begin at the start; None where that is not known.
     """
 
     num_frames: int  # that decode
@@ -41,7 +41,7 @@ class VideoInfo:
     height: int
     width: int
     times: tuple[float, ...] = ()
-    jumps: tuple[Run, ...] = field(default=(), compare=False)  # how to read it, not what it holds
+    jumps: tuple[Run, ...] | None = field(default=None, compare=False)  # how to read it, not what it holds
 
     def __repr__(self) -> str:  # hashes of it name runs: it is what it was before there were times and jumps
         told = {name: value for name, value in vars(self).items() if name != "jumps" and value != ()}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Run(NamedTuple):
-    """Keyframes at even distances: frame `number + i * every`, with decoding time `stamp + i * ticks`, i < `count`."""
+    """Keyframes at even distances: frame `number + i * every`, shown at `stamp + i * ticks`, i < `count`."""
 
     number: int
     stamp: int

@@ -8,13 +8,14 @@ brings, and against which other formats it was chosen.
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from filelock import FileLock
 
 from lib.data.decoding import Clip, iter_frames
 from lib.errors import UserError
@@ -44,28 +45,29 @@ class StoreFormat:
 def build_store(clips: Sequence[Clip], root: Path, out: Path, kind: StoreFormat, workers: int) -> dict[Path, str]:
     """Store the clips of the data set in `root` under `out`, those that are there left out; which failed, and why.
 
-    What a clip's file holds by then is whole, whenever this is stopped. UserError for a folder with clips of another
-    format, and where two clips would have one name.
+    A clip is made again if its file was written after the stored one. What has a clip's name is whole, whenever this is
+    stopped. UserError as of `check_store`.
     """
-    _check(out, kind)
-    places = {clip.path: stored_path(clip.path, root, out) for clip in clips}
-    (place, number), *_ = Counter(places.values()).most_common(1) or [(out, 1)]
-    if number > 1:
-        raise UserError(f"{place}: {number} clips would be stored there; leave all but one out")
-    todo, failed = [clip for clip in clips if not places[clip.path].is_file()], {}
+    check_store(out, kind)
+    todo, failed = [clip for clip in clips if not _is_stored(clip.path, stored_path(clip.path, root, out))], {}
 
     def attempt(clip: Clip) -> None:
         try:
-            with atomic_path(places[clip.path]) as temporary:
+            with atomic_path(stored_path(clip.path, root, out)) as temporary:
                 store_clip(clip, temporary, kind)
         except UserError as error:
-            if not str(error).startswith(f"{clip.path}: "):  # then it is not the clip's fault
+            own = str(UserError(f"{clip.path}: "))
+            if not str(error).startswith(own):  # then it is not the clip's fault
                 raise
-            failed[clip.path] = str(error).removeprefix(f"{clip.path}: ")
+            failed[clip.path] = str(error).removeprefix(own)
 
     for _ in progress(in_threads(attempt, todo, workers), "store", total=len(clips), initial=len(clips) - len(todo)):
         pass
     return failed
+
+
+def _is_stored(video: Path, stored: Path) -> bool:
+    return stored.is_file() and stored.stat().st_mtime >= video.stat().st_mtime
 
 
 def stored_path(path: Path, root: Path, out: Path) -> Path:
@@ -73,29 +75,45 @@ def stored_path(path: Path, root: Path, out: Path) -> Path:
     return out / path.absolute().relative_to(root.absolute()).with_suffix(".mp4")
 
 
+def check_names(paths: Iterable[Path], root: Path, out: Path) -> None:
+    """UserError where two videos would have one place in the store."""
+    (place, number), *_ = Counter(stored_path(path, root, out) for path in paths).most_common(1) or [(out, 1)]
+    if number > 1:
+        raise UserError(f"{place}: {number} videos would be stored there; leave all but one out")
+
+
+def check_store(out: Path, kind: StoreFormat) -> None:
+    """Remember the format in a new folder. UserError if that of an old one is another, or if it is no store."""
+    out.mkdir(parents=True, exist_ok=True)
+    record = out / RECORD
+    with FileLock(out / ".lock"):  # other shards begin, too
+        if not record.is_file():
+            if any(not path.name.startswith(".") for path in out.iterdir()):
+                raise UserError(f"{out}: holds other files; give a new folder for the store")
+            write_json(record, vars(kind))
+    try:
+        same = json.loads(record.read_text()) == vars(kind)
+    except ValueError:
+        raise UserError(f"{record}: is damaged; delete it and what lies beside it") from None
+    if not same:
+        raise UserError(f"{out}: holds clips of another format, see {RECORD}; give another folder, or delete it")
+
+
 def store_clip(clip: Clip, path: Path, kind: StoreFormat) -> None:
     """Write one clip, upright and with its frames' times; nothing else that its file has, such as sound."""
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        stream = None
+        stream, ticks = None, -1
         for number, picture in enumerate(iter_frames(clip.path, range(clip.info.num_frames), kind.short_side)):
             height, width = (side // 2 * 2 for side in picture.shape[:2])  # H.264 here wants even sides
+            if min(height, width) < 2:
+                raise UserError(f"{clip.path}: is {picture.shape[1]}x{picture.shape[0]} pixels, too small to be stored")
             if stream is None:
                 stream = container.add_stream("libx264", rate=Fraction(clip.info.fps).limit_denominator(1001))
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
                 stream.codec_context.time_base, stream.codec_context.thread_count = Fraction(1, TICKS), 1
                 stream.options = kind.options()
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
-            frame.pts, frame.time_base = round(clip.info.between(0, number) * TICKS), Fraction(1, TICKS)
+            ticks = max(ticks + 1, round(clip.info.between(0, number) * TICKS))
+            frame.pts, frame.time_base = ticks, Fraction(1, TICKS)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-
-
-def _check(out: Path, kind: StoreFormat) -> None:
-    """Remember the format in a new folder; UserError if that of an old one is another."""
-    record = out / RECORD
-    if not record.is_file():
-        if out.is_dir() and any(out.iterdir()):
-            raise UserError(f"{out}: holds other files; give a new folder for the store")
-        write_json(record, vars(kind))
-    if json.loads(record.read_text()) != vars(kind):
-        raise UserError(f"{out}: holds clips of another format, see {RECORD}; give another folder, or delete it")

@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import InputContainer
+from av.sidedata.sidedata import Type
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
@@ -33,6 +34,7 @@ from lib.errors import UserError
 
 __all__ = ["PAPER_FPS", "ROUNDED", "Clip", "VideoInfo", "iter_frames", "probe", "read_frames"]
 HELD_BACK = 16  # frames at most that a decoder keeps, to show them in order (H.264, HEVC)
+JUMPING = ("h264", "hevc", "vp9", "libdav1d", "av1")  # whose keyframes are told right by the container
 SKIPPING = ("h264", "hevc")  # whose decoders can leave out single frames that no other needs
 WHOLE_FRACTION = 0.95  # with a smaller part of what its header promises, a file was cut off on its way
 
@@ -51,8 +53,8 @@ def probe(path: str | Path) -> VideoInfo:
             shown = [(frame.pts, frame.dts, frame.pict_type == PictureType.B) for frame in chain([first], frames)]
             stamps = rising(path, shown, container.format.name == "avi")
         fps, times = times_of(path, stamps, stream.time_base, stream.average_rate)
-        upright = turned(path, first) is None  # others hand their turn on, from frame to frame
-        jumps = _jumps(packets, stamps) if exact and upright else ()
+        plain = turned(path, first) is None and stream.codec_context.name in JUMPING
+        jumps = _jumps(packets, stamps) if exact and plain else ()
         return VideoInfo(len(stamps), fps, *shown_size(path, first, stream.sample_aspect_ratio), times, jumps)
 
 
@@ -69,7 +71,7 @@ def read_frames(
     if indices.size == 0 or indices.min() < 0:
         raise UserError(f"{path}: cannot read frames {indices.tolist()}; ask for at least one, counted from 0")
     wanted, places = np.unique(indices, return_inverse=True)
-    info = info or _quickly_probed(path)
+    info = _quickly_probed(path) if info is None or info.jumps is None else info
     frames = _sought(path, wanted.tolist(), short_side, info) if info else None
     if frames is None:
         frames = list(iter_frames(path, wanted, short_side))
@@ -85,7 +87,7 @@ def _sought(path: Path, wanted: Sequence[int], short_side: int | None, info: Vid
         for (number, stamp), members in groupby(wanted, key=partial(keyframe_before, info.jumps)):
             container.seek(stamp, stream=stream)
             found = _from_keyframe(container, stream, stamp, [member - number for member in members])
-            if found is None:
+            if found is None or shown_size(path, found[0], stream.sample_aspect_ratio) != (info.height, info.width):
                 return None
             frames += map(picture.of, found)
     return frames
@@ -94,9 +96,10 @@ def _sought(path: Path, wanted: Sequence[int], short_side: int | None, info: Vid
 def _from_keyframe(
     container: InputContainer, stream: VideoStream, stamp: int, places: Sequence[int]
 ) -> list[av.VideoFrame] | None:
-    """The frames at `places` (rising) after the keyframe of this stamp, at which the container should stand; else None.
+    """The frames at `places` (rising) after the keyframe of this stamp, at which the container should stand.
 
-    Frames on the way that no other needs are not decoded.
+    None where it does not, where that was no keyframe, or where the pictures are turned on the way: which a player only
+    knows who came that way. Frames on the way that no other needs are not decoded.
     """
     context, packets, found = stream.codec_context, [], {}
     for packet in container.demux(stream):
@@ -105,25 +108,27 @@ def _from_keyframe(
         packets.append(packet)
         if len(packets) > places[-1] + HELD_BACK:
             break
-    if not packets or packets[0].dts != stamp or len(packets) <= places[-1]:
+    if not packets or packets[0].pts != stamp or len(packets) <= places[-1]:
         return None
     stamps = sorted(packet.pts for packet in packets)
     wanted = {stamps[place] for place in places}
     until = max(number for number, packet in enumerate(packets) if packet.pts in wanted)
     for packet in (*packets[: until + 1], None):
         if context.name in SKIPPING and packet:
-            context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
-        found |= {frame.pts: frame for frame in context.decode(packet) if frame.pts in wanted}
-    return [found[stamp] for stamp in sorted(found)] if len(found) == len(wanted) else None
+            context.skip_frame = "DEFAULT" if packet.pts in {stamp, *wanted} else "NONREF"
+        for frame in context.decode(packet):
+            if Type.DISPLAYMATRIX in frame.side_data:
+                return None
+            if frame.pts in {stamp, *wanted}:
+                found[frame.pts] = frame
+    whole = stamp in found and found[stamp].pict_type == PictureType.I and wanted <= set(found)
+    return [found[time] for time in sorted(wanted)] if whole else None
 
 
 def _jumps(packets: Sequence[av.Packet], stamps: Sequence[int]) -> tuple[Run, ...]:
-    """The keyframes of a file that `_is_exact`; none where one has no time of decoding."""
-    keys = [packet for packet in packets if packet.is_keyframe]
-    if any(key.dts is None for key in keys):
-        return ()
+    """The keyframes of a file that `_is_exact`, with their times of being shown, by which one jumps."""
     numbers = {stamp: number for number, stamp in enumerate(stamps)}
-    return runs_of((numbers[key.pts], key.dts) for key in keys)
+    return runs_of((numbers[packet.pts], packet.pts) for packet in packets if packet.is_keyframe)
 
 
 def _quickly_probed(path: Path) -> VideoInfo | None:
@@ -169,10 +174,10 @@ def _is_exact(container: InputContainer, packets: list[av.Packet]) -> bool:
         return False
     keyframe = times[0]
     for packet in packets:
+        if packet.pts < keyframe:
+            return False
         if packet.is_keyframe:
             keyframe = packet.pts
-        elif packet.pts < keyframe:
-            return False
     return True
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from make_videos import write_numbered
+from make_videos import read_number, write_numbered
 
 from lib.data import video
 from lib.data.decoding import iter_frames
@@ -42,13 +42,13 @@ def test_text_that_tells_no_runs_is_refused(text):
         ("groups of three", "libx264", {"g": "3", "keyint_min": "3", "preset": "veryfast"}),
         ("keyframes alone", "libx264", {"g": "1", "tune": "fastdecode"}),
         ("hevc", "libx265", {"x265-params": "log-level=none:keyint=20:open-gop=0"}),
-        ("mpeg4", "mpeg4", {"g": "12"}),
     ],
 )
-def test_frames_after_a_jump_are_those_of_decoding_from_the_start(tmp_path, name, codec, options):
+def test_frames_after_a_jump_are_those_of_decoding_from_the_start(tmp_path, monkeypatch, name, codec, options):
     path = write_numbered(tmp_path / "a.mp4", 90, codec=codec, **options)
     info, whole = probe(path), np.stack(list(iter_frames(path, range(90))))
     assert info.jumps
+    monkeypatch.setattr(video, "iter_frames", lambda *_: pytest.fail("decoded from the start"))
     rng = np.random.default_rng(0)
     for wanted in ([0], [89], [88, 3, 3, 41], *(rng.integers(0, 90, 4).tolist() for _ in range(20))):
         assert np.array_equal(read_frames(path, wanted, info=info), whole[wanted]), wanted
@@ -69,8 +69,21 @@ def test_a_file_that_the_manifest_knows_is_opened_once(tmp_path, monkeypatch):
     assert opened == [path]
 
 
-def test_what_is_known_of_another_file_does_no_harm(tmp_path):
-    """Jumps that lead nowhere: the frame is found from the start."""
+def test_a_codec_whose_keyframes_containers_get_wrong_is_read_from_the_start(tmp_path):
+    path = write_numbered(tmp_path / "a.mp4", 40, codec="mpeg4", g="12")
+    assert probe(path).jumps == () and read_number(read_frames(path, [33], info=probe(path))[0]) == 33
+
+
+def test_points_of_recovery_are_no_keyframes(tmp_path):
+    """Intra refresh: the container calls pictures keyframes that only in time become whole."""
+    path = write_numbered(tmp_path / "a.mp4", 90, **{"x264-params": "intra-refresh=1:keyint=20:bframes=0"})
+    info, whole = probe(path), np.stack(list(iter_frames(path, range(90))))
+    for number in range(90):
+        assert np.array_equal(read_frames(path, [number], info=info)[0], whole[number]), number
+
+
+def test_jumps_that_lead_nowhere_do_no_harm(tmp_path):
+    """The frame is found from the start."""
     path = write_numbered(tmp_path / "a.mp4", 60)
     other = write_numbered(tmp_path / "b.mp4", 60, 25, g="7", keyint_min="7")
     assert np.array_equal(read_frames(path, [33], info=probe(other)), read_frames(path, [33]))

@@ -54,7 +54,10 @@ def made(monkeypatch, capsys):
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", prepare(*arguments)[1:])
-        code = prepare_kinetics.main()
+        try:
+            code = prepare_kinetics.main()
+        except SystemExit as end:
+            code = end.code
         return code, *capsys.readouterr()
 
     return run
@@ -62,7 +65,8 @@ def made(monkeypatch, capsys):
 
 def tree(folder: Path) -> dict[str, bytes]:
     """What its files hold; of the manifest's rows not when the videos were written, which ends them."""
-    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    seen = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in seen}
     return found | {path: re.sub(rb",\w+\r\n", b"", found[path]) for path in {MANIFEST} & set(found)}
 
 
@@ -150,6 +154,7 @@ def test_a_kill_leaves_whole_clips_and_the_next_run_the_same_store(root, tmp_pat
             assert path.name.startswith(".") or path.read_bytes() == (quiet / path.relative_to(store)).read_bytes()
         made(root, store)
         assert tree(store) == tree(quiet)
+        assert not list(store.rglob(".*.partial*"))
     assert -signal.SIGKILL in ended
 
 
@@ -183,12 +188,25 @@ def test_another_format_or_somebody_s_folder_is_refused(root, tmp_path):
             StoreFormat(**wrong)
 
 
-def test_two_clips_of_one_name_are_refused(root, tmp_path):
-    clips = scan_videos(list_kinetics(root)).clips
-    twin = clips[0].path.with_suffix(".mkv")
-    twin.write_bytes(clips[0].path.read_bytes())
-    with pytest.raises(UserError, match="2 clips would be stored there"):
-        build_store([*clips, Clip(twin, clips[0].info)], root, tmp_path / "store", StoreFormat(), 1)
+def test_two_videos_of_one_name_are_refused_before_anything_is_made(root, tmp_path, made):
+    (root / "annotations" / "train.csv").unlink()
+    twin = root / "train" / "waving" / "a_000001_000011.mkv"
+    twin.write_bytes(twin.with_suffix(".mp4").read_bytes())
+    code, told, wrong = made(root, tmp_path / "store")
+    assert (code, told) == (2, "") and "a_000001_000011.mp4: 2 videos would be stored there" in wrong
+    assert not (root / MANIFEST).exists()
+
+
+def test_a_video_that_was_replaced_and_a_stored_one_that_is_damaged_are_made_again(root, tmp_path, made):
+    store = tmp_path / "store"
+    made(root, store)
+    path, other = (root / "train" / "waving" / f"{name}_000001_000011.mp4" for name in "ab")
+    write_numbered(path, 80, preset="ultrafast")
+    (store / other.relative_to(root)).write_bytes(b"")
+    code, told, _ = made(root, store)
+    assert code == 1 and "1 stored clips were damaged and are deleted; start again" in told
+    assert made(root, store)[0] == 0
+    assert [probe(store / video.relative_to(root)).num_frames for video in (path, other)] == [80, 70]
 
 
 def test_a_clip_that_breaks_on_the_way_is_left_out_with_its_reason(root, tmp_path):
