@@ -103,7 +103,7 @@ def main() -> None:
     add("--manifest", type=Path, help=f"file to write (default: {MANIFEST} in the data set's folder)")
     add("--workers", type=int, default=cpu_cores(), help="videos at a time (default: CPU cores)")
     add("--store", type=Path, help="folder for clips that are quick to read; the data set must be a folder")
-    add("--gop", type=int, default=1, help="a keyframe each so many frames; larger: less disk, slower (default: 1)")
+    add("--gop", type=int, default=4, help="a keyframe each so many frames; larger: less disk, slower (default: 4)")
     add("--short-side", type=int, default=256, help="pixels of the stored pictures' short side (default: 256)")
     add("--crf", type=int, default=23, help="x264's quality, lower is better and larger (default: 23)")
     add("--min-seconds", type=float, default=48 / PAPER_FPS, help="shorter clips are not stored (default: 1.6)")

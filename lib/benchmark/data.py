@@ -9,7 +9,6 @@ import argparse
 import importlib.util
 import io
 import multiprocessing
-import os
 import tempfile
 import time
 import zipfile
@@ -30,13 +29,17 @@ from lib.data.kinetics import list_kinetics, scan_videos
 from lib.data.store import StoreFormat, build_store
 from lib.data.video import probe, read_frames
 from lib.errors import UserError
+from lib.runtime import cpu_cores
 from lib.training import StepBatches
 
 USUAL = "decord, opened for each clip"
-STORE = "H.264, each frame a keyframe"
-GOPS = {STORE: 1, "H.264, each 4th": 4, "H.264, each 12th": 12}
-JPEG = 75
-SIDE, CROP = 256, 224
+SIDE, CROP, JPEG = 256, 224, 75  # pixels, pixels, quality
+STORE = "H.264, each 4th a keyframe"
+KINDS = {
+    "H.264, each a keyframe, crf 18": StoreFormat(SIDE, gop=1, crf=18),
+    STORE: StoreFormat(SIDE),
+    "H.264, each 12th": StoreFormat(SIDE, gop=12),
+}
 Read = Callable[[int, Sequence[int]], np.ndarray]  # of a clip's number and frames' numbers: (T, H, W, 3) uint8
 
 
@@ -110,8 +113,8 @@ def open_sources(clips: Sequence[Clip], root: Path, folder: Path, pairs: int) ->
         raise UserError("decord, which all is compared with, has no build for this machine; take Linux on x86-64")
     sources["PyAV, as the manifest knows it"] = Source(direct, pairs, size, small=False)
     sources["the same, 8 pairs a clip"] = Source(direct, 8, size, small=False)
-    for name, gop in GOPS.items():
-        build_store(clips, root, folder / name, StoreFormat(SIDE, gop), workers=os.cpu_count() or 1)
+    for name, kind in KINDS.items():
+        build_store(clips, root, folder / name, kind, workers=cpu_cores())
         stored = [Clip(path, probe(path)) for path in map(partial(_stored, root, folder / name), clips)]
         sources[name] = Source(partial(_read_clip, stored), pairs, _size(folder / name))
     zips = [_write_zip(clip, folder / "zip" / f"{number}.zip") for number, clip in enumerate(clips)]

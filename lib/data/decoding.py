@@ -13,7 +13,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 from av.container import InputContainer
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideData, SideDataContainer, Type
 from av.stream import Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
@@ -109,9 +109,17 @@ class Turn(NamedTuple):
         return picture[:: -1 if self.upends else 1, :: -1 if self.mirrors else 1]
 
 
+def display_matrix(frame: av.VideoFrame) -> SideData | None:
+    """The frame's display matrix, if it has one.
+
+    Not by `frame.side_data`: by it frame and data hold one another, and pictures pile up until Python looks for such.
+    """
+    return SideDataContainer(frame).get(Type.DISPLAYMATRIX)
+
+
 def turned(path: Path, frame: av.VideoFrame) -> Turn | None:
     """How the frame's display matrix lays it, if it has one. UserError for a tilt: players differ in what they show."""
-    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    data = display_matrix(frame)
     if data is None:
         return None
     a, b, _, c, d, *_ = np.frombuffer(data, np.int32)[:9].astype(float)  # x' = a x + c y, y' = b x + d y

@@ -27,10 +27,10 @@ TICKS = 90_000  # a second has so many; times are kept to one of them
 
 @dataclass(frozen=True)
 class StoreFormat:
-    """How clips are stored. gop: 1 reads fastest, larger ones take less disk. crf: x264's quality, lower is better."""
+    """How clips are stored. gop: 1 reads fastest, larger take less disk. crf: x264's quality, lower is better."""
 
     short_side: int = 256
-    gop: int = 1
+    gop: int = 4
     crf: int = 23
 
     def __post_init__(self):

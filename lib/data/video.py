@@ -14,7 +14,6 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import InputContainer
-from av.sidedata.sidedata import Type
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
@@ -23,6 +22,7 @@ from lib.data.decoding import (
     Clip,
     Picture,
     VideoInfo,
+    display_matrix,
     iter_frames,
     opened,
     shown_size,
@@ -117,7 +117,7 @@ def _from_keyframe(
         if context.name in SKIPPING and packet:
             context.skip_frame = "DEFAULT" if packet.pts in {stamp, *wanted} else "NONREF"
         for frame in context.decode(packet):
-            if Type.DISPLAYMATRIX in frame.side_data:
+            if display_matrix(frame) is not None:
                 return None
             if frame.pts in {stamp, *wanted}:
                 found[frame.pts] = frame

@@ -28,7 +28,7 @@ def test_every_format_gives_the_frames_that_were_asked_for(videos, tmp_path):
             found = [read_number(frame) for frame in source.read(number, [41, 7, 59, 7])]
             assert found == [41, 7, 59, 7], name
         assert source.bytes > 0 and (not source.small or data.psnr(source, clips) > 25)
-    sizes = [sources[name].bytes for name in data.GOPS]
+    sizes = [sources[name].bytes for name in data.KINDS]
     assert sizes == sorted(sizes, reverse=True)
 
 

@@ -1,5 +1,8 @@
 """Keyframes as runs, and frames that are read by jumping to one."""
 
+import gc
+
+import av
 import numpy as np
 import pytest
 from hypothesis import given
@@ -87,3 +90,20 @@ def test_jumps_that_lead_nowhere_do_no_harm(tmp_path):
     path = write_numbered(tmp_path / "a.mp4", 60)
     other = write_numbered(tmp_path / "b.mp4", 60, 25, g="7", keyint_min="7")
     assert np.array_equal(read_frames(path, [33], info=probe(other)), read_frames(path, [33]))
+
+
+def test_pictures_that_were_read_do_not_pile_up(tmp_path):
+    """Whoever reads on holds one frame at a time, whether or not Python looks for cycles."""
+    path = write_numbered(tmp_path / "a.mp4", 60, preset="ultrafast")
+    info, alive = probe(path), []
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
+        read_frames(path, [50], info=info)
+        for _ in iter_frames(path, range(60)):
+            pass
+        alive = [thing for thing in gc.get_objects() if type(thing) is av.VideoFrame]
+    finally:
+        gc.enable()
+    assert len(alive) <= before + 1

@@ -72,7 +72,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def test_a_store_is_a_data_set_of_the_same_layout(root, tmp_path, made):
     store = tmp_path / "store"
-    code, told, wrong = made(root, store, "--gop", 4)
+    code, told, wrong = made(root, store)
     assert (code, wrong) == (0, "") and f"{store}: 3 clips kept" in told
     for reason in ("1, shorter than 1.6 s", "1, no such file", "1, cannot be decoded"):
         assert f"left out: {reason}" in told
