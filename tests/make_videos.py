@@ -9,6 +9,7 @@ import numpy as np
 
 BITS, BLOCK, HEIGHT = 10, 16, 64
 WIDTH = BITS * BLOCK
+UNIT, FULL = 1 << 16, 1 << 30  # of the numbers in a track header
 
 
 def numbered_frame(number: int) -> np.ndarray:
@@ -47,3 +48,13 @@ def write_numbered(
     """A video whose frame i shows the number i."""
     frames = np.stack([numbered_frame(i) for i in range(num_frames)])
     return write_frames(path, frames, fps, codec, **options)
+
+
+def with_matrix(plain: Path, path: Path, *numbers: float) -> Path:
+    """A copy with a, b, c, d of x' = a x + c y, y' = b x + d y in its track header."""
+    a, b, c, d = (round(number * UNIT) for number in numbers)
+    content = bytearray(plain.read_bytes())
+    at = content.find(b"tkhd") + 44
+    content[at : at + 36] = np.array([a, b, 0, c, d, 0, 0, 0, FULL], ">i4").tobytes()
+    path.write_bytes(content)
+    return path

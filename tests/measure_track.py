@@ -40,7 +40,7 @@ def write_video(path: Path, seconds: int) -> Path:
 
 def turned(video: Path, path: Path) -> Path:
     """The video as a telephone writes it that was held upright, and its mask upright, too."""
-    from test_display import with_matrix
+    from make_videos import with_matrix
 
     with Image.open(video.with_suffix(".png")) as mask:
         mask.transpose(Image.Transpose.ROTATE_270).save(path.with_suffix(".png"))

@@ -39,7 +39,7 @@ ALLOWED = {
     "plots": ("errors", "runtime", "tokens", "evaluation", "plots"),
     "track": ("errors", "runtime", "data", "models", "evaluation", "track"),
     "studies": (*JOINS, "evaluation", "score", "studies"),
-    "benchmark": (*JOINS, "evaluation", "score", "benchmark"),
+    "benchmark": (*JOINS, "fetch", "evaluation", "score", "benchmark"),
 }
 ROOTS = "home|root|Users|tmp|work|private/var|var/folders"
 MACHINE_PATH = re.compile(rf"(?<![\w.~$}}-])/(?:{ROOTS})/\w+|[A-Z]:\\+Users\\+\w+")

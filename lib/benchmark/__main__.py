@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.benchmark import masking, metrics, propagation, uncertainty, wavelets
+from lib.benchmark import data, masking, metrics, plan, propagation, uncertainty, wavelets
 from lib.errors import cli
 from lib.runtime import write_json
 
 BENCHMARKS = {
     "propagation": (propagation, "label propagation against the usual code"),
     "metrics": (metrics, "J and F of sequences against the usual loop"),
+    "data": (data, "random pairs of frames from videos, and from stores made of them in several formats"),
+    "plan": (plan, "what a pre-training takes: disk, download, decoding, GPU hours, cost; here and on a GPU"),
     "masking": (masking, "a training step by masking, ratio, decoder and sampler"),
     "uncertainty": (uncertainty, "a training step of SiamMAE with each head that states an uncertainty"),
     "wavelets": (wavelets, "training steps of MAE with wavelet attention"),

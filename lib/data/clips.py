@@ -36,7 +36,7 @@ def read_clip(clip: Clip, indices: Sequence[int], frame_size: int | None, folder
     folder: where the whole clip is stored when it is first asked for (about 25 MB for 10 s at frame_size 128).
     """
     if folder is None:
-        return read_frames(clip.path, indices, frame_size)
+        return read_frames(clip.path, indices, frame_size, clip.info)
     try:
         key = digest(fingerprint(clip.path, whole=True), frame_size)  # a replaced video is decoded again
     except OSError:

@@ -5,7 +5,7 @@ FFmpeg tells with each frame how container or stream want it turned. Shapes: `T`
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -13,12 +13,13 @@ from typing import NamedTuple
 import av
 import numpy as np
 from av.container import InputContainer
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideData, SideDataContainer, Type
 from av.stream import Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from lib.data.frame_times import ROUNDED
+from lib.data.jumps import Run
 from lib.errors import UserError
 
 PAPER_FPS = 30  # the frame rate in which SiamMAE tells its gaps
@@ -31,7 +32,8 @@ class VideoInfo:
     """What a file holds; height and width are the upright picture's.
 
     fps: frames a second, on average. times: when each frame is shown, in seconds since the first, rising; none where
-    frame i is shown at i / fps.
+    frame i is shown at i / fps. jumps: the keyframes, where decoding may begin at any of them; none where it has to
+    begin at the start; None where that is not known.
     """
 
     num_frames: int  # that decode
@@ -39,9 +41,10 @@ class VideoInfo:
     height: int
     width: int
     times: tuple[float, ...] = ()
+    jumps: tuple[Run, ...] | None = field(default=None, compare=False)  # how to read it, not what it holds
 
-    def __repr__(self) -> str:  # hashes of it name runs: it is what it was before there were times
-        told = {name: value for name, value in vars(self).items() if value != ()}
+    def __repr__(self) -> str:  # hashes of it name runs: it is what it was before there were times and jumps
+        told = {name: value for name, value in vars(self).items() if name != "jumps" and value != ()}
         return f"VideoInfo({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
     @property
@@ -81,7 +84,7 @@ def iter_frames(path: str | Path, wanted: Sequence[int], short_side: int | None 
     with opened(path) as (container, stream):
         picture, next_wanted = None, next(missing, None)
         for frame in container.decode(stream):  # the others are decoded, not converted
-            picture = picture or Picture(path, frame, stream, short_side)
+            picture = picture or Picture(path, shown_size(path, frame, stream.sample_aspect_ratio), short_side)
             if count == next_wanted:
                 yield picture.of(frame)
                 next_wanted = next(missing, None)
@@ -106,9 +109,17 @@ class Turn(NamedTuple):
         return picture[:: -1 if self.upends else 1, :: -1 if self.mirrors else 1]
 
 
+def display_matrix(frame: av.VideoFrame) -> SideData | None:
+    """The frame's display matrix, if it has one.
+
+    Not by `frame.side_data`: by it frame and data hold one another, and pictures pile up until Python looks for such.
+    """
+    return SideDataContainer(frame).get(Type.DISPLAYMATRIX)
+
+
 def turned(path: Path, frame: av.VideoFrame) -> Turn | None:
     """How the frame's display matrix lays it, if it has one. UserError for a tilt: players differ in what they show."""
-    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    data = display_matrix(frame)
     if data is None:
         return None
     a, b, _, c, d, *_ = np.frombuffer(data, np.int32)[:9].astype(float)  # x' = a x + c y, y' = b x + d y
@@ -133,14 +144,12 @@ def shown_size(path: Path, frame: av.VideoFrame, aspect: Fraction | None) -> tup
 
 
 class Picture:
-    """How a file's frames become arrays, all of the first one's size."""
+    """How a file's frames become arrays, all of the first one's size, (height, width) as it is shown."""
 
-    def __init__(self, path: Path, first: av.VideoFrame, stream: VideoStream, short_side: int | None):
-        self.path, self.scaler = path, VideoReformatter()
-        height, width = shown_size(path, first, stream.sample_aspect_ratio)
-        scale = 1.0 if short_side is None else min(1.0, short_side / min(height, width))
-        self.size, self.turn = (round(height * scale), round(width * scale)), Turn()
-        self.see(first)
+    def __init__(self, path: Path, size: tuple[int, int], short_side: int | None):
+        self.path, self.scaler, self.turn = path, VideoReformatter(), Turn()
+        scale = 1.0 if short_side is None else min(1.0, short_side / min(size))
+        self.size = tuple(round(side * scale) for side in size)
 
     def see(self, frame: av.VideoFrame) -> None:
         """Notice how a frame is to be turned; those that tell nothing are turned as the one before."""

@@ -48,7 +48,7 @@ def futures_of_videos(
             raise UserError(f"{clip.path}: spans less than {needed} frames at 30 fps; scan with a larger min_seconds")
         for draw in range(draws):
             rng = np.random.default_rng([seed, number, draw])
-            frames = read_frames(clip.path, places[rng.integers(len(places))], frame_size)
+            frames = read_frames(clip.path, places[rng.integers(len(places))], frame_size, clip.info)
             views = crop_frames(frames, draw_crop(*frames.shape[1:3], rng, crop_scale), image_size)
             pasts.append(views[0])
             futures.append(views[1 : 1 + len(gaps)])

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib.data.folders import read_csv
+from lib.data.jumps import from_text, to_text
 from lib.data.video import VideoInfo, probe
 from lib.errors import UserError
 from lib.runtime import atomic_path, cpu_cores, digest, fingerprint, in_threads, progress
 
 MANIFEST = "video_manifest.csv"
 SAVE_SECONDS = 60
-COLUMNS = ["path", "num_frames", "fps", "height", "width", "times", "status", "fingerprint"]
+COLUMNS = ["path", "num_frames", "fps", "height", "width", "times", "jumps", "status", "fingerprint"]
 NAMES = "surrogateescape"  # as Python has the bytes of names that are no UTF-8
 Verdict = VideoInfo | str  # what a file holds, or in one line why it cannot be read
 
@@ -42,13 +43,19 @@ def probe_all(paths: Sequence[Path], workers: int) -> Iterator[tuple[Path, Entry
     return in_threads(attempt, paths, workers)  # the decoder works outside Python's lock
 
 
-def complete_manifest(manifest: Path, paths: Sequence[Path], workers: int, words: str) -> dict[Path, Verdict]:
+def complete_manifest(
+    manifest: Path, paths: Sequence[Path], workers: int, words: str, others: Sequence[Path] = ()
+) -> dict[Path, Verdict]:
     """Probe the videos that the manifest does not know or that could not be read, and say what each of `paths` holds.
 
-    It is rewritten whole once a minute, so that an interrupted run goes on from there.
+    It is rewritten whole once a minute, so that an interrupted run goes on from there. others: manifests, such as those
+    of shards, that know some of the videos, too.
     """
-    known = read_entries(manifest) if manifest.is_file() else {}
-    readable = {path for path, entry in known.items() if isinstance(entry.verdict, VideoInfo)}
+    known = {}
+    for table in (*others, manifest):
+        known |= read_entries(table) if table.is_file() else {}
+    verdicts = {path: entry.verdict for path, entry in known.items()}
+    readable = {path for path, found in verdicts.items() if isinstance(found, VideoInfo) and found.jumps is not None}
     todo, saved = [path for path in paths if path.resolve() not in readable], time.monotonic()
     for path, entry in progress(probe_all(todo, workers), words, len(paths), len(paths) - len(todo)):
         known[path] = entry
@@ -68,10 +75,11 @@ def write_manifest(path: str | Path, entries: dict[Path, Entry]) -> None:
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors=NAMES) as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for video, (found, known) in entries.items():
-            row = [""] * 5 + [found]
+        for video, (found, known) in sorted(entries.items()):  # the same, whoever was probed first
+            row = [""] * 6 + [found]
             if isinstance(found, VideoInfo):
-                row = [found.num_frames, found.fps, found.height, found.width, " ".join(map(str, found.times)), "ok"]
+                times, jumps = " ".join(map(str, found.times)), to_text(found.jumps or ())
+                row = [found.num_frames, found.fps, found.height, found.width, times, jumps, "ok"]
             if known:
                 writer.writerow([Path(os.path.relpath(video, folder)).as_posix(), *row, known])
 
@@ -82,7 +90,8 @@ def read_entries(path: str | Path, among: Collection[Path] | None = None) -> dic
     among: absolute paths, to look only these up.
     """
     path = Path(path)
-    rows = {(path.parent / row["path"]).resolve(): row for row in read_csv(path, COLUMNS)}
+    old = [column for column in COLUMNS if column != "jumps"]  # of manifests of before there were jumps
+    rows = {(path.parent / row["path"]).resolve(): row for row in read_csv(path, old)}
     asked = [video for video in rows if among is None or video in among]
 
     def is_known(video: Path) -> bool:
@@ -102,7 +111,8 @@ def _entry(path: Path, row: dict[str, str]) -> Entry:
         return Entry(row["status"], row["fingerprint"])
     try:
         numbers = int(row["num_frames"]), float(row["fps"]), int(row["height"]), int(row["width"])
-        return Entry(VideoInfo(*numbers, tuple(map(float, row["times"].split()))), row["fingerprint"])
+        times, jumps = tuple(map(float, row["times"].split())), from_text(row["jumps"]) if "jumps" in row else None
+        return Entry(VideoInfo(*numbers, times, jumps), row["fingerprint"])
     except ValueError:
         raise UserError(f"{path}: the row of {row['path']} lacks numbers; make the manifest anew") from None
 

@@ -7,7 +7,8 @@ check in the tests. Shapes: `T` frames, `H W` pixels.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from functools import partial
+from itertools import chain, groupby
 from pathlib import Path
 
 import av
@@ -21,14 +22,20 @@ from lib.data.decoding import (
     Clip,
     Picture,
     VideoInfo,
+    display_matrix,
     iter_frames,
     opened,
     shown_size,
+    turned,
 )  # fmt: skip
 from lib.data.frame_times import ROUNDED, rising, times_of
+from lib.data.jumps import Run, keyframe_before, runs_of
 from lib.errors import UserError
 
 __all__ = ["PAPER_FPS", "ROUNDED", "Clip", "VideoInfo", "iter_frames", "probe", "read_frames"]
+HELD_BACK = 16  # frames at most that a decoder keeps, to show them in order (H.264, HEVC)
+JUMPING = ("h264", "hevc", "vp9", "libdav1d", "av1")  # whose keyframes are told right by the container
+SKIPPING = ("h264", "hevc")  # whose decoders can leave out single frames that no other needs
 WHOLE_FRACTION = 0.95  # with a smaller part of what its header promises, a file was cut off on its way
 
 
@@ -37,7 +44,8 @@ def probe(path: str | Path) -> VideoInfo:
     path = Path(path)
     with opened(path) as (container, stream):
         packets = _packets(path, container, stream)
-        stamps = sorted(p.pts for p in packets) if _is_exact(container, packets) else None
+        exact = _is_exact(container, packets)
+        stamps = sorted(p.pts for p in packets) if exact else None
     with opened(path) as (container, stream):
         frames = container.decode(stream)
         first = _first(path, frames)
@@ -45,47 +53,89 @@ def probe(path: str | Path) -> VideoInfo:
             shown = [(frame.pts, frame.dts, frame.pict_type == PictureType.B) for frame in chain([first], frames)]
             stamps = rising(path, shown, container.format.name == "avi")
         fps, times = times_of(path, stamps, stream.time_base, stream.average_rate)
-        return VideoInfo(len(stamps), fps, *shown_size(path, first, stream.sample_aspect_ratio), times)
+        plain = turned(path, first) is None and stream.codec_context.name in JUMPING
+        jumps = _jumps(packets, stamps) if exact and plain else ()
+        return VideoInfo(len(stamps), fps, *shown_size(path, first, stream.sample_aspect_ratio), times, jumps)
 
 
-def read_frames(path: str | Path, indices: Sequence[int], short_side: int | None = None) -> np.ndarray:
+def read_frames(
+    path: str | Path, indices: Sequence[int], short_side: int | None = None, info: VideoInfo | None = None
+) -> np.ndarray:
     """Frames by number, in the order of `indices`, which may repeat: uint8 (T, H, W, 3) RGB.
 
     short_side: pixels that the picture's short side is scaled down to (bilinear, without aliasing), the long side
         rounded; a smaller picture is not enlarged. All frames get the size of the file's first.
+    info: what `probe` said of the file, which is then not looked into again.
     """
-    indices = np.asarray(indices, dtype=np.int64)
+    path, indices = Path(path), np.asarray(indices, dtype=np.int64)
     if indices.size == 0 or indices.min() < 0:
         raise UserError(f"{path}: cannot read frames {indices.tolist()}; ask for at least one, counted from 0")
     wanted, places = np.unique(indices, return_inverse=True)
-    frames = _sought(Path(path), wanted, short_side)
+    info = _quickly_probed(path) if info is None or info.jumps is None else info
+    frames = _sought(path, wanted.tolist(), short_side, info) if info else None
     if frames is None:
         frames = list(iter_frames(path, wanted, short_side))
     return np.stack([frames[place] for place in places])
 
 
-def _sought(path: Path, wanted: np.ndarray, short_side: int | None) -> list[np.ndarray] | None:
+def _sought(path: Path, wanted: Sequence[int], short_side: int | None, info: VideoInfo) -> list[np.ndarray] | None:
     """Frames `wanted` (rising), each after a jump to the keyframe before it; None where that is not exact."""
+    if not info.jumps or wanted[-1] >= info.num_frames:
+        return None
+    picture, frames = Picture(path, (info.height, info.width), short_side), []
     with opened(path) as (container, stream):
-        packets = _packets(path, container, stream)
-        stamps = sorted(p.pts for p in packets) if _is_exact(container, packets) else []
-        if wanted[-1] >= len(stamps):
-            return None
-        keys = np.array(sorted(p.pts for p in packets if p.is_keyframe))
-        decoder, at, picture, frames = iter(()), None, None, []
-        for stamp in [stamps[0], *(stamps[number] for number in wanted)]:  # the first one tells the size
-            key = keys[np.searchsorted(keys, stamp, side="right") - 1]
-            if at is None or key > at.pts:
-                container.seek(int(key), stream=stream)
-                decoder, at = container.decode(stream), None
-            at = at if at and at.pts == stamp else next((f for f in decoder if f.pts is None or f.pts >= stamp), None)
-            if at is None or at.pts != stamp:
+        for (number, stamp), members in groupby(wanted, key=partial(keyframe_before, info.jumps)):
+            container.seek(stamp, stream=stream)
+            found = _from_keyframe(container, stream, stamp, [member - number for member in members])
+            if found is None or shown_size(path, found[0], stream.sample_aspect_ratio) != (info.height, info.width):
                 return None
-            if picture is None:
-                picture = Picture(path, at, stream, short_side)
-            else:
-                frames.append(picture.of(at))
-        return frames
+            frames += map(picture.of, found)
+    return frames
+
+
+def _from_keyframe(
+    container: InputContainer, stream: VideoStream, stamp: int, places: Sequence[int]
+) -> list[av.VideoFrame] | None:
+    """The frames at `places` (rising) after the keyframe of this stamp, at which the container should stand.
+
+    None where it does not, where that was no keyframe, or where the pictures are turned on the way: which a player only
+    knows who came that way. Frames on the way that no other needs are not decoded.
+    """
+    context, packets, found = stream.codec_context, [], {}
+    for packet in container.demux(stream):
+        if not packet.size or packets and packet.is_keyframe:
+            break
+        packets.append(packet)
+        if len(packets) > places[-1] + HELD_BACK:
+            break
+    if not packets or packets[0].pts != stamp or len(packets) <= places[-1]:
+        return None
+    stamps = sorted(packet.pts for packet in packets)
+    wanted = {stamps[place] for place in places}
+    until = max(number for number, packet in enumerate(packets) if packet.pts in wanted)
+    for packet in (*packets[: until + 1], None):
+        if context.name in SKIPPING and packet:
+            context.skip_frame = "DEFAULT" if packet.pts in {stamp, *wanted} else "NONREF"
+        for frame in context.decode(packet):
+            if display_matrix(frame) is not None:
+                return None
+            if frame.pts in {stamp, *wanted}:
+                found[frame.pts] = frame
+    whole = stamp in found and found[stamp].pict_type == PictureType.I and wanted <= set(found)
+    return [found[time] for time in sorted(wanted)] if whole else None
+
+
+def _jumps(packets: Sequence[av.Packet], stamps: Sequence[int]) -> tuple[Run, ...]:
+    """The keyframes of a file that `_is_exact`, with their times of being shown, by which one jumps."""
+    numbers = {stamp: number for number, stamp in enumerate(stamps)}
+    return runs_of((numbers[packet.pts], packet.pts) for packet in packets if packet.is_keyframe)
+
+
+def _quickly_probed(path: Path) -> VideoInfo | None:
+    """As `probe`, where that need not decode the whole file."""
+    with opened(path) as (container, stream):
+        exact = _is_exact(container, _packets(path, container, stream))
+    return probe(path) if exact else None
 
 
 def _packets(path: Path, container: InputContainer, stream: VideoStream) -> list[av.Packet]:
@@ -124,10 +174,10 @@ def _is_exact(container: InputContainer, packets: list[av.Packet]) -> bool:
         return False
     keyframe = times[0]
     for packet in packets:
+        if packet.pts < keyframe:
+            return False
         if packet.is_keyframe:
             keyframe = packet.pts
-        elif packet.pts < keyframe:
-            return False
     return True
 
 

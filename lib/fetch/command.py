@@ -6,7 +6,6 @@ archive NAME is unpacked whole, with its checksum: what is done is not done agai
 
 import argparse
 import json
-import re
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -22,7 +21,7 @@ from lib.fetch import kinetics
 from lib.fetch.archives import parts_of, unpack
 from lib.fetch.datasets import DATASETS, REPLACEMENT, DataSet, Place
 from lib.fetch.download import Source, checksum, download, open_session
-from lib.runtime import atomic_path, cpu_cores, write_json
+from lib.runtime import atomic_path, cpu_cores, shard_of, write_json
 
 TABLES = (".json",)  # of what is fetched by hand: to be copied, not unpacked
 
@@ -185,13 +184,6 @@ def plan(task: Task) -> str:
     return "\n".join([*lines, f"to fetch: {to_fetch}; on the disk: {on_disk}, of which {free:.0f} GB are free"])
 
 
-def _shard(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text!r}: give i/n, such as 1/8 to 8/8")
-    return int(match[1]), int(match[2])
-
-
 @cli
 def main(name: str, arguments: list[str] | None = None) -> None:
     """The command of the data set `name`; see its `--help`. Exits with 1 where something could not be had."""
@@ -199,7 +191,7 @@ def main(name: str, arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=f"{dataset.title}: fetch, verify, unpack. {dataset.page}")
     parser.add_argument("--root", type=Path, required=True, help=f"folder of all data sets; this one goes to {name}/")
     parser.add_argument("--dry-run", action="store_true", help="fetch nothing; say what, how much, on which terms")
-    parser.add_argument("--shard", type=_shard, default=(1, 1), metavar="i/n", help="only the i-th of n parts")
+    parser.add_argument("--shard", type=shard_of, default=(1, 1), metavar="i/n", help="only the i-th of n parts")
     parser.add_argument("--mirror", default="", help="fetch URL/HOST/PATH instead of https://HOST/PATH")
     parser.add_argument("--keep-archives", action="store_true", help="do not delete what is unpacked")
     if dataset.videos:

@@ -135,14 +135,28 @@ def regions_figure(rows: pd.DataFrame, title: str = "") -> tuple[Figure, pd.Data
     return figure, numbers
 
 
-def gap_histogram(histogram: pd.DataFrame) -> Figure:
-    """Bars of how many `pairs` were drawn at each `gap` (frames at 30 fps)."""
+def gap_histogram(histogram: pd.DataFrame, paper: tuple[int, int] | None = None) -> Figure:
+    """Bars of how many `pairs` were drawn at each `gap` (frames at 30 fps); the paper's range is shaded."""
     figure, axis = plt.subplots(figsize=(7, 2.6))
     axis.bar(histogram["gap"], histogram["pairs"], color=BLUE, width=0.85)
     axis.axhline(histogram["pairs"].mean(), color=DARK, linestyle="--", linewidth=1, label="mean")
+    if paper:
+        axis.axvspan(paper[0] - 0.5, paper[1] + 0.5, color=GREY, alpha=0.25, zorder=0, label="the paper's range")
     axis.set(xlabel="gap between the two frames, in frames at 30 fps", ylabel="pairs drawn")
-    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, ncols=2)
     return figure
+
+
+def histogram_panels(rows: pd.DataFrame, panels: Mapping[str, str], bins: int = 20) -> tuple[Figure, pd.DataFrame]:
+    """A histogram for each column of `panels` (column -> words), and its numbers."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels) + 0.6, 2.6), sharey=True, squeeze=False)
+    numbers = []
+    for axis, (column, words) in zip(axes[0], panels.items(), strict=True):
+        counts, edges, _ = axis.hist(rows[column], bins=bins, color=BLUE)
+        numbers.append(pd.DataFrame({"of": column, "from": edges[:-1], "to": edges[1:], "count": counts.astype(int)}))
+        axis.set_xlabel(words)
+    axes[0, 0].set_ylabel("clips")
+    return figure, pd.concat(numbers)
 
 
 def groups_figure(groups: Mapping[str, np.ndarray], title: str = "") -> tuple[Figure, pd.DataFrame]:

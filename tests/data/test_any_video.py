@@ -15,10 +15,9 @@ from lib.data.clips import draw_pair
 from lib.data.decoding import Turn
 from lib.data.video import PAPER_FPS, probe, read_frames
 from lib.errors import UserError
-from tests.make_videos import BITS, read_number
+from tests.make_videos import BITS, FULL, UNIT, read_number
 
 GROUPS, FILES = 24, 16  # 384 files in all
-UNIT, FULL = 1 << 16, 1 << 30  # of the numbers in a track header
 TURNS = {  # what is written into a track header (a, b, c, d), or as words for H.264; and what it is
     (0, 1, -1, 0): Turn(True, True, False), (-1, 0, 0, -1): Turn(False, True, True),
     (0, -1, 1, 0): Turn(True, False, True),
@@ -143,10 +142,11 @@ class Drawn:
         if off > 0.26 / info.fps + TICKS.get(self.path.suffix[1:], 0) if not info.times else off > 0.0021:
             return f"times {off:.4f} s off"
         order = rng.permutation(self.count)[:20]
-        frames = read_frames(self.path, order)
-        found = [read_number(self._undone(frame)) for frame in frames]
-        if found != order.tolist():
-            return f"frames {found} instead of {order.tolist()}"
+        for known in (None, info):
+            frames = read_frames(self.path, order, info=known)
+            found = [read_number(self._undone(frame)) for frame in frames]
+            if found != order.tolist():
+                return f"frames {found} instead of {order.tolist()}, knowing {known}"
         if info.reaches(48 / PAPER_FPS):
             pairs = [draw_pair(info, rng) for _ in range(20)]
             gaps = [30 * (expected[second] - expected[first]) for first, second in pairs]

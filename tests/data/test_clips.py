@@ -261,6 +261,15 @@ def test_a_manifest_is_gone_on_with(data, monkeypatch):
     assert set(known) == set(paths[:5])
 
 
+def test_a_manifest_of_before_there_were_jumps_is_still_good(data, monkeypatch, probed):
+    path = list_kinetics(data)[0]
+    row = f"{path.relative_to(data)},60,30.0,64,160,,ok,{fingerprint(path)}\n"
+    (data / MANIFEST).write_text("path,num_frames,fps,height,width,times,status,fingerprint\n" + row)
+    scan = scan_videos([path])
+    assert scan.looked_up == 1 and probed == [] and scan.clips[0].info.jumps is None
+    assert read_number(read_clip(scan.clips[0], [41], None, None)[0]) == 41
+
+
 def test_the_manifest_moves_with_its_videos(tmp_path):
     (tmp_path / "old").mkdir()
     path = write_numbered(tmp_path / "old" / "a.mp4", 60, Fraction(30000, 1001), preset="ultrafast")
@@ -292,8 +301,8 @@ def test_errors_of_the_command_line(data, tmp_path, monkeypatch, capsys):
         assert told.startswith("error: ") and message in told and told.count("\n") == 1
         assert not (data / MANIFEST).exists()
     name = "train/high_jump/ccc_000003_000013.mp4"
-    row = f"{name},x,1,1,1,,ok,{fingerprint(data / name)}\n"
-    (data / MANIFEST).write_text("path,num_frames,fps,height,width,times,status,fingerprint\n" + row)
+    row = f"{name},x,1,1,1,,,ok,{fingerprint(data / name)}\n"
+    (data / MANIFEST).write_text("path,num_frames,fps,height,width,times,jumps,status,fingerprint\n" + row)
     assert prepare(monkeypatch, "--root", data) == 2
     assert "the row of train/high_jump/ccc_000003_000013.mp4 lacks numbers" in capsys.readouterr().err
 

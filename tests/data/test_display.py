@@ -11,24 +11,12 @@ from av.stream import Disposition
 
 from lib.data.video import probe, read_frames
 from lib.errors import UserError
-from tests.make_videos import HEIGHT, WIDTH, numbered_frame, read_number, write_numbered
-
-UNIT, FULL = 1 << 16, 1 << 30  # of the numbers in a track header
+from tests.make_videos import HEIGHT, WIDTH, numbered_frame, read_number, with_matrix, write_numbered
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory) -> Path:
     return write_numbered(tmp_path_factory.mktemp("plain") / "plain.mp4", 12, preset="ultrafast")
-
-
-def with_matrix(plain: Path, path: Path, *numbers: float) -> Path:
-    """A copy with a, b, c, d of x' = a x + c y, y' = b x + d y in its track header."""
-    a, b, c, d = (round(number * UNIT) for number in numbers)
-    content = bytearray(plain.read_bytes())
-    at = content.find(b"tkhd") + 44
-    content[at : at + 36] = np.array([a, b, 0, c, d, 0, 0, 0, FULL], ">i4").tobytes()
-    path.write_bytes(content)
-    return path
 
 
 @pytest.mark.parametrize("degrees", [0.5, -0.7, 90.6, 179.4])
