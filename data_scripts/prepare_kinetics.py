@@ -27,8 +27,8 @@ from lib.data.decoding import PAPER_FPS, Clip, VideoInfo  # noqa: E402
 from lib.data.kinetics import list_kinetics  # noqa: E402
 from lib.data.manifest import MANIFEST, Verdict, complete_manifest  # noqa: E402
 from lib.data.store import StoreFormat, build_store, check_names, check_store, stored_path  # noqa: E402
-from lib.errors import UserError, cli  # noqa: E402
-from lib.runtime import atomic_path, cpu_cores, shard_of  # noqa: E402
+from lib.errors import UserError, cli, shard_of  # noqa: E402
+from lib.runtime import atomic_path, cpu_cores  # noqa: E402
 
 ALL = (1, 1)  # the shard that is the whole
 

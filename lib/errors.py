@@ -1,8 +1,10 @@
-"""Errors that a user can cause and repair, told in one line."""
+"""What commands share: errors that a user can cause and repair, told in one line; parts of the work."""
 
+import argparse
 import difflib
 import functools
 import io
+import re
 import sys
 from collections.abc import Callable, Iterable
 
@@ -46,3 +48,11 @@ def cli(main: Callable[..., None]) -> Callable[..., int]:
         return 0
 
     return run
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """A command line's "i/n": the i-th of n parts of the work, which one of n machines does."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r}: give i/n, such as 1/8 to 8/8")
+    return int(match[1]), int(match[2])

@@ -1,12 +1,10 @@
 """What every part needs and no method owns: the repository's root, seeds, progress, threads, safe writes."""
 
-import argparse
 import errno
 import hashlib
 import json
 import os
 import random
-import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -111,14 +109,6 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], worker
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
-
-
-def shard_of(text: str) -> tuple[int, int]:
-    """A command line's "i/n": the i-th of n parts of the work, which one of n machines does."""
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text!r}: give i/n, such as 1/8 to 8/8")
-    return int(match[1]), int(match[2])
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 from av.container import InputContainer
-from av.sidedata.sidedata import SideData, SideDataContainer, Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.stream import Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
@@ -32,8 +32,7 @@ class VideoInfo:
     """What a file holds; height and width are the upright picture's.
 
     fps: frames a second, on average. times: when each frame is shown, in seconds since the first, rising; none where
-    frame i is shown at i / fps. jumps: the keyframes, where decoding may begin at any of them; none where it has to
-    begin at the start; None where that is not known.
+    frame i is shown at i / fps. jumps: keyframes at which decoding may begin; none: at the start alone; None: unknown.
     """
 
     num_frames: int  # that decode
@@ -109,17 +108,10 @@ class Turn(NamedTuple):
         return picture[:: -1 if self.upends else 1, :: -1 if self.mirrors else 1]
 
 
-def display_matrix(frame: av.VideoFrame) -> SideData | None:
-    """The frame's display matrix, if it has one.
-
-    Not by `frame.side_data`: by it frame and data hold one another, and pictures pile up until Python looks for such.
-    """
-    return SideDataContainer(frame).get(Type.DISPLAYMATRIX)
-
-
 def turned(path: Path, frame: av.VideoFrame) -> Turn | None:
     """How the frame's display matrix lays it, if it has one. UserError for a tilt: players differ in what they show."""
-    data = display_matrix(frame)
+    # frame.side_data would hold the frame, and the frame it: pictures would pile up till Python looks for such pairs
+    data = SideDataContainer(frame).get(Type.DISPLAYMATRIX)
     if data is None:
         return None
     a, b, _, c, d, *_ = np.frombuffer(data, np.int32)[:9].astype(float)  # x' = a x + c y, y' = b x + d y

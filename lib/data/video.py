@@ -22,7 +22,6 @@ from lib.data.decoding import (
     Clip,
     Picture,
     VideoInfo,
-    display_matrix,
     iter_frames,
     opened,
     shown_size,
@@ -86,7 +85,7 @@ def _sought(path: Path, wanted: Sequence[int], short_side: int | None, info: Vid
     with opened(path) as (container, stream):
         for (number, stamp), members in groupby(wanted, key=partial(keyframe_before, info.jumps)):
             container.seek(stamp, stream=stream)
-            found = _from_keyframe(container, stream, stamp, [member - number for member in members])
+            found = _from_keyframe(path, container, stream, stamp, [member - number for member in members])
             if found is None or shown_size(path, found[0], stream.sample_aspect_ratio) != (info.height, info.width):
                 return None
             frames += map(picture.of, found)
@@ -94,7 +93,7 @@ def _sought(path: Path, wanted: Sequence[int], short_side: int | None, info: Vid
 
 
 def _from_keyframe(
-    container: InputContainer, stream: VideoStream, stamp: int, places: Sequence[int]
+    path: Path, container: InputContainer, stream: VideoStream, stamp: int, places: Sequence[int]
 ) -> list[av.VideoFrame] | None:
     """The frames at `places` (rising) after the keyframe of this stamp, at which the container should stand.
 
@@ -117,7 +116,7 @@ def _from_keyframe(
         if context.name in SKIPPING and packet:
             context.skip_frame = "DEFAULT" if packet.pts in {stamp, *wanted} else "NONREF"
         for frame in context.decode(packet):
-            if display_matrix(frame) is not None:
+            if turned(path, frame) is not None:
                 return None
             if frame.pts in {stamp, *wanted}:
                 found[frame.pts] = frame

@@ -16,12 +16,12 @@ from filelock import FileLock
 
 from lib.data.manifest import MANIFEST, complete_manifest
 from lib.data.video import VideoInfo
-from lib.errors import UserError, cli
+from lib.errors import UserError, cli, shard_of
 from lib.fetch import kinetics
 from lib.fetch.archives import parts_of, unpack
 from lib.fetch.datasets import DATASETS, REPLACEMENT, DataSet, Place
 from lib.fetch.download import Source, checksum, download, open_session
-from lib.runtime import atomic_path, cpu_cores, shard_of, write_json
+from lib.runtime import atomic_path, cpu_cores, write_json
 
 TABLES = (".json",)  # of what is fetched by hand: to be copied, not unpacked
 

@@ -26,8 +26,8 @@ class SiamMAE(nn.Module):
             paper's; 256, 4, 8 are CropMAE's for its SiamMAE.
         mask_ratio: fraction of the future frame's patches that are hidden; the past frame is never masked.
         norm_pix: per-patch normalised target.
-        memory_positions: give the past's tokens the decoder's positions, too. The paper does not say; CropMAE does
-            not. Without them it can fetch by place only where the encoder has written places into its output.
+        memory_positions: give the past's tokens the decoder's positions, too (CropMAE does not, the paper is silent).
+            Without, the decoder can fetch by place as far as the encoder has written places into its output.
         masking: another strategy than random, with its own ratio, such as lib.models.adaptive_sampler.AdaptiveMasking.
     """
 

@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 from make_jhmdb import make_outlines, refused
 
+from lib.data.decoding import PAPER_FPS
 from lib.models.mae import MAE
-from lib.studies import choices, real, real_data, real_tables
+from lib.studies import choices, real, real_tables
+from lib.studies import real_data as real_data_study
 from lib.studies.grid import choose
 from lib.studies.table import write_table
 
@@ -27,7 +29,7 @@ def data(tiny_world, tmp_path_factory):
 
 
 def test_settings_are_chosen_on_no_clip_that_is_trained_on_or_reported(data):
-    chosen, reported = (real_data.open_real(data, real.START, choosing) for choosing in (True, False))
+    chosen, reported = (real_data_study.open_real(data, real.START, choosing) for choosing in (True, False))
     held_out = {clip.name for clip in chosen.tests["JHMDB, held out"].sequences}
     assert held_out == {WALK.format("a", 0), WALK.format("a", 1), WAVE.format("f", 0)}  # two of each action
     trained = {clip.path.stem for clip in chosen.clips()}
@@ -37,6 +39,16 @@ def test_settings_are_chosen_on_no_clip_that_is_trained_on_or_reported(data):
     assert {clip.path.stem for clip in reported.clips()} == trained | held_out
     assert "5 clips of Kinetics-400 and 9 of JHMDB" in reported.about and "DAVIS-2017: 2" in reported.about
     assert [clip.path.parent.name for clip in reported.clips()].count("walk") == 8
+
+
+def test_the_clips_are_as_many_as_the_notebook_says(real_data):
+    found = real_data_study.open_real(real_data, real.START, choosing=False)
+    reach = [clip for clip in found.people if clip.info.reaches(real.CHOSEN["gap"][1] / PAPER_FPS)]
+    assert (len(found.kinetics), len(found.people), len(reach)) == (20, 294, 169)
+    assert {name: len(test.sequences) for name, test in found.tests.items()} == {
+        "JHMDB": 126,
+        "DAVIS-2016 (one object)": 10,
+    }
 
 
 def test_every_clip_gets_its_scores_and_every_training_its_cost(data, tmp_path):
