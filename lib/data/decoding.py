@@ -140,8 +140,7 @@ class Picture:
 
     def __init__(self, path: Path, size: tuple[int, int], short_side: int | None):
         self.path, self.scaler, self.turn = path, VideoReformatter(), Turn()
-        scale = 1.0 if short_side is None else min(1.0, short_side / min(size))
-        self.size = tuple(round(side * scale) for side in size)
+        self.size = tuple(round(side * min(1.0, (short_side or np.inf) / min(size))) for side in size)
 
     def see(self, frame: av.VideoFrame) -> None:
         """Notice how a frame is to be turned; those that tell nothing are turned as the one before."""
