@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from av.video.stream import VideoStream
 
-from lib.data.decoding import Picture, opened
+from lib.data.decoding import Picture, opened, shown_size
 from lib.data.folders import frames_in, stem_of
 from lib.data.images import read_frame
 from lib.errors import UserError
@@ -61,7 +61,7 @@ def _decoded(path: Path) -> Iterator[Shot]:
         picture, shown, start = None, 0.0, None
         step = 1 / float(stream.average_rate or FOLDER_FPS)
         for number, frame in enumerate(container.decode(stream)):
-            picture = picture or Picture(path, frame, stream, None)
+            picture = picture or Picture(path, shown_size(path, frame, stream.sample_aspect_ratio), None)
             start = frame.time if start is None else start
             told = None if frame.time is None or start is None else frame.time - start
             if told is None:
