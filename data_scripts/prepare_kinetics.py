@@ -7,7 +7,7 @@ Notebooks and studies then look the videos up instead of opening each. With --st
 enough are also written there, small and with many keyframes: a folder of the same layout, from which random frames are
 read tens of times as fast. Interrupt it at any time: the manifest is rewritten whole once a minute, a stored clip is
 whole or not there, and the next run goes on from there. Run it again when videos were added or replaced: only those and
-the ones that could not be read are probed. A cluster's jobs share the work by --shard I/N; when all are done, the same
+the ones that could not be read are probed. A cluster's jobs share the work by --shard i/n; when all are done, the same
 command without it writes the store's own manifest.
 """
 
@@ -107,7 +107,7 @@ def main() -> None:
     add("--short-side", type=int, default=256, help="pixels of the stored pictures' short side (default: 256)")
     add("--crf", type=int, default=23, help="x264's quality, lower is better and larger (default: 23)")
     add("--min-seconds", type=float, default=48 / PAPER_FPS, help="shorter clips are not stored (default: 1.6)")
-    add("--shard", type=shard_of, default=(1, 1), metavar="i/n", help="do the i-th of n parts (default: all)")
+    add("--shard", type=shard_of, default=ALL, metavar="i/n", help="do the i-th of n parts (default: all)")
     args = parser.parse_args()
     paths = list_kinetics(args.root, args.split)
     if args.store:  # before anything takes long

@@ -26,7 +26,7 @@ from lib.benchmark.timing import check_counts, conditions
 from lib.data.clips import FramePairs, crop_frames, draw_crop, draw_pair
 from lib.data.decoding import Clip, iter_frames
 from lib.data.kinetics import list_kinetics, scan_videos
-from lib.data.store import StoreFormat, build_store
+from lib.data.store import StoreFormat, build_store, stored_path
 from lib.data.video import probe, read_frames
 from lib.errors import UserError
 from lib.runtime import cpu_cores
@@ -101,12 +101,7 @@ def run(args: argparse.Namespace) -> dict:
 def open_sources(clips: Sequence[Clip], root: Path, folder: Path, pairs: int) -> dict[str, Source]:
     """All formats, made in `folder`; those left out whose library is not installed."""
     size = sum(clip.path.stat().st_size for clip in clips)
-    known = [clip.info for clip in clips]
-
-    def direct(number: int, frames: Sequence[int]) -> np.ndarray:
-        return read_frames(clips[number].path, frames, info=known[number])
-
-    sources = {}
+    direct, sources = partial(_read_clip, clips), {}
     if importlib.util.find_spec("decord"):
         sources[USUAL] = Source(partial(_decord, [str(clip.path) for clip in clips]), pairs, size, small=False)
     else:
@@ -115,17 +110,14 @@ def open_sources(clips: Sequence[Clip], root: Path, folder: Path, pairs: int) ->
     sources["the same, 8 pairs a clip"] = Source(direct, 8, size, small=False)
     for name, kind in KINDS.items():
         build_store(clips, root, folder / name, kind, workers=cpu_cores())
-        stored = [Clip(path, probe(path)) for path in map(partial(_stored, root, folder / name), clips)]
+        places = [stored_path(clip.path, root, folder / name) for clip in clips]
+        stored = [Clip(path, probe(path)) for path in places]
         sources[name] = Source(partial(_read_clip, stored), pairs, _size(folder / name))
     zips = [_write_zip(clip, folder / "zip" / f"{number}.zip") for number, clip in enumerate(clips)]
     sources["JPEGs in a ZIP for each clip"] = Source(partial(_read_zip, zips), pairs, _size(folder / "zip"))
     if importlib.util.find_spec("litdata"):
         sources["litdata, JPEGs of a clip in a sample"] = _litdata(clips, folder / "litdata", pairs)
     return sources
-
-
-def _stored(root: Path, out: Path, clip: Clip) -> Path:
-    return out / clip.path.absolute().relative_to(root.absolute()).with_suffix(".mp4")
 
 
 def _read_clip(clips: Sequence[Clip], number: int, frames: Sequence[int]) -> np.ndarray:
