@@ -91,6 +91,7 @@ def run(args: argparse.Namespace) -> dict:
         with multiprocessing.get_context("spawn").Pool(1) as alone:  # this one holds what the other formats needed
             memory = alone.apply(memory_curve, (stored, args.pairs, args.memory_pairs))
     about = {"clips": len(clips), "crop": CROP, "short_side": SIDE, "jpeg_quality": JPEG}
+    about |= {"seconds": args.seconds, "rounds": args.rounds}
     scaling = {**loaded, "workers_ratio": loaded["workers_2"] / loaded["workers_1"]}
     return {**about, "rows": rows, **scaling, "memory": memory, **conditions()}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import timm
 import torch
+from huggingface_hub import hf_hub_download
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from lib.tokens.patches import IMAGENET_MEAN, IMAGENET_STD, grid_of, sincos_posi
 
 SUFFIXES = {".pth", ".pt", ".safetensors", ".bin", ".ckpt", ".tar"}
 USUAL_HEADS = {64: 1, 192: 3, 384: 6, 512: 8, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 16}  # width: of the field's
+HUB = "hf://"
 SIZES = ("img_size", "image_size", "input_size")  # how files state the size of the frames
 SMOOTHER = 0.5  # a grid whose rows are as much more alike than a square's casts doubt on the square
 # Width, patch side, grid and MLP are read off these; the number is that of their dimensions.
@@ -62,15 +64,31 @@ def load_encoder(
     """An encoder with trained weights, in evaluation mode on the CPU.
 
     path_or_name: a file (.pth, .pt, .safetensors) with a plain ViT in one of the formats of `checkpoint_formats.py`, or
-    the name of a timm ViT, whose weights come from the Hugging Face cache or are downloaded into it. Frames of another
-    size get positions as the format's own evaluation resizes them; they are given ImageNet-normalised.
+    `hf://owner/repository/file` for such a file of the Hugging Face hub, or the name of a timm ViT; what is not in the
+    hub's cache is downloaded into it. Frames of another size get positions as the format's own evaluation resizes them;
+    they are given ImageNet-normalised.
 
     num_heads, and grid (h, w) of the patches it was trained on: for files that neither state nor show them, which are
     refused without.
     """
+    if str(path_or_name).startswith(HUB):
+        path_or_name = _from_hub(str(path_or_name))
     path = Path(path_or_name).expanduser()
     named = isinstance(path_or_name, str) and not re.search(r"[/\\]", path_or_name) and path.suffix not in SUFFIXES
     return (_timm_vit(path_or_name) if named and not path.is_file() else _plain_vit(path, num_heads, grid)).eval()
+
+
+def _from_hub(address: str) -> Path:
+    """The file in the hub's cache, downloaded if need be; huggingface_hub tries again where a connection breaks."""
+    owner, _, rest = address.removeprefix(HUB).partition("/")
+    repository, _, file = rest.partition("/")
+    if not (owner and repository and file):
+        raise UserError(f"{address}: write {HUB}owner/repository/file.safetensors")
+    try:
+        return Path(hf_hub_download(f"{owner}/{repository}", file))
+    except Exception as error:  # of its own kinds, of HTTP, of the disk
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{address}: not to be had ({type(error).__name__}: {reason})") from error
 
 
 def _plain_vit(path: Path, num_heads: int | None, grid: tuple[int, int] | None) -> ViTEncoder:

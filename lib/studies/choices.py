@@ -18,6 +18,7 @@ import torch
 
 from lib import presets
 from lib.evaluation.features import FrameFeatures, place_share
+from lib.models.designs import DesignedSiamMAE
 from lib.models.joint_mae import JointMAE
 from lib.models.mae import MAE
 from lib.models.several_frames import SeveralFrames
@@ -25,7 +26,18 @@ from lib.models.vit import ViTEncoder
 from lib.presets.frame_pairs import FramePairs
 from lib.studies.ablations import changed, designed
 from lib.studies.grid import Row, run_grid
-from lib.studies.real import BLOCK, LONGER, MAE_CHANGES, SAMPLES, START, about_of, clip_records, method_of, train_row
+from lib.studies.real import (
+    BLOCK,
+    CHOSEN,
+    LONGER,
+    MAE_CHANGES,
+    SAMPLES,
+    START,
+    about_of,
+    clip_records,
+    method_of,
+    train_row,
+)
 from lib.studies.real_data import RealData, Test, open_real
 from lib.studies.three_tasks import UNTRAINED
 
@@ -40,6 +52,11 @@ PLACED = (
 def alone(name: str, length: float = 1.0, **changes) -> Row:
     """A row of MAE: what it has otherwise than its own default, and how much longer it trains."""
     return Row(name, MAE_CHANGES | changes, MAE, LONGER * length)
+
+
+def moving(name: str, length: float = 1.0, model: type | None = None, **changes) -> Row:
+    """A row of SiamMAE, or a relative, on the clips and gaps of lib.studies.real."""
+    return Row(f"moving, {name}", CHOSEN | changes, model, length)
 
 
 LR = START.base_lr
@@ -92,7 +109,7 @@ TABLES = {
             SeveralFrames, 0.25,
         ),
         changed("half of the pairs still", still=0.5),
-        Row("with MAE's loss, too", {"alone_ratio": 0.75}, JointMAE, 0.65),  # as many minutes
+        Row("with MAE's loss, too", model=JointMAE),
         changed("gap 0, crop in crop", gap=(0, 0), second_crop=(0.3, 1.0)),
         changed("crop in crop", second_crop=(0.3, 1.0)),
     ),
@@ -113,6 +130,16 @@ TABLES = {
         alone("MAE, ratio 0.5", mask_ratio=0.5),
         alone("MAE, ratio 0.9", mask_ratio=0.9),
         alone("MAE, crop 0.2 to 0.6", crop_scale=(0.2, 0.6)),
+    ),
+    "moving": (  # three times as long, as those of lib.studies.real
+        moving("3 x", 3),
+        alone("MAE, moving, 3 x", 3, mix=CHOSEN["mix"]),
+        moving("with MAE's loss, too, 3 x", 3, JointMAE),
+        moving("ratio 0.75, decoder depth 2, 3 x", 2.4, mask_ratio=0.75, decoder_depth=2),
+        moving("half of the past hidden, too, 3 x", 3.9, DesignedSiamMAE, past_mask_ratio=0.5),
+        moving("crop 0.2 to 0.6, 3 x", 3, crop_scale=(0.2, 0.6)),
+        moving("decoder depth 2, 3 x", 2.6, decoder_depth=2),
+        moving("half the rate, 3 x", 3, base_lr=LR / 2),
     ),
     "length": tuple(
         row

@@ -4,11 +4,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from lib.errors import UserError
+from lib.models.pretrained import HUB
 from lib.runtime import resolve
 
 
 def named_weights(weights: str | Sequence[str], taken: Collection[str] = ()) -> dict[str, tuple[Path | str, dict]]:
-    """Files (as paths) or names of timm models, with the arguments for load_encoder, by the shortest name not `taken`.
+    """Files (as paths), else what load_encoder knows, with arguments for it, by the shortest name not `taken`.
 
     weights: a list, or separated by commas. `FILE?num_heads=6&grid=9x16` says what a file does not tell of itself. A
     file's stem is its name, of a run's `last.pt` the folder; where several have it, suffix and folders are added.
@@ -32,7 +33,9 @@ def named_weights(weights: str | Sequence[str], taken: Collection[str] = ()) -> 
 def _names(file: Path | str) -> list[str]:
     """What an encoder may be called, the shortest first."""
     if isinstance(file, str):
-        return [file]
+        if not file.startswith(HUB):
+            return [file]
+        file = Path(file.removeprefix(HUB))
     ends = ["/".join(file.parts[-number:]) for number in range(1, len(file.parts) + 1)]
     return [file.parent.name, *ends[1:]] if file.stem == "last" else [file.stem, *ends]
 

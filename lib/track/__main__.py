@@ -95,7 +95,8 @@ def main(arguments: list[str] | None = None) -> None:
     add("mask", type=Path, nargs="?", help="PNG of the first frame: ids (palette or grey), or a colour an object")
     add("--points", type=Path, help="csv of points in the first frame: columns x, y and, optionally, name; in pixels")
     add("--out", type=Path, required=True, help="folder for the results; it must be new or empty")
-    add("--weights", default=WEIGHTS, help="a file, or the name of a timm ViT (default: a small SiamMAE of ours)")
+    known = "a file, hf://owner/repository/file, or a timm ViT's name"
+    add("--weights", default=WEIGHTS, help=f"{known} (default: a small SiamMAE of ours)")
     add("--block", type=int, default=-1, help="encoder block whose output is compared (default: the last)")
     add("--size", type=int, default=240, dest="short_side", help="short side that the network sees, pixels")
     add("--device", help="cpu or cuda (default: a GPU where there is one)")

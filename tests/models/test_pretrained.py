@@ -6,12 +6,15 @@ from a slow bicubic interpolation written here, or from timm's own for timm's fi
 
 import argparse
 import datetime
+import hashlib
 import math
 import pathlib
 import pickle
+import threading
 import zipfile
 from collections import OrderedDict
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -569,3 +572,63 @@ def test_code_beside_plain_values_is_neither_run_nor_passed_over(state, tmp_path
     content = {"model": state, "best": np.float64(0.5), "x": Harmful(tmp_path / "touched")}
     refused(write(tmp_path / "c.pth", content), r"holds pickled code .*which is not run")
     assert not (tmp_path / "touched").exists()
+
+
+# --- The Hugging Face hub -----------------------------------------------------------------------------------
+
+ADDRESS = "owner/weights/resolve/main/runs/last.safetensors"
+
+
+class Hub(BaseHTTPRequestHandler):
+    """One file under the hub's own address, with its headers; the first answer breaks off in the middle."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):  # noqa: N802 - its name
+        self.do_GET()
+
+    def do_GET(self):  # noqa: N802 - its name
+        content = self.server.content if self.path == f"/{ADDRESS}" else b""
+        start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").split("-")[0])
+        self.send_response(404 if not content else 206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", "1" * 40)
+        self.send_header("X-Error-Code", "EntryNotFound") if not content else None
+        self.end_headers()
+        if self.command == "GET":
+            self.server.starts.append(start)
+            cut = len(content) // 2 if len(self.server.starts) == 1 else len(content)
+            self.wfile.write(content[start:cut])
+            self.close_connection = cut < len(content)
+
+
+@pytest.fixture
+def hub_server(monkeypatch, tmp_path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        server.content, server.starts = b"", []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        url = f"http://127.0.0.1:{server.server_port}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", url)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+        yield server
+        server.shutdown()
+
+
+def test_a_file_of_the_hub_is_fetched_once_though_the_connection_breaks(state, hub_server, tmp_path):
+    file = write(tmp_path / "timm.safetensors", state)
+    hub_server.content = file.read_bytes()
+    address = "hf://owner/weights/runs/last.safetensors"
+    images = torch.randn(1, 3, 32, 32)
+    for _ in range(2):
+        assert torch.equal(load_encoder(address).features(images), load_encoder(file).features(images))
+    assert len(hub_server.starts) == 2  # the one that broke, and the next
+
+
+def test_addresses_of_the_hub_that_cannot_be(hub_server):
+    refused("hf://owner/weights", "write hf://owner/repository/file")
+    refused("hf://owner/weights/none.pth", "none.pth: not to be had .*404")
