@@ -135,6 +135,9 @@ TABLES = {
         moving("3 x", 3),
         alone("MAE, moving, 3 x", 3, mix=CHOSEN["mix"]),
         moving("with MAE's loss, too, 3 x", 3, JointMAE),
+        moving("with MAE's loss, too, past's ratio 0.75, 3 x", 3.6, JointMAE, past_mask_ratio=0.75),
+        moving("with MAE's loss, too, its decoder depth 2, 3 x", 2.7, JointMAE, alone_depth=2),
+        moving("with MAE's loss, too, crop 0.2 to 0.6, 3 x", 3, JointMAE, crop_scale=(0.2, 0.6)),
         moving("ratio 0.75, decoder depth 2, 3 x", 2.4, mask_ratio=0.75, decoder_depth=2),
         moving("half of the past hidden, too, 3 x", 3.9, DesignedSiamMAE, past_mask_ratio=0.5),
         moving("crop 0.2 to 0.6, 3 x", 3, crop_scale=(0.2, 0.6)),
@@ -164,7 +167,7 @@ def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid
 def measure(base: FramePairs, real: RealData, frames: Path, row: Row, seed: int, folder: Path) -> list[dict]:
     """As lib.studies.real does, the mean of J and F alone; the run is deleted then, for nothing reads it."""
     encoder, table = train_row(base, real, frames, row, seed, folder)
-    for block in (BLOCK,) if row.changes and row.model is not MAE else (2, 3):  # MAE's best is the last
+    for block in (BLOCK,) if row.changes and row.model not in (MAE, JointMAE) else (2, 3):  # MAE's best is the last
         table += clip_records(method_of(row.name, encoder, block), real.tests, folder, ("JF",))
     if row.name in PLACED:
         table += place_records(row.name, encoder, real.tests, folder)

@@ -2,8 +2,9 @@
 
 MAE and SiamMAE have the same encoder and train for about as long (the table says how long); each has what was chosen
 for it on held-out training clips (lib.studies.choices). "SiamMAE, gap 0" sees two crops of one frame instead of two
-frames, as CropMAE (arXiv 2403.17823), which claims that motion is not needed; it is cropped otherwise, too. A cell is a
-row with a seed; its table has J and F of every clip.
+frames, as CropMAE (arXiv 2403.17823), which claims that motion is not needed; it is cropped otherwise, too. "SiamMAE
+with MAE's loss" learns both from one pass (lib.models.joint_mae). A cell is a row with a seed; its table has J and F of
+every clip.
 """
 
 import shutil
@@ -22,6 +23,7 @@ from lib import presets
 from lib.data.clips import read_clip
 from lib.data.decoding import PAPER_FPS
 from lib.evaluation.features import rgb_patch_features
+from lib.models.joint_mae import JointMAE
 from lib.models.mae import MAE
 from lib.models.siammae import SiamMAE
 from lib.presets.frame_pairs import FramePairs
@@ -41,9 +43,11 @@ CHOSEN = {"mix": (60, 1), "gap": (4, 40)}  # more of the footage that moves, see
 MAE_CHANGES = {"mask_ratio": 0.75, "decoder_depth": 2, "base_lr": 5.3e-3}
 SAMPLES, LONGER = 48_000, 1.6  # of SiamMAE, and how many times as many take MAE as long
 BLOCK, BLOCKS = 2, {"MAE": 3}  # of the encoder
+BOTH = "SiamMAE with MAE's loss"
 ROWS = (
     Row("SiamMAE", CHOSEN),
     Row("MAE", MAE_CHANGES, MAE, LONGER),
+    Row(BOTH, CHOSEN, JointMAE),
     Row("SiamMAE, gap 0", CHOSEN | {"gap": (0, 0), "second_crop": (0.3, 1.0)}),
     Row(UNTRAINED, length=0, seeds=1),
     Row(RGB, length=0, seeds=1),
@@ -51,6 +55,7 @@ ROWS = (
 )
 
 PAIRS = [("SiamMAE", rival) for rival in ("MAE", "SiamMAE, gap 0", UNTRAINED, RGB, COPIED)] + [("MAE", UNTRAINED)]
+PAIRS += [(BOTH, rival) for rival in ("MAE", "SiamMAE", UNTRAINED)]
 
 
 def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid) -> pd.DataFrame | None:
