@@ -136,8 +136,14 @@ TABLES = {
         alone("MAE, moving, 3 x", 3, mix=CHOSEN["mix"]),
         moving("with MAE's loss, too, 3 x", 3, JointMAE),
         moving("with MAE's loss, too, past's ratio 0.75, 3 x", 3.6, JointMAE, past_mask_ratio=0.75),
-        moving("with MAE's loss, too, its decoder depth 2, 3 x", 2.7, JointMAE, alone_depth=2),
-        moving("with MAE's loss, too, crop 0.2 to 0.6, 3 x", 3, JointMAE, crop_scale=(0.2, 0.6)),
+        moving(
+            "with MAE's loss, too, past's ratio 0.75, its decoder depth 2, 3 x", 3, JointMAE, past_mask_ratio=0.75,
+            alone_depth=2,
+        ),
+        moving(
+            "with MAE's loss, too, past's ratio 0.75, MAE's rate, 3 x", 3.6, JointMAE, past_mask_ratio=0.75,
+            base_lr=MAE_CHANGES["base_lr"],
+        ),
         moving("ratio 0.75, decoder depth 2, 3 x", 2.4, mask_ratio=0.75, decoder_depth=2),
         moving("half of the past hidden, too, 3 x", 3.9, DesignedSiamMAE, past_mask_ratio=0.5),
         moving("crop 0.2 to 0.6, 3 x", 3, crop_scale=(0.2, 0.6)),
