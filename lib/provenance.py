@@ -12,13 +12,14 @@ from lib.runtime import REPO_ROOT
 
 
 def hardware() -> str:
-    """The device's name in words, for tables: the GPU's name, or the CPU's with its core count."""
+    """The device in words, for tables: the GPU's name; or the CPU's, its cores, and bf16 where it computes in that."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{(names or [platform.processor() or platform.machine()])[0]}, {os.cpu_count()} cores"
+    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    names = [line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name")]
+    bf16 = ", bf16" if {"avx512_bf16", "amx_tile"} & set(text.split()) else ""
+    return f"{(names or [platform.processor() or platform.machine()])[0]}, {os.cpu_count()} cores{bf16}"
 
 
 def run_record(parameters: dict) -> dict:

@@ -8,7 +8,8 @@ from importlib import metadata
 import repository_checks
 
 from lib import runtime
-from lib.provenance import run_record
+from lib.provenance import hardware, run_record
+from lib.training import choose_precision
 
 
 def test_a_run_record_says_what_a_number_needs():
@@ -31,3 +32,9 @@ def test_a_run_record_says_what_a_number_needs():
 def test_a_run_record_needs_no_git(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run_record({})["commit"] == "no git checkout"
+
+
+def test_hardware_says_whether_the_cpu_trains_in_bf16(monkeypatch):
+    monkeypatch.delenv("SIAMMAE_PRECISION", raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert hardware().endswith(", bf16") == (choose_precision() == "bf16")

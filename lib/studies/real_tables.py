@@ -19,12 +19,17 @@ UNSEEDED = (UNTRAINED, RGB, COPIED)  # rows of one seed: nothing, or only first 
 
 
 def read_clips(path: str | Path) -> pd.DataFrame:
-    """A line for each row, seed, block and clip of a study's table at `path`: `data`, and its J, F, JF in percent."""
+    """A line for each row, seed, block and clip of a study's table at `path`: `data`, and its measures in percent.
+
+    These are J, F and their mean JF where the study has them. Rows are in the study's order.
+    """
     table = read_table(path)
     scored = table[table["clip"].notna()].astype({"block": "Int64"})
     keys = ["row", "seed", "block", "data", "clip"]
     lines = scored.pivot(index=keys, columns="metric", values="value").reset_index().rename_axis(columns=None)
-    return lines if "JF" in lines else lines.assign(JF=lines[["J", "F"]].mean(axis=1))
+    places = {row: place for place, row in enumerate(table["row"].unique())}
+    lines = lines.sort_values("row", key=lambda rows: rows.map(places), kind="stable", ignore_index=True)
+    return lines.assign(JF=lines[["J", "F"]].mean(axis=1)) if {"J", "F"} <= set(lines) else lines
 
 
 def read_costs(path: str | Path) -> pd.DataFrame:
@@ -45,10 +50,11 @@ def means(lines: pd.DataFrame, measures: Sequence[str] = ("JF", "J", "F")) -> pd
 
 
 def with_costs(found: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """The lines of `means` with `samples` and `CPU minutes` of a row's training, means over seeds; NaN for none."""
-    trained = costs[costs["samples"] > 0].groupby("row")[list(COSTS)].mean()
-    samples, seconds = (found["row"].map(trained[name]) for name in COSTS)
-    return found.assign(**{"samples": samples.round().astype("Int64"), "CPU minutes": seconds / 60})
+    """The lines of `means` with `samples`, and CPU minutes of training in a column for each hardware; NaN for none."""
+    trained = costs[costs["samples"] > 0]
+    samples = found["row"].map(trained.groupby("row")["samples"].mean()).round().astype("Int64")
+    minutes = trained.pivot_table("CPU seconds", "row", "hardware").div(60).add_prefix("CPU minutes, ")
+    return found.assign(samples=samples).join(minutes, on="row")
 
 
 def matrix(lines: pd.DataFrame, row: str, data: str, measure: str) -> pd.DataFrame:

@@ -52,7 +52,7 @@ def test_the_clips_are_as_many_as_the_notebook_says(real_data):
 
 
 def test_every_clip_gets_its_scores_and_every_training_its_cost(data, tmp_path):
-    rows = choose(real.ROWS, ["SiamMAE", "MAE", "SiamMAE, gap 0", real.UNTRAINED, real.RGB, real.COPIED])
+    rows = choose(real.ROWS, ["SiamMAE", "MAE", real.BOTH, "SiamMAE, gap 0", real.UNTRAINED, real.RGB, real.COPIED])
     table = real.run(data, tmp_path / "out", 1.0, rows=rows, seeds=1)
     write_table(tmp_path / "real.csv", table)
     lines, costs = real_tables.read_clips(tmp_path / "real.csv"), real_tables.read_costs(tmp_path / "real.csv")
@@ -60,9 +60,8 @@ def test_every_clip_gets_its_scores_and_every_training_its_cost(data, tmp_path):
     assert lines[["J", "F", "JF"]].stack().between(0, 100).all()
     np.testing.assert_allclose(lines["JF"], (lines["J"] + lines["F"]) / 2)
     blocks = lines.dropna(subset="block").groupby("row")["block"].unique().map(list).to_dict()
-    assert blocks == {
-        row: [real.BLOCKS.get(row, real.BLOCK)] for row in ("SiamMAE", "MAE", "SiamMAE, gap 0", real.UNTRAINED)
-    }
+    assert blocks == {row.name: [real.BLOCKS.get(row.name, real.BLOCK)] for row in rows[:5]}
+    assert lines["row"].unique().tolist() == [row.name for row in rows]
     trained = costs.set_index("row")
     assert trained.loc[real.UNTRAINED, "samples"] == 0 < trained.loc["SiamMAE", "CPU seconds"]
     assert trained.loc["MAE", "samples"] / trained.loc["SiamMAE", "samples"] == pytest.approx(real.LONGER, rel=0.2)
@@ -71,8 +70,8 @@ def test_every_clip_gets_its_scores_and_every_training_its_cost(data, tmp_path):
 
 
 def test_the_methods_differ_in_what_their_names_say():
-    by_name = {row.name: real.settings_of(real.START, row)[0] for row in real.ROWS[:3]}
-    siam, alone, still = by_name.values()
+    rows = choose(real.ROWS, ["SiamMAE", "MAE", "SiamMAE, gap 0"])
+    siam, alone, still = (real.settings_of(real.START, row)[0] for row in rows)
     assert (siam.encoder, siam.crop_scale, siam.batch_size) == (alone.encoder, alone.crop_scale, alone.batch_size)
     assert alone.mask_ratio == 0.75 and siam.mask_ratio == 0.95 and still.gap == (0, 0) and still.second_crop
     assert {row.model for row in choices.ROWS if row.name.startswith("MAE")} == {MAE}
@@ -156,6 +155,16 @@ def test_places_and_curves_are_means_of_the_lines(tmp_path):
     assert placed == {"row": "A", "seed": 0, "JF": 55, "JF without place": 50, "place share": 40}
     wide = real_tables.by_seed(lines.assign(data=["D", "E"] * 3))
     assert wide.loc[wide["case"] == "A, block 2", ["D", "E"]].to_numpy().tolist() == [[50, 60]]
+
+
+def test_costs_stand_by_hardware():
+    found = pd.DataFrame({"row": ["A", "none", "A"], "data": ["D", "D", "E"]})
+    rows = [("A", 0, "slow", 100, 120.0), ("A", 1, "fast", 100, 60.0), ("A", 2, "fast", 100, 90.0)]
+    rows += [("none", 0, "slow", 0, 0.1)]
+    costs = pd.DataFrame(rows, columns=["row", "seed", "hardware", "samples", "CPU seconds"])
+    table = real_tables.with_costs(found, costs)
+    for column, value in (("samples", 100), ("CPU minutes, slow", 2.0), ("CPU minutes, fast", 1.25)):
+        assert table.loc[[0, 2], column].tolist() == [value] * 2 and pd.isna(table.loc[1, column])
 
 
 def test_times_are_compared_on_the_same_hardware_alone():
