@@ -47,7 +47,7 @@ BOTH = "SiamMAE with MAE's loss"
 ROWS = (
     Row("SiamMAE", CHOSEN),
     Row("MAE", MAE_CHANGES, MAE, LONGER),
-    Row(BOTH, CHOSEN, JointMAE),
+    Row(BOTH, CHOSEN | {"past_mask_ratio": 0.75}, JointMAE, 1.2),  # as many minutes
     Row("SiamMAE, gap 0", CHOSEN | {"gap": (0, 0), "second_crop": (0.3, 1.0)}),
     Row(UNTRAINED, length=0, seeds=1),
     Row(RGB, length=0, seeds=1),
