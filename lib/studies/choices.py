@@ -107,7 +107,6 @@ TABLES = {
             SeveralFrames, 0.25,
         ),
         changed("half of the pairs still", still=0.5),
-        Row("with MAE's loss, too", model=JointMAE),
         changed("gap 0, crop in crop", gap=(0, 0), second_crop=(0.3, 1.0)),
         changed("crop in crop", second_crop=(0.3, 1.0)),
     ),
