@@ -34,7 +34,10 @@ def unknown(kind: str, value: object, choices: Iterable[str]) -> UserError:
 
 
 def cli(main: Callable[..., None]) -> Callable[..., int]:
-    """Turn a `main` into a command's entry point: a UserError becomes one line on stderr and exit status 2."""
+    """Turn a `main` into a command's entry point: what a user can repair is one line on stderr and exit status 2.
+
+    That is a UserError, or a file or folder that the system refuses. Ctrl-C ends it with status 130, without more.
+    """
 
     @functools.wraps(main)
     def run(*args, **kwargs) -> int:
@@ -44,6 +47,14 @@ def cli(main: Callable[..., None]) -> Callable[..., int]:
             main(*args, **kwargs)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+        except OSError as error:
+            if error.filename is None:  # of no file: a fault of the program, or a closed pipe
+                raise
+            print(f"error: {one_line(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
             return 2
         return 0
 

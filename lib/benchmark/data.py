@@ -65,6 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict:
     """Measure and return the result."""
     check_counts(args, "limit", "rounds", "pairs", "memory_pairs")
+    if not args.videos.is_dir() or not args.seconds >= 0:  # nan, too
+        raise UserError(f"--videos {args.videos}, --seconds {args.seconds}: give a folder, and 0 seconds or more")
     paths = list_kinetics(args.videos)
     clips = scan_videos(paths[:: -(-len(paths) // args.limit)]).clips
     torch.set_num_threads(1)

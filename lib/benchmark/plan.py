@@ -8,6 +8,7 @@ assumptions, and options.
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -58,9 +59,11 @@ def plan(
     utilization: float = 0.3, price: float | None = None, megabits: float = 200, speeds: Path = MEASURED,
 ) -> dict:  # fmt: skip
     """What SiamMAE with these settings takes on a GPU; arguments as the options of the command."""
-    if not 0 < utilization <= 1 or megabits <= 0 or (price or 0) < 0:
+    if not 0 < utilization <= 1 or not 0 < megabits < math.inf or not 0 <= (price or 0) < math.inf:
         raise UserError("--utilization must be above 0 and at most 1, --megabits above 0, --price 0 or more")
     clips = clips or CLIPS[data][0]
+    if clips > sum(CLIPS[data]):
+        raise UserError(f"--clips {clips}: {data} has {sum(CLIPS[data]):,}")
     part, pairs, operations = (
         clips / sum(CLIPS[data]),
         settings.steps(clips) * settings.batch_size,
@@ -114,7 +117,10 @@ def row_of(speeds: Path, source: str) -> dict:
     """A row of what `lib.benchmark data` wrote."""
     try:
         rows = json.loads(speeds.read_text())["rows"]
-        return next(row for row in rows if row["source"] == source)
+        row = next(row for row in rows if row["source"] == source)
+        if not (row["disk_ratio"] > 0 and row["pairs_per_cpu_second"] > 0):
+            raise ValueError(row)
+        return row
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
         words = f"python -m lib.benchmark data --videos DIR --json {speeds.name}"
         raise UserError(f"{speeds}: no such table of speeds, or not {source!r} in it; make it: {words}") from None

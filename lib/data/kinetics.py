@@ -20,6 +20,7 @@ VIDEO_SUFFIXES = {
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".3gp", ".ogv",
 }  # fmt: skip
 SECONDS = ("time_start", "time_end")
+HELD_OUT = "held_out.csv"
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,18 @@ def list_kinetics(root: str | Path, split: str = "train") -> list[Path]:
     """The video files of a data set, in a fixed order.
 
     root: a folder in the official layout, `{split}/{class}/{id}_{start}_{end}.mp4`, where `annotations/{split}.csv`, if
-        it is there, decides which videos are read (those that a copy lacks are listed here, and a scan skips them); or
-        a folder with videos in it or in its folder `videos`; or a list file. What a folder holds is read with the
-        folders in it, linked ones too.
+        it is there, decides which videos are read (those that a copy lacks are listed here, and a scan skips them),
+        or `annotations/{split}_subset.csv`, where only a part was fetched; or a folder with videos in it or in its
+        folder `videos`; or a list file. What a folder holds is read with the folders in it, linked ones too.
     """
     root = Path(root)
     if root.is_file():
         return read_list(root)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give the one that holds {split}/, videos/ or the videos themselves")
-    annotations = root / "annotations" / f"{split}.csv"
-    if (root / split).is_dir() and annotations.is_file():
-        return _read_annotations(annotations, root / split)
+    for annotations in (subset_table(root, split), root / "annotations" / f"{split}.csv"):
+        if (root / split).is_dir() and annotations.is_file():
+            return _read_annotations(annotations, root / split)
     folder = next((f for f in (root / split, root / "videos") if f.is_dir()), root)
     files = [path for path in children(root) if not path.is_dir()] if folder == root else walk(folder)
     videos = sorted(path for path in files if path.suffix.lower() in VIDEO_SUFFIXES)
@@ -64,11 +65,22 @@ def list_kinetics(root: str | Path, split: str = "train") -> list[Path]:
     return videos
 
 
+def subset_table(root: Path, split: str) -> Path:
+    """The rows of the videos that were fetched, where they are a part."""
+    return root / "annotations" / f"{split}_subset.csv"
+
+
 def split_videos(root: str | Path) -> tuple[list[Path], list[Path]]:
-    """Videos to train on, and videos that no training may see: the `val` split or, without one, every fourth video."""
-    videos = list_kinetics(root, "train")
+    """Videos to train on, and videos that no training may see: the `val` split or, without one, every fourth video.
+
+    A store, which lacks what did not serve, names those of its source in HELD_OUT.
+    """
+    videos, named = list_kinetics(root, "train"), Path(root) / HELD_OUT
     if (Path(root) / "val").is_dir():
         train, held_out = videos, list_kinetics(root, "val")
+    elif named.is_file():
+        names = {Path(root) / row["path"] for row in read_csv(named, ["path"])}
+        train, held_out = ([video for video in videos if (video in names) == held] for held in (False, True))
     else:
         train, held_out = [video for k, video in enumerate(videos) if k % 4 != 2], videos[2::4]
     if len(held_out) < 2:

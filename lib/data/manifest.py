@@ -6,7 +6,7 @@ A row holds for the very file it was made from: one that was encoded anew, or pu
 import csv
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,6 +64,14 @@ def complete_manifest(
             saved = time.monotonic()
     write_manifest(manifest, known)
     return {path: known[path.resolve()].verdict for path in paths}
+
+
+def correct_manifest(manifest: Path, broken: Mapping[Path, str]) -> None:
+    """Write down why videos that looked readable are not."""
+    if broken:
+        known = read_entries(manifest)
+        known |= {path.resolve(): Entry(reason, fingerprint(path)) for path, reason in broken.items()}
+        write_manifest(manifest, known)
 
 
 def write_manifest(path: str | Path, entries: dict[Path, Entry]) -> None:

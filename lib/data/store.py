@@ -6,7 +6,9 @@ set it was made from, and is read as that is: `data_root` names its folder. `pyt
 brings, and against which other formats it was chosen.
 """
 
+import csv
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ import numpy as np
 from filelock import FileLock
 
 from lib.data.decoding import Clip, iter_frames
+from lib.data.kinetics import HELD_OUT, split_videos
 from lib.errors import UserError
 from lib.runtime import atomic_path, in_threads, progress, write_json
 
@@ -38,15 +41,19 @@ class StoreFormat:
             raise UserError(f"{self}: gop must be 1 or more, short_side 16 or more, crf from 0 to 51")
 
     def options(self) -> dict[str, str]:
-        """x264's: no frame needs a later one, and decoding is quick."""
-        return {"preset": "veryfast", "tune": "fastdecode", "g": str(self.gop), "bf": "0", "crf": str(self.crf)}
+        """x264's: no frame needs a later one, decoding is quick, and a clip's bytes are the same each time.
+
+        Without the last, its code for AVX-512 writes others now and then, though the pictures are the same.
+        """
+        shape = {"g": str(self.gop), "bf": "0", "crf": str(self.crf)}
+        return {"preset": "veryfast", "tune": "fastdecode", **shape, "x264-params": "cpu-independent=1"}
 
 
 def build_store(clips: Sequence[Clip], root: Path, out: Path, kind: StoreFormat, workers: int) -> dict[Path, str]:
     """Store the clips of the data set in `root` under `out`, those that are there left out; which failed, and why.
 
-    A clip is made again if its file was written after the stored one. What has a clip's name is whole, whenever this is
-    stopped. UserError as of `check_store`.
+    A stored clip has its file's time, and is made again where that is another. What has a clip's name is whole,
+    whenever this is stopped. UserError as of `check_store`.
     """
     check_store(out, kind)
     todo, failed = [clip for clip in clips if not _is_stored(clip.path, stored_path(clip.path, root, out))], {}
@@ -54,7 +61,9 @@ def build_store(clips: Sequence[Clip], root: Path, out: Path, kind: StoreFormat,
     def attempt(clip: Clip) -> None:
         try:
             with atomic_path(stored_path(clip.path, root, out)) as temporary:
+                time = clip.path.stat().st_mtime_ns
                 store_clip(clip, temporary, kind)
+                os.utime(temporary, ns=(time, time))
         except UserError as error:
             own = str(UserError(f"{clip.path}: "))
             if not str(error).startswith(own):  # then it is not the clip's fault
@@ -67,12 +76,22 @@ def build_store(clips: Sequence[Clip], root: Path, out: Path, kind: StoreFormat,
 
 
 def _is_stored(video: Path, stored: Path) -> bool:
-    return stored.is_file() and stored.stat().st_mtime >= video.stat().st_mtime
+    return stored.is_file() and abs(stored.stat().st_mtime - video.stat().st_mtime) < 2  # as disks round times
 
 
 def stored_path(path: Path, root: Path, out: Path) -> Path:
     """Where a video of the data set in `root` lies in its store."""
     return out / path.absolute().relative_to(root.absolute()).with_suffix(".mp4")
+
+
+def note_held_out(root: Path, out: Path) -> None:
+    """Name the clips that the data set holds out: the store has fewer, and each fourth of them would be another."""
+    try:
+        held_out = [stored_path(path, root, out).relative_to(out).as_posix() for path in split_videos(root)[1]]
+    except UserError:  # too few to hold any out
+        return
+    with atomic_path(out / HELD_OUT) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["path"], *([path] for path in held_out)])
 
 
 def check_names(paths: Iterable[Path], root: Path, out: Path) -> None:

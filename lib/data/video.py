@@ -33,7 +33,7 @@ from lib.data.frame_times import ROUNDED, rising, times_of
 from lib.data.jumps import Run, keyframe_before, runs_of
 from lib.errors import UserError
 
-__all__ = ["PAPER_FPS", "ROUNDED", "Clip", "VideoInfo", "iter_frames", "probe", "read_frames"]
+__all__ = ["PAPER_FPS", "ROUNDED", "Clip", "VideoInfo", "break_of", "iter_frames", "probe", "read_frames"]
 HELD_BACK = 16  # frames at most that a decoder keeps, to show them in order (H.264, HEVC)
 JUMPING = ("h264", "hevc", "vp9", "libdav1d", "av1")  # whose keyframes are told right by the container
 SKIPPING = ("h264", "hevc")  # whose decoders can leave out single frames that no other needs
@@ -80,6 +80,16 @@ def read_frames(
     if next(READS) % TRIM_EVERY == 0:
         _give_back_memory()
     return np.stack([frames[place] for place in places])
+
+
+def break_of(clip: Clip) -> str:
+    """Why a clip cannot be decoded to its end, in one line; "" where it can."""
+    try:
+        for _ in iter_frames(clip.path, range(clip.info.num_frames), short_side=16):
+            pass
+    except UserError as error:
+        return str(error).removeprefix(str(UserError(f"{clip.path}: ")))
+    return ""
 
 
 def _give_back_memory() -> None:

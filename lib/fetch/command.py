@@ -110,7 +110,7 @@ def _unpacked(task: Task, archive: Source, limit: int | None) -> dict:
     marker.parent.mkdir(parents=True, exist_ok=True)  # write_json makes it, a lock does not
     with FileLock(marker.with_suffix(".lock")):
         noted = json.loads(marker.read_text()) if marker.is_file() else {}
-        if noted and (noted["limit"] is None or noted["limit"] == limit):
+        if noted and (noted["limit"] is None or limit is not None and noted["limit"] >= limit):
             return noted
         path = task.fetch(archive, task.downloads) if archive.url else task.downloads / archive.file_name
         place, names = _place(task, archive, limit), []
@@ -171,7 +171,8 @@ def look(task: Task, workers: int) -> str:
 def plan(task: Task) -> str:
     """What would be fetched, how much disk it takes, and the terms of use, as lines."""
     dataset = task.dataset
-    sources = [*(source for _, source in dataset.files), *dataset.archives]
+    archives = () if dataset.name == "kinetics400" and task.subset is not None else dataset.archives
+    sources = [*(source for _, source in dataset.files), *archives]
     lines = [f"{dataset.title}, {dataset.page}", f"terms of use: {dataset.terms}"]
     lines += [f"fetches {source.url}" for source in sources]
     if dataset.name == "kinetics400":
@@ -181,7 +182,9 @@ def plan(task: Task) -> str:
     to_fetch, on_disk = ("not known" if size is None else f"{size:g} GB" for size in dataset.gigabytes)
     there = next(folder for folder in (task.folder, *task.folder.parents) if folder.is_dir())
     free = shutil.disk_usage(there).free / 1e9
-    return "\n".join([*lines, f"to fetch: {to_fetch}; on the disk: {on_disk}, of which {free:.0f} GB are free"])
+    part = task.subset is not None or task.shard != (1, 1) or task.split != "train"
+    all_of = "all of it, of which you want a part: " if part else ""
+    return "\n".join([*lines, f"{all_of}to fetch: {to_fetch}; on the disk: {on_disk}; free there: {free:.0f} GB"])
 
 
 @cli
@@ -209,6 +212,8 @@ def main(name: str, arguments: list[str] | None = None) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     failed = get(task)
+    if name == "kinetics400" and (folder / task.split).is_dir():
+        kinetics.note_subset(folder, task.split, task.subset)
     if dataset.videos and task.shard == (1, 1):
         print(look(task, workers))
     if failed:

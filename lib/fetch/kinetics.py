@@ -1,13 +1,15 @@
 """Kinetics-400 as the Common Visual Data Foundation gives it: parts that a list names, and files for broken ones."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from lib.data.folders import read_csv
-from lib.data.kinetics import class_folder
+from lib.data.kinetics import class_folder, list_kinetics, subset_table
 from lib.fetch.datasets import KINETICS, REPLACEMENT, Place
 from lib.fetch.download import Source
+from lib.runtime import atomic_path
 
 SPLITS = ("train", "val")
 
@@ -36,6 +38,20 @@ def class_places(folder: Path, archive: Source, replaced: set[str]) -> Place:
         return None if where in replaced and archive != REPLACEMENT else where
 
     return place
+
+
+def note_subset(folder: Path, split: str, subset: int | None) -> None:
+    """Which rows of the split are there, where only a part was fetched: the others are then not missed."""
+    table, columns = subset_table(folder, split), ["label", "youtube_id", "time_start", "time_end"]
+    table.unlink(missing_ok=True)
+    if subset is None:
+        return
+    rows = read_csv(folder / "annotations" / f"{split}.csv", columns)
+    there = [row for row, path in zip(rows, list_kinetics(folder, split), strict=True) if path.is_file()]
+    with atomic_path(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(there)
 
 
 def replaced_files(marker: Path) -> set[str]:

@@ -71,7 +71,7 @@ def load_encoder(
     num_heads, and grid (h, w) of the patches it was trained on: for files that neither state nor show them, which are
     refused without.
     """
-    if str(path_or_name).startswith(HUB):
+    if "://" in str(path_or_name):
         path_or_name = _from_hub(str(path_or_name))
     path = Path(path_or_name).expanduser()
     named = isinstance(path_or_name, str) and not re.search(r"[/\\]", path_or_name) and path.suffix not in SUFFIXES
@@ -82,8 +82,8 @@ def _from_hub(address: str) -> Path:
     """The file in the hub's cache, downloaded if need be; huggingface_hub tries again where a connection breaks."""
     owner, _, rest = address.removeprefix(HUB).partition("/")
     repository, _, file = rest.partition("/")
-    if not (owner and repository and file):
-        raise UserError(f"{address}: write {HUB}owner/repository/file.safetensors")
+    if not (address.startswith(HUB) and owner and repository and file):
+        raise UserError(f"{address}: write {HUB}owner/repository/file.safetensors, or give a file that you fetched")
     try:
         return Path(hf_hub_download(f"{owner}/{repository}", file))
     except Exception as error:  # of its own kinds, of HTTP, of the disk

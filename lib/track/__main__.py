@@ -47,6 +47,9 @@ def track_video(
     out = out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: is there already; choose another folder, or delete it")
+    for path in filter(None, (video, mask, points)):  # before weights, which may have to be fetched
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder; correct the path")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     encoder = load_encoder(weights)
     try:

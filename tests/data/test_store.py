@@ -1,5 +1,6 @@
 """A store of clips: what it holds is what it was made from, whenever making it was stopped."""
 
+import os
 import random
 import re
 import signal
@@ -16,10 +17,10 @@ from make_videos import numbered_frame, read_number, with_matrix, write_numbered
 
 from data_scripts import prepare_kinetics
 from lib.data.clips import FramePairs
-from lib.data.kinetics import list_kinetics, scan_videos
-from lib.data.manifest import MANIFEST
+from lib.data.kinetics import list_kinetics, scan_videos, split_videos
+from lib.data.manifest import MANIFEST, read_manifest
 from lib.data.store import StoreFormat, build_store
-from lib.data.video import Clip, probe, read_frames
+from lib.data.video import Clip, VideoInfo, probe, read_frames
 from lib.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,10 +124,10 @@ def test_what_is_stored_is_small_upright_and_as_long(tmp_path):
 def test_what_is_there_is_not_made_again(root, tmp_path, made):
     store = tmp_path / "store"
     made(root, store)
-    before, quiet = {path: path.stat().st_mtime_ns for path in store.rglob("*.mp4")}, tree(store)
+    before, quiet = {path: path.stat().st_ctime_ns for path in store.rglob("*.mp4")}, tree(store)
     (store / "train" / "waving" / "a_000001_000011.mp4").unlink()
     made(root, store)
-    after = {path: path.stat().st_mtime_ns for path in before}
+    after = {path: path.stat().st_ctime_ns for path in before}
     assert sum(before[path] != after[path] for path in before) == 1 and tree(store) == quiet
 
 
@@ -202,6 +203,7 @@ def test_a_video_that_was_replaced_and_a_stored_one_that_is_damaged_are_made_aga
     made(root, store)
     path, other = (root / "train" / "waving" / f"{name}_000001_000011.mp4" for name in "ab")
     write_numbered(path, 80, preset="ultrafast")
+    os.utime(path, (1e9, 1e9))  # as a copy that keeps times: it is older than what it replaces
     (store / other.relative_to(root)).write_bytes(b"")
     code, told, _ = made(root, store)
     assert code == 1 and "1 stored clips were damaged and are deleted; start again" in told
@@ -215,3 +217,47 @@ def test_a_clip_that_breaks_on_the_way_is_left_out_with_its_reason(root, tmp_pat
     failed = build_store([good, other], root, tmp_path / "store", StoreFormat(), 1)
     assert list(failed) == [good.path] and "\n" not in failed[good.path]
     assert [path.name for path in (tmp_path / "store").rglob("*.mp4")] == [other.path.name]
+
+
+@pytest.fixture
+def videos(tmp_path) -> Path:
+    """Ten clips without a val split: the second is short, the fifth breaks in the middle."""
+    folder = tmp_path / "clips" / "videos"
+    folder.mkdir(parents=True)
+    for number in range(10):
+        write_numbered(folder / f"clip{number}.mp4", 20 if number == 1 else 60, preset="ultrafast")
+    path = folder / "clip4.mp4"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3 : len(content) // 2] = bytes(len(content) // 2 - len(content) // 3)
+    path.write_bytes(content)
+    return folder.parent
+
+
+def test_a_store_holds_out_what_its_source_does(videos, tmp_path, made):
+    assert made(videos, tmp_path / "store")[0] == 0
+    (_, held), (train, store_held) = split_videos(videos), split_videos(tmp_path / "store")
+    assert [path.name for path in store_held] == [path.name for path in held] == ["clip2.mp4", "clip6.mp4"]
+    assert [path.name for path in train] == [f"clip{number}.mp4" for number in (0, 3, 5, 7, 8, 9)]
+
+
+def test_what_breaks_in_the_middle_is_named_and_no_longer_readable(videos, tmp_path, made):
+    assert isinstance(probe(videos / "videos" / "clip4.mp4"), VideoInfo)  # which does not decode it all
+    _, told, _ = made(videos, tmp_path / "store")
+    assert f"broken: {videos / 'videos' / 'clip4.mp4'}" in told
+    found = read_manifest(videos / MANIFEST)
+    assert [path.name for path, verdict in found.items() if isinstance(verdict, str)] == ["clip4.mp4"]
+    (videos / MANIFEST).unlink()
+    script = [sys.executable, str(SCRIPT), "--root", str(videos), "--decode"]
+    told = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+    assert "10 videos, 9 readable, 1 not" in told and read_manifest(videos / MANIFEST) == found
+
+
+def test_places_that_cannot_serve_are_refused_before_anything_is_made(videos, tmp_path, made):
+    for arguments, words in (
+        ((videos, videos / "store"), "whose videos are read"),
+        ((videos, tmp_path / "s", "--min-seconds", "nan"), "give 0 or more"),
+        ((videos, SCRIPT), f"{SCRIPT}: File exists"),
+    ):
+        code, told, wrong = made(*arguments)
+        assert (code, told) == (2, "") and words in wrong and wrong.count("\n") == 1
+    assert not (videos / MANIFEST).exists() and not (tmp_path / "s").exists()

@@ -262,6 +262,8 @@ def test_a_subset_of_kinetics_fetches_no_more_than_it_needs(subset, fetched, pub
         for _ in range(2):
             assert get("kinetics400", tmp_path, server, "--subset", str(subset)) == 0
             assert len(list(tmp_path.rglob("*.mp4"))) == subset
+        assert len(list_kinetics(tmp_path / "kinetics400")) == subset  # the others are not missed
+        assert get("kinetics400", tmp_path, server, "--subset", "1") == 0  # which is there
         assert sum("part_" in path for path, _ in server.requests) == fetched
         assert get("kinetics400", tmp_path, server) == 0 and len(list(tmp_path.rglob("*.mp4"))) == 6
 
@@ -296,10 +298,19 @@ def test_a_dry_run_asks_nobody_and_says_what_how_much_and_on_which_terms(tmp_pat
         for name, found in datasets.DATASETS.items():
             assert get(name, tmp_path, server, "--dry-run") == 0
             shown = capsys.readouterr().out
-            assert found.terms in shown and found.page in shown and "GB are free" in shown
+            assert found.terms in shown and found.page in shown and "free there: " in shown
             assert all(source.url in shown for source in found.archives)
             assert found.by_hand in shown and bool(found.archives or found.by_hand)
         assert not server.requests and not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_of_a_part_does_not_promise_the_whole(tmp_path, capsys):
+    with serve({}) as server:
+        for words in (["--subset", "10"], ["--shard", "1/8"], ["--split", "val"]):
+            assert get("kinetics400", tmp_path, server, "--dry-run", *words) == 0
+            shown = capsys.readouterr().out
+            assert "all of it, of which you want a part: to fetch: 450 GB" in shown
+            assert (datasets.REPLACEMENT.url in shown) == ("--subset" not in words)
 
 
 def test_wrong_arguments_are_refused(tmp_path):

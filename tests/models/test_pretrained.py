@@ -631,4 +631,5 @@ def test_a_file_of_the_hub_is_fetched_once_though_the_connection_breaks(state, h
 
 def test_addresses_of_the_hub_that_cannot_be(hub_server):
     refused("hf://owner/weights", "write hf://owner/repository/file")
+    refused("https://hub.org/owner/weights/last.pth", "write hf://owner/repository/file")
     refused("hf://owner/weights/none.pth", "none.pth: not to be had .*404")

@@ -236,7 +236,9 @@ def test_what_cannot_be_followed_is_told(given, weights, tmp_path):
     refused(lambda: go(save(tmp_path / "wide.png", np.ones((64, 64), np.uint8), "L")), "64x64 pixels", "96x64")
     photo = np.random.default_rng(0).integers(0, 255, (*SIZE, 3)).astype(np.uint8)
     refused(lambda: go(save(tmp_path / "photo.png", photo, "RGB")), "colours are no objects")
-    refused(lambda: go(tmp_path / "none.png"), "no such image")
+    refused(lambda: go(tmp_path / "none.png"), "none.png: no such file")
+    unread = partial(track_video, out=out, weights="hf://no/such/weights.pt")  # these are not asked for
+    refused(lambda: unread(tmp_path / "no.mp4", given / "mask.png"), "no.mp4: no such file")
     refused(lambda: track_video(tmp_path / "no.mp4", given / "mask.png", out, None, weights), "no such file")
     refused(lambda: go(given / "mask.png", short_side=4), "size 4 is less than a patch")
     refused(lambda: go(given / "mask.png", device="no-such"), "device no-such: ")
