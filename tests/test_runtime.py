@@ -59,12 +59,26 @@ def test_a_command_tells_a_user_error_in_one_line_and_exits_with_2(capsys):
     assert main.__name__ == "main" and main.__doc__ == "What it does."
 
 
-def test_a_command_does_not_hide_other_errors():
+def test_a_command_tells_what_the_system_refuses_and_that_it_was_stopped(capsys, tmp_path):
+    @cli
+    def main(error: Exception | None = None) -> None:
+        if error:
+            raise error
+        (tmp_path / "file" / "below").mkdir()
+
+    (tmp_path / "file").touch()
+    assert main() == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'file' / 'below'}: Not a directory\n"
+    assert main(KeyboardInterrupt()) == 130 and capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("error", [KeyError("a bug"), OSError("of no file")])
+def test_a_command_does_not_hide_other_errors(error):
     @cli
     def main() -> None:
-        raise KeyError("a bug")
+        raise error
 
-    with pytest.raises(KeyError):
+    with pytest.raises(type(error)):
         main()
 
 
