@@ -120,7 +120,8 @@ def check_store(out: Path, kind: StoreFormat) -> None:
 
 def store_clip(clip: Clip, path: Path, kind: StoreFormat) -> None:
     """Write one clip, upright and with its frames' times; nothing else that its file has, such as sound."""
-    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+    # A file of our own: of one that it opened, PyAV leaves the descriptor open where the disk is full at the end.
+    with path.open("wb") as file, av.open(file, "w", format="mp4") as container:
         stream, ticks = None, -1
         for number, picture in enumerate(iter_frames(clip.path, range(clip.info.num_frames), kind.short_side)):
             height, width = (side // 2 * 2 for side in picture.shape[:2])  # H.264 here wants even sides

@@ -63,8 +63,9 @@ def measure_row(
     scores["fine-tuned"], _ = finetuned_scores(model, FINE_TUNING, labelled, views, folder / "finetuned")
     seconds = sum(record["seconds"] for record in losses)
     names = [video.path.stem for video in test_set.videos]
+    told = {"data": NAME, "block": None, "step": len(losses), "seconds": seconds}
     return [
-        {"metric": name, "value": 100.0 * right, "clip": clip, "step": len(losses), "seconds": seconds}
+        {"metric": name, "value": 100.0 * right, "clip": clip, **told}
         for name, score in scores.items()
         for clip, right in zip(names, (score.argmax(dim=1) == truth).tolist(), strict=True)
     ]

@@ -168,6 +168,8 @@ def test_a_full_disk_is_told_and_survived(root, tmp_path, made):
     try:
         code, _, wrong = made(root, disk / "store")
         assert code == 2 and "no space left" in wrong and wrong.count("\n") == 1
+        opened = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        assert not [path for path in opened if path.startswith(str(disk))], "what was deleted still takes space"
         subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
         assert made(root, disk / "store")[0] == made(root, tmp_path / "store")[0] == 0
         assert tree(disk / "store") == tree(tmp_path / "store")
