@@ -71,7 +71,12 @@ def with_interval(value: float, low: float, high: float) -> str:
 
 
 def with_intervals(rows: pd.DataFrame, value: str = "mean") -> pd.DataFrame:
-    """The rows with `value` and its columns `low` and `high` as one column, "difference"."""
+    """The rows with `value` and its columns `low` and `high` as one column, "difference"; `t low` and `t high`, where
+    they are, as another, "Student's".
+    """
+    if {"t low", "t high"} <= set(rows):
+        student = [f"[{low:.1f}, {high:.1f}]" for low, high in rows[["t low", "t high"]].to_numpy()]
+        rows = rows.assign(**{"t low": student}).drop(columns="t high").rename(columns={"t low": "Student's"})
     shown = [with_interval(*ends) for ends in rows[[value, "low", "high"]].to_numpy()]
     return rows.assign(**{value: shown}).drop(columns=["low", "high"]).rename(columns={value: "difference"})
 

@@ -20,12 +20,20 @@ from lib.runtime import dataset_root
 from lib.studies.finetuning import finetuned_scores
 from lib.studies.grid import Row, run_grid
 from lib.studies.masking import build_model, class_scores
+from lib.studies.real_tables import comparisons
 from lib.training import fit
 
 NAME = "jhmdb_actions"
 SAMPLES = 9600  # to pre-train on, as many as the preset has on 15 clips
 FINE_TUNING = presets.get(presets.FINE_TUNING, "laptop", epochs=20, warmup_epochs=2.0)
 STRIDE = 1  # in the files' own frames: most clips have 15 to 40 of them
+TESTS = {
+    "probe": "linear probe, mean token",
+    "motion_probe": "linear probe, motion",
+    "knn": "20 nearest, mean token",
+    "fine-tuned": "fine-tuned, 6 views",
+}
+PAIRS = (("adaptive", "random"), ("adaptive", "tube"), ("adaptive", "untrained"))
 ROWS = (
     Row("adaptive"),
     Row("random", {"masking": "random"}),
@@ -69,3 +77,9 @@ def measure_row(
         for name, score in scores.items()
         for clip, right in zip(names, (score.argmax(dim=1) == truth).tolist(), strict=True)
     ]
+
+
+def verdicts(lines: pd.DataFrame) -> pd.DataFrame:
+    """By each test the comparisons of PAIRS (see `real_tables.comparisons`), of lines that `read_clips` gave."""
+    found = {words: comparisons(lines, PAIRS, test).drop(columns="data") for test, words in TESTS.items()}
+    return pd.concat(found, names=["test"]).reset_index("test").reset_index(drop=True)
