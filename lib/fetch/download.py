@@ -6,6 +6,8 @@ verifies and caches, but does not resume; requests does the rest (retries, redir
 
 import hashlib
 import json
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -46,7 +48,8 @@ class Mismatch(UserError):
 
 def open_session(pause: float = 0.5) -> requests.Session:
     """Asks a busy server again, up to five times, after `pause` seconds times 1, 2, 4, ... or as long as it says."""
-    retry = Retry(total=BREAKS, backoff_factor=pause, status_forcelist=BUSY, raise_on_status=False)
+    told = {"backoff_factor": pause, "status_forcelist": BUSY, "raise_on_status": False}
+    retry = Retry(total=BREAKS, connect=0, read=0, **told)  # broken connections are `_fetch`'s, which tells of them
     session = requests.Session()
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(max_retries=retry))
@@ -73,7 +76,7 @@ def download(source: Source, folder: Path, session: requests.Session) -> Path:
 
 def _fetch(source: Source, path: Path, session: requests.Session) -> None:
     part = path.with_name(f"{path.name}.part")
-    breaks = 0
+    breaks, pause = 0, session.get_adapter(source.url).max_retries.backoff_factor
     while breaks <= BREAKS:
         before = part.stat().st_size if part.is_file() else 0
         try:
@@ -82,6 +85,9 @@ def _fetch(source: Source, path: Path, session: requests.Session) -> None:
         except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
             reason = type(error).__name__
             breaks = 0 if part.is_file() and part.stat().st_size > before else breaks + 1
+            if breaks == 1:
+                print(f"{source.url}: no answer ({reason}), trying again", file=sys.stderr, flush=True)
+            time.sleep(pause * 2**breaks if 0 < breaks <= BREAKS else 0)
         except requests.RequestException as error:
             raise UserError(f"{source.url}: {error}") from None
         except OSError as error:  # of the disk

@@ -96,13 +96,14 @@ def test_what_is_wrong_twice_is_refused_and_deleted(server, tmp_path):
     assert not [entry for entry in tmp_path.iterdir() if not entry.name.startswith(".")]
 
 
-def test_what_a_server_refuses_is_one_line(server, tmp_path):
+def test_what_a_server_refuses_is_one_line(server, tmp_path, capsys):
     session = open_session(pause=0.001)
     absent = Source(f"{server.url}/host.org/gone.zip")
     refused(lambda: download(absent, tmp_path, session), "gone.zip", "404")
     server.faults[f"/{NAME}"] = [("status", 503)] * 10
     refused(lambda: fetched(server, tmp_path), "503")
     refused(lambda: download(Source("http://127.0.0.1:9/x.zip"), tmp_path, session), "keeps breaking")
+    assert capsys.readouterr().err == "http://127.0.0.1:9/x.zip: no answer (ConnectionError), trying again\n"
     refused(lambda: download(Source("https:///x.zip"), tmp_path, session), "x.zip")
     assert not list(tmp_path.glob("*.zip"))
 
