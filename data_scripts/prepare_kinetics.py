@@ -14,7 +14,9 @@ manifest.
 """
 
 import argparse
+import glob
 import os
+import platform
 import re
 import shutil
 import sys
@@ -119,8 +121,8 @@ def check(stored: Sequence[Path], out: Path, workers: int) -> str:
     bad = [path for path, verdict in found.items() if isinstance(verdict, str)]
     for path in bad:
         path.unlink()
-    for left in out.rglob(".*.partial.mp4"):  # of processes that were killed
-        process = left.name.split(".")[-3]
+    for left in out.rglob(f".*@{glob.escape(platform.node())}.partial.mp4"):  # of this machine's that were killed
+        process = left.name.rpartition("@")[0].rpartition(".")[2]
         if process.isdecimal() and not psutil.pid_exists(int(process)):
             left.unlink()
     return f"{len(bad)} stored clips were damaged and are deleted; start again for these" if bad else ""

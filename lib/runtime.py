@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import random
 import shutil
 import sys
@@ -101,8 +102,7 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], worker
         return
     # Each thread keeps to one core: on small tensors PyTorch's own threads mostly wait for each other.
     threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-    items = iter(items)
+    pool, items = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)), iter(items)
     try:
         while some := list(islice(items, 1024)):  # a job for each of 240,000 files at once would take 400 MB
             yield from pool.map(function, some)
@@ -119,8 +119,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, because a move across file systems is not atomic; with the suffix, by which savers choose.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    # in the same folder, for a move across file systems is not atomic; with the suffix, by which savers choose
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}@{platform.node()}.partial{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)

@@ -7,6 +7,7 @@ than a second. DIR appears when all is done, or not at all.
 
 import argparse
 import glob
+import platform
 import shutil
 import sys
 import time
@@ -82,9 +83,9 @@ def track_video(
 
 
 def _clear(out: Path) -> None:
-    """Remove what a killed run for this folder left beside it: `.NAME.PROCESS.partial`, of no process that lives."""
-    for left in out.parent.glob(f".{glob.escape(out.stem)}.*.partial*"):
-        process = left.name.removeprefix(f".{out.stem}.").partition(".")[0]
+    """Remove what a killed run for this folder left beside it: `.NAME.PROCESS@HOST.partial`, of no process here."""
+    for left in out.parent.glob(f".{glob.escape(out.stem)}.*@{glob.escape(platform.node())}.partial*"):
+        process = left.name.removeprefix(f".{out.stem}.").partition("@")[0]
         if process.isdecimal() and not psutil.pid_exists(int(process)) and left.is_dir():
             shutil.rmtree(left)
 

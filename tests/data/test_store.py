@@ -1,6 +1,7 @@
 """A store of clips: what it holds is what it was made from, whenever making it was stopped."""
 
 import os
+import platform
 import random
 import re
 import signal
@@ -157,6 +158,15 @@ def test_a_kill_leaves_whole_clips_and_the_next_run_the_same_store(root, tmp_pat
         assert tree(store) == tree(quiet)
         assert not list(store.rglob(".*.partial*"))
     assert -signal.SIGKILL in ended
+
+
+def test_what_another_machine_is_writing_stays(root, tmp_path, made):
+    left = tmp_path / "store" / "train" / "waving" / ".a.1@elsewhere.partial.mp4"
+    ours = left.with_name(f".b.{2**22 + 1}@{platform.node()}.partial.mp4")  # of no process: beyond the largest number
+    made(root, tmp_path / "store")
+    for path in (left, ours):
+        path.write_bytes(b"begun")
+    assert made(root, tmp_path / "store")[0] == 0 and left.is_file() and not ours.exists()
 
 
 def test_a_full_disk_is_told_and_survived(root, tmp_path, made):
