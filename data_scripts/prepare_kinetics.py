@@ -60,7 +60,7 @@ def prepare(
     """
     own = whole if shard == ALL else whole.with_name(f"{whole.stem}.{shard[0]}-of-{shard[1]}.csv")
     if not os.access(own.parent, os.W_OK):
-        raise UserError(f"{own.parent}: cannot be written; name another place by --manifest FILE")
+        raise UserError(f"{own.parent}: cannot be written; give --manifest FILE, and SIAMMAE_MANIFEST=FILE later")
     others = sorted(whole.parent.glob(f"{whole.stem}.*-of-*.csv")) if shard == ALL else [whole]
     verdicts = complete_manifest(own, paths, workers, f"probe {split}", others)
     if decode:
@@ -135,7 +135,7 @@ def main() -> None:
     add = parser.add_argument
     add("--root", required=True, type=Path, help="data set folder or list file (see lib.data.kinetics)")
     add("--split", default="train", choices=("train", "val"), help="folder of the split (default: train)")
-    add("--manifest", type=Path, help=f"file to write (default: {MANIFEST} in the data set's folder)")
+    add("--manifest", type=Path, help=f"file to write, found by SIAMMAE_MANIFEST=FILE (default: {MANIFEST} there)")
     add("--decode", action="store_true", help="look at every frame: takes long, finds what breaks in the middle")
     add("--workers", type=int, default=cpu_cores(), help="videos at a time (default: CPU cores)")
     add("--store", type=Path, help="folder for clips that are quick to read; the data set must be a folder")
@@ -147,6 +147,8 @@ def main() -> None:
     args = parser.parse_args()
     if not args.min_seconds >= 0:  # nan, too
         raise UserError(f"--min-seconds {args.min_seconds}: give 0 or more")
+    if args.split == "val" and args.root.is_dir() and not (args.root / "val").is_dir():
+        raise UserError(f"{args.root / 'val'}: no such folder; there is one split alone, leave --split out")
     paths = list_kinetics(args.root, args.split)
     if args.store:  # before anything takes long
         if not args.root.is_dir():

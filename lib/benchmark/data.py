@@ -71,7 +71,8 @@ def run(args: argparse.Namespace) -> dict:
     if not args.videos.is_dir() or not args.seconds >= 0:  # nan, too
         raise UserError(f"--videos {args.videos}, --seconds {args.seconds}: give a folder, and 0 seconds or more")
     paths = list_kinetics(args.videos)
-    clips = scan_videos(paths[:: -(-len(paths) // args.limit)]).clips
+    some = np.linspace(0, len(paths) - 1, min(args.limit, len(paths))).round().astype(int)
+    clips = scan_videos([paths[number] for number in some]).clips
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         sources = open_sources(clips, args.videos, Path(folder), args.pairs)

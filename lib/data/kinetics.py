@@ -5,6 +5,7 @@ set's folder, which a scan looks its files up in.
 """
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -145,19 +146,20 @@ def class_folder(label: str) -> str:
 
 def scan_videos(
     paths: Sequence[Path], min_seconds: float = 48 / PAPER_FPS, max_bad_fraction: float = 0.5, min_frames: int = 1,
-    min_fps: float = 0, manifest: Path | None = None,
+    min_fps: float = 0,
 ) -> Scan:  # fmt: skip
     """Look every file up in its data set's manifest, probe those that it does not know, and count what cannot serve.
 
-    manifest: of a data set whose own folder cannot be written; else the one in the nearest folder above the videos.
+    That is in the nearest folder above the videos; where none can be written, SIAMMAE_MANIFEST (environment) names it.
     min_seconds: a clip serves when its last frame comes at least this long after its first: the largest gap.
     min_frames, min_fps: the same for its number of frames, and for how many come a second.
     max_bad_fraction: more skipped files than this are an error.
     """
     asked = {path: path.resolve() for path in paths}
     places = [folder / MANIFEST for folder in paths[0].absolute().parents] if paths else []
-    table = manifest or next(filter(Path.is_file, places), None)
-    known = read_manifest(table, set(asked.values())) if table else {}
+    named, known = os.environ.get("SIAMMAE_MANIFEST"), {}
+    for table in (next(filter(Path.is_file, places), None), named and Path(named)):
+        known |= read_manifest(table, set(asked.values())) if table else {}
     to_probe = [path for path, file in asked.items() if file not in known]
     probed = progress(probe_all(to_probe, cpu_cores()), "probe videos", total=len(to_probe))
     known |= {path: entry.verdict for path, entry in probed}

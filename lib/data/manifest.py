@@ -19,6 +19,7 @@ from lib.runtime import atomic_path, cpu_cores, digest, fingerprint, in_threads,
 MANIFEST = "video_manifest.csv"
 SAVE_SECONDS = 60
 COLUMNS = ["path", "num_frames", "fps", "height", "width", "times", "jumps", "status", "fingerprint"]
+BREAKS = "breaks in the middle: "  # what only decoding all finds, which probing anew would not
 NAMES = "surrogateescape"  # as Python has the bytes of names that are no UTF-8
 Verdict = VideoInfo | str  # what a file holds, or in one line why it cannot be read
 
@@ -46,7 +47,7 @@ def probe_all(paths: Sequence[Path], workers: int) -> Iterator[tuple[Path, Entry
 def complete_manifest(
     manifest: Path, paths: Sequence[Path], workers: int, words: str, others: Sequence[Path] = ()
 ) -> dict[Path, Verdict]:
-    """Probe the videos that the manifest does not know or that could not be read, and say what each of `paths` holds.
+    """Probe the videos that the manifest does not know or that could not be opened, and say what each of `paths` holds.
 
     It is rewritten whole once a minute, so that an interrupted run goes on from there. others: manifests, such as those
     of shards, that know some of the videos, too.
@@ -55,8 +56,8 @@ def complete_manifest(
     for table in (*others, manifest):
         known |= read_entries(table) if table.is_file() else {}
     verdicts = {path: entry.verdict for path, entry in known.items()}
-    readable = {path for path, found in verdicts.items() if isinstance(found, VideoInfo) and found.jumps is not None}
-    todo, saved = [path for path in paths if path.resolve() not in readable], time.monotonic()
+    settled = {path for path, found in verdicts.items() if _is_settled(found)}
+    todo, saved = [path for path in paths if path.resolve() not in settled], time.monotonic()
     for path, entry in progress(probe_all(todo, workers), words, len(paths), len(paths) - len(todo)):
         known[path] = entry
         if time.monotonic() - saved > SAVE_SECONDS:
@@ -66,11 +67,15 @@ def complete_manifest(
     return {path: known[path.resolve()].verdict for path in paths}
 
 
+def _is_settled(found: Verdict) -> bool:
+    return found.startswith(BREAKS) if isinstance(found, str) else found.jumps is not None
+
+
 def correct_manifest(manifest: Path, broken: Mapping[Path, str]) -> None:
-    """Write down why videos that looked readable are not."""
+    """Write down why videos that looked readable, of which all was decoded, are not."""
     if broken:
         known = read_entries(manifest)
-        known |= {path.resolve(): Entry(reason, fingerprint(path)) for path, reason in broken.items()}
+        known |= {path.resolve(): Entry(f"{BREAKS}{reason}", fingerprint(path)) for path, reason in broken.items()}
         write_manifest(manifest, known)
 
 

@@ -207,6 +207,8 @@ def main(name: str, arguments: list[str] | None = None) -> None:
     task = Task(dataset, folder, open_session(), keep=given.pop("keep_archives"), **given)
     if task.subset is not None and (task.subset < 1 or task.shard != (1, 1)):
         raise UserError(f"--subset {task.subset}: give 1 or more, and no --shard beside it")
+    if workers < 1:
+        raise UserError(f"--workers {workers}: give 1 or more")
     print(plan(task), flush=True)
     if dry_run:
         return

@@ -73,11 +73,12 @@ DATASETS = {
         DataSet(
             "jhmdb", "JHMDB", "http://jhmdb.is.tue.mpg.de",
             "CC BY 4.0 by a third party's note alone; look at its page", (None, None),
-            below("Rename_Images", "joint_positions", "sub_splits", "splits", "puppet_mask"),
+            below("ReCompress_Videos", "Rename_Images", "joint_positions", "sub_splits", "splits", "puppet_mask"),
             (
                 Source(f"{JHMDB}/sub_splits.zip", 19829, "e459df140cde2125c61970151a0ea8cb"),
-                Source(f"{JHMDB}/splits.zip", None, "15b9f2f7a99d63c07f3be0c9ecde43b5"),
+                Source(f"{JHMDB}/splits.zip", 43785, "15b9f2f7a99d63c07f3be0c9ecde43b5"),
                 Source(f"{JHMDB}/joint_positions.zip", 14177716, "3d1ac91bcb8544ddfdd9547997db239f"),
+                Source(f"{JHMDB}/JHMDB_video.zip", 185602053, "0aca5af988892c8c2afe652a30544b8c"),
                 Source(f"{JHMDB}/puppet_mask.zip", None, "eebf6c6c71faa16709b709b758710d17"),
                 Source(f"{JHMDB}/Rename_Images.tar.gz", None, "23726fbac4bc69a726dc3daf2e7ab4c1"),
             ),

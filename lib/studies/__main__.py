@@ -30,7 +30,7 @@ STUDIES = {
     "seeds": (seeds, "MAE and SiamMAE pre-trained with several seeds, scored on three tasks"),
     "ablations": (ablations, "SiamMAE's designs, maskings, gaps and augmentations, one change at a time"),
     "choices": (choices, "what suits MAE and SiamMAE on real clips, one change at a time; Kinetics and JHMDB"),
-    "real": (real, "MAE and SiamMAE on real clips that no setting was chosen on; Kinetics, JHMDB and DAVIS-2016"),
+    "real": (real, "MAE and SiamMAE on real clips that no training saw; Kinetics, JHMDB and DAVIS-2016"),
     "actions": (real_actions, "AdaMAE's maskings on real clips of actions, tested clip by clip; JHMDB"),
     "futures": (futures, "SiamMAE from several past frames to several future ones: errors by horizon, and features"),
     "wavelets": (wavelets, "MAE with wavelet attention on CIFAR-10, one change at a time"),

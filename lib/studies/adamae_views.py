@@ -29,7 +29,7 @@ from lib.tokens.maskings import get_masking
 from lib.toyworld.layers import LAYERS, list_studio
 
 REGIONS = {"puppet": "moving objects", "poster": "static distractors", "wall": "plain backdrop"}
-FOLDERS = {"ssv2": ["ssv2", "something-something-v2"]}  # where they differ from the name
+FOLDERS = {"ssv2": ["ssv2", "something-something-v2"], "jhmdb_actions": ["jhmdb_actions", "jhmdb"]}  # unlike the name
 TITLES = {"kinetics400": "Kinetics-400", "ssv2": "Something-Something v2", "ucf101": "UCF101", "jhmdb_actions": "JHMDB"}
 EVERY = 15  # steps between two snapshots of the sampler
 

@@ -70,7 +70,7 @@ class Held(NamedTuple):
 
 def list_videos(data: Path) -> tuple[ActionList, ActionList, Outlines | None]:
     """To train on, to test on, and the outlines, of the studio, JHMDB or UCF101 at `data` or in it."""
-    root = dataset_root(data, ("studio", "jhmdb_actions", "ucf101"))
+    root = dataset_root(data, ("studio", "jhmdb_actions", "ucf101", "jhmdb"))
     if (root / "layers").is_dir():
         return list_studio(root, "train"), list_studio(root, "val"), _studio_outlines
     if (root / "ReCompress_Videos").is_dir():

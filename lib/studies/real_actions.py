@@ -48,7 +48,7 @@ def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid
         return run_grid(rows, measure=None, out=out, **grid)
     base = presets.get(presets.ADAMAE, "laptop", stride=STRIDE)
     reader = ClipReader(base.num_frames, base.stride, base.frame_size, out / "frames")
-    parts = [reader.usable(part)[0] for part in action_splits(dataset_root(data, [NAME]), NAME)]
+    parts = [reader.usable(part)[0] for part in action_splits(dataset_root(data, [NAME, "jhmdb"]), NAME)]
     base = presets.get({"base": base}, "base", epochs=epochs or SAMPLES / len(parts[0].videos))
     about = f"{[len(part.videos) for part in parts]} clips; {base} {FINE_TUNING}"
     return run_grid(rows, measure=partial(measure_row, base, parts, reader), out=out, about=about, **grid)

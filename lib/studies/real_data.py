@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from lib.data.davis import DavisDataset
 from lib.data.decoding import PAPER_FPS, Clip
-from lib.data.jhmdb_outlines import OutlineDataset, VideoSequence, source_of
+from lib.data.jhmdb_outlines import OutlineDataset, source_of
 from lib.data.kinetics import list_kinetics, scan_videos
-from lib.data.sequences import SequenceDataset
+from lib.data.sequences import MaskSequence, SequenceDataset
 from lib.errors import UserError
 from lib.evaluation.protocols import Protocol, get_protocol
 from lib.presets.frame_pairs import FramePairs
@@ -52,12 +52,12 @@ def open_real(data: Path, settings: FramePairs, choosing: bool) -> RealData:
 
     Propagation is the protocol that the settings name, JHMDB's in its own size and with the queue for its short clips.
     """
-    root = dataset_root(data, ["jhmdb_actions"])
+    root = dataset_root(data, ["jhmdb_actions", "jhmdb"])
     train = OutlineDataset(root, "train")
     held_out = hold_out(train.sequences) if choosing else set()
     seconds = settings.gap[1] / PAPER_FPS
     kinetics = scan_videos(list_kinetics(dataset_root(data, ["kinetics400"])), seconds)
-    people = scan_videos([_video(person) for person in train if person.name not in held_out], seconds)
+    people = scan_videos([_video(root, person) for person in train if person.name not in held_out], seconds)
     queue = get_protocol(settings.protocol, "jhmdb").queue
     jhmdb = get_protocol(settings.protocol, queue=queue)
     if choosing:
@@ -72,18 +72,23 @@ def open_real(data: Path, settings: FramePairs, choosing: bool) -> RealData:
     return RealData(kinetics.clips, people.clips, tests, about)
 
 
-def _video(person: VideoSequence) -> Path:
-    if not isinstance(person, VideoSequence):
-        raise UserError(f"{person.frame_paths[0].parent}: training reads videos; unpack ReCompress_Videos, too")
-    return person.video
+def _video(root: Path, person: MaskSequence) -> Path:
+    path = root / "ReCompress_Videos" / _action(person) / f"{person.name}.avi"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; training reads videos: unpack ReCompress_Videos, too")
+    return path
 
 
-def hold_out(people: Sequence[VideoSequence]) -> set[str]:
+def _action(person: MaskSequence) -> str:
+    """What the person does: the class, whether its frames lie as images or in a video."""
+    return person.frame_paths[0].parent.parent.name
+
+
+def hold_out(people: Sequence[MaskSequence]) -> set[str]:
     """Names of HELD_OUT clips or more of each action, with all others of the same source: films of one camera."""
     by_source: dict[str, dict[str, list[str]]] = {}
     for person in people:
-        action = person.video.parent.name
-        by_source.setdefault(action, {}).setdefault(source_of(person.name), []).append(person.name)
+        by_source.setdefault(_action(person), {}).setdefault(source_of(person.name), []).append(person.name)
     names = set()
     for sources in by_source.values():
         chosen = []

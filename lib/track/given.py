@@ -1,10 +1,12 @@
 """What is to be followed, as given for the first frame: a mask of objects, or points."""
 
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import maximum_filter
 
 from lib.data.davis import VOID
 from lib.data.folders import read_csv
@@ -12,6 +14,7 @@ from lib.data.images import davis_palette, open_image, read_mask, read_rgba
 from lib.errors import UserError
 
 MOST = 64  # objects; a picture of more values is a photo
+OVERSHOOT = 0.25  # of their difference: resampled edges swing beyond the values on both sides
 SAME_SHAPE = 0.02  # a mask's width / height may differ from the frame's by so much, where it was saved smaller
 
 
@@ -27,7 +30,7 @@ def read_first_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
 
     Palette and grey images hold ids, where 255 is void or, if nothing else is there, the one object. In colour pictures
     each colour is an object, but for black and for what is transparent: DAVIS's colours have their ids, others are
-    numbered. Shades of soft edges count as what they are nearest to. A mask of another size but the frame's shape is
+    numbered. Shades along soft edges count as what they are nearest to. A mask of another size but the frame's shape is
     scaled to it.
     """
     with open_image(path) as image:
@@ -87,16 +90,35 @@ def _solid(codes: np.ndarray) -> np.ndarray:
 
 
 def _without_shades(codes: np.ndarray) -> np.ndarray:
-    """Codes (H, W) of 8-bit channels; those that fill 3 x 3 pixels nowhere, as shades do, become the nearest that does.
+    """Codes (H, W) of 8-bit channels; shades between two that fill 3 x 3 pixels somewhere become the nearer one.
 
     Unchanged where nothing but the background does, or too much: what is to be followed is tiny, or this is no mask.
     """
     solid, (values, inverse) = np.union1d(_solid(codes), [0]), np.unique(codes, return_inverse=True)
     if not 1 < len(solid) <= MOST:
         return codes
-    parts = [codes.astype(np.int64)[:, None] >> np.array([0, 8, 16]) & 0xFF for codes in (values, solid)]
-    far = np.abs(parts[0][:, None] - parts[1]).sum(axis=2)  # values x those kept
-    return solid[far.argmin(axis=1)].astype(codes.dtype)[inverse.reshape(codes.shape)]
+    far, apart = (_distances(some, solid) for some in (values, solid))
+    inverse, thin = inverse.reshape(codes.shape), ~np.isin(codes, solid)
+    pixels, near = inverse[thin], np.stack([_within_two(codes == code)[thin] for code in solid])
+    mixed = np.zeros(len(pixels), bool)  # whether a pixel lies between two that are near it, in place and in value
+    for a, b in combinations(range(len(solid)), 2):
+        between = far[:, a] + far[:, b] <= (1 + OVERSHOOT) * apart[a, b]
+        mixed |= near[a] & near[b] & between[pixels]
+    counts = [np.bincount(pixels, weights, len(values)) for weights in (mixed, None)]
+    shade = 2 * counts[0] > counts[1]  # most of its pixels; what is only thin or small stays
+    kept = np.where(shade, solid[far.argmin(axis=1)], values)
+    return kept.astype(codes.dtype)[inverse]
+
+
+def _distances(codes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(A,), (B,) codes -> (A, B) sums of their channels' differences."""
+    parts = [some.astype(np.int64)[:, None] >> np.array([0, 8, 16]) & 0xFF for some in (codes, others)]
+    return np.abs(parts[0][:, None] - parts[1]).sum(axis=2)
+
+
+def _within_two(marked: np.ndarray) -> np.ndarray:
+    """Where a marked pixel is at most two rows and columns away: as wide as resampling blurs an edge."""
+    return maximum_filter(marked, size=5)
 
 
 def read_points(path: Path, size: tuple[int, int]) -> Points:

@@ -350,8 +350,9 @@ def test_neither_manifest_nor_cache_takes_one_file_for_another(tmp_path, monkeyp
 def test_a_copy_elsewhere_is_looked_up_and_a_manifest_may_lie_elsewhere(data, tmp_path, monkeypatch):
     assert prepare(monkeypatch, "--root", data, "--manifest", tmp_path / "mine.csv") == 0
     assert not (data / MANIFEST).exists()
-    assert scan_videos(list_kinetics(data), manifest=tmp_path / "mine.csv").looked_up == 5
-    (tmp_path / "mine.csv").unlink()
+    monkeypatch.setenv("SIAMMAE_MANIFEST", str(tmp_path / "mine.csv"))
+    assert scan_videos(list_kinetics(data)).looked_up == 5
+    monkeypatch.delenv("SIAMMAE_MANIFEST")
     assert prepare(monkeypatch, "--root", data) == 0
     copy = shutil.copytree(data, tmp_path / "copy")  # with the files' times
     assert scan_videos(list_kinetics(copy)).looked_up == 5

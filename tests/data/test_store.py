@@ -262,6 +262,8 @@ def test_what_breaks_in_the_middle_is_named_and_no_longer_readable(videos, tmp_p
     script = [sys.executable, str(SCRIPT), "--root", str(videos), "--decode"]
     told = subprocess.run(script, capture_output=True, text=True, check=True).stdout
     assert "10 videos, 9 readable, 1 not" in told and read_manifest(videos / MANIFEST) == found
+    subprocess.run(script[:-1], capture_output=True, check=True)  # opens what it does not know
+    assert read_manifest(videos / MANIFEST) == found
 
 
 def test_places_that_cannot_serve_are_refused_before_anything_is_made(videos, tmp_path, made):

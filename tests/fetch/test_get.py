@@ -66,6 +66,7 @@ def published(tmp_path_factory) -> dict[str, dict[str, bytes]]:
         jhmdb[f"{tue}/{name}.zip"] = make_zip({f"{name}/walk/c/{name}.mat": NOISE[k], f"{name}/.DS_Store": b""})
     for name in ("splits", "sub_splits"):
         jhmdb[f"{tue}/{name}.zip"] = make_zip({f"{name}/walk_test_split1.txt": b"c.avi 1\n"})
+    jhmdb[f"{tue}/JHMDB_video.zip"] = make_zip({"ReCompress_Videos/walk/c.avi": NOISE[0], "__MACOSX/._c.avi": b"x"})
     jhmdb[f"{tue}/Rename_Images.tar.gz"] = make_tar({"Rename_Images/walk/c/00001.png": NOISE[3]})
     lists = {f"ucfTrainTestlist/{name}": b"1 Walk\n" for name in ("classInd.txt", "trainlist01.txt")}
     ucf = {f"UCF-101/Walk/v_Walk_g0{k}_c01.avi": clip(folder, f"{k}.avi", "mpeg4", 20) for k in range(3)}

@@ -216,6 +216,17 @@ def test_soft_edges_belong_to_what_they_surround(tmp_path):
     refused(lambda: read_first_mask(save(tmp_path / "ramp.png", ramp, "L"), SIZE), "96 grey values are no objects")
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_what_is_thin_or_small_stays_what_it_is(tmp_path, mode):
+    ids = square()
+    ids[2:4, 4:90] = 3  # a line, two pixels wide
+    ids[60:62, 80:82] = 2
+    colours = np.array([[0, 0, 0], [200, 30, 40], [10, 220, 60], [30, 40, 250]], np.uint8)
+    found = read_first_mask(save(tmp_path / "mask.png", ids if mode == "L" else colours[ids], mode), SIZE)
+    assert [len(set(found[ids == value])) for value in range(4)] == [1] * 4
+    assert np.unique(found).tolist() == [0, 1, 2, 3] and (mode == "RGB" or (found == ids).all())
+
+
 def test_davis_colours_have_their_ids_all_of_them(tmp_path):
     ids = np.arange(1, 21, dtype=np.uint8).repeat(4)[None].repeat(64, axis=0)
     ids = np.pad(ids, ((0, 0), (0, 16)))
