@@ -4,7 +4,7 @@ FFmpeg tells with each frame how container or stream want it turned. Shapes: `T`
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -80,9 +80,9 @@ class Clip:
 def iter_frames(path: str | Path, wanted: Sequence[int], short_side: int | None = None) -> Iterator[np.ndarray]:
     """Frames by number, `wanted` rising, (H, W, 3) as read_frames': one after the other, counted from the start."""
     path, missing, count = Path(path), iter(wanted), 0
-    with opened(path) as (container, stream):
+    with opened(path) as (container, stream), closing(container.demux(stream)) as packets:  # PyAV leaks open demuxers
         picture, next_wanted = None, next(missing, None)
-        for frame in container.decode(stream):  # the others are decoded, not converted
+        for frame in (frame for packet in packets for frame in packet.decode()):  # unwanted ones are not converted
             picture = picture or Picture(path, shown_size(path, frame, stream.sample_aspect_ratio), short_side)
             if count == next_wanted:
                 yield picture.of(frame)

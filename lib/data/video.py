@@ -8,7 +8,7 @@ check in the tests. Shapes: `T` frames, `H W` pixels.
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from itertools import chain, count, groupby
 from pathlib import Path
@@ -19,16 +19,7 @@ from av.container import InputContainer
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
-from lib.data.decoding import (
-    PAPER_FPS,
-    Clip,
-    Picture,
-    VideoInfo,
-    iter_frames,
-    opened,
-    shown_size,
-    turned,
-)  # fmt: skip
+from lib.data.decoding import PAPER_FPS, Clip, Picture, VideoInfo, iter_frames, opened, shown_size, turned
 from lib.data.frame_times import ROUNDED, rising, times_of
 from lib.data.jumps import Run, keyframe_before, runs_of
 from lib.errors import UserError
@@ -45,18 +36,18 @@ def probe(path: str | Path) -> VideoInfo:
     """Count the frames that can be read. A cut-off WebM counts as a short one: its header promises nothing."""
     path = Path(path)
     with opened(path) as (container, stream):
-        packets = _packets(path, container, stream)
-        exact = _is_exact(container, packets)
-        stamps = sorted(p.pts for p in packets) if exact else None
-    with opened(path) as (container, stream):
-        frames = container.decode(stream)
+        looked_at = _packets(path, container, stream)
+        exact = _is_exact(container, looked_at)
+        stamps = sorted(p.pts for p in looked_at) if exact else None
+    with opened(path) as (container, stream), closing(container.demux(stream)) as packets:
+        frames = (frame for packet in packets for frame in packet.decode())
         first = _first(path, frames)
         if stamps is None:  # packets need not be one frame each, so all are decoded
             shown = [(frame.pts, frame.dts, frame.pict_type == PictureType.B) for frame in chain([first], frames)]
             stamps = rising(path, shown, container.format.name == "avi")
         fps, times = times_of(path, stamps, stream.time_base, stream.average_rate)
         plain = turned(path, first) is None and stream.codec_context.name in JUMPING
-        jumps = _jumps(packets, stamps) if exact and plain else ()
+        jumps = _jumps(looked_at, stamps) if exact and plain else ()
         return VideoInfo(len(stamps), fps, *shown_size(path, first, stream.sample_aspect_ratio), times, jumps)
 
 
@@ -122,12 +113,13 @@ def _from_keyframe(
     knows who came that way. Frames on the way that no other needs are not decoded.
     """
     context, packets, found = stream.codec_context, [], {}
-    for packet in container.demux(stream):
-        if not packet.size or packets and packet.is_keyframe:
-            break
-        packets.append(packet)
-        if len(packets) > places[-1] + HELD_BACK:
-            break
+    with closing(container.demux(stream)) as following:
+        for packet in following:
+            if not packet.size or packets and packet.is_keyframe:
+                break
+            packets.append(packet)
+            if len(packets) > places[-1] + HELD_BACK:
+                break
     if not packets or packets[0].pts != stamp or len(packets) <= places[-1]:
         return None
     stamps = sorted(packet.pts for packet in packets)
