@@ -59,6 +59,7 @@ def moving(name: str, length: float, model: type | None = None, **changes) -> Ro
     return Row(f"moving, {name}", CHOSEN | changes, model, length)
 
 
+FINER = {"image_size": 48, "patch_size": 6}  # as many patches; clips are tracked on a finer grid, too
 LR, MOVING = START.base_lr, "Kinetics ten times as often, gap 4 to 40"
 TABLES = {
     "references": (Row(UNTRAINED, length=0), alone("MAE")),
@@ -68,7 +69,9 @@ TABLES = {
         designed("half of the past hidden, too", past_mask_ratio=0.5),
         designed("half of the past hidden, too, ratio 0.75", past_mask_ratio=0.5, mask_ratio=0.75),
         changed("crops of 96 pixels", image_size=96),
-        changed("patches of 6 pixels, crops of 48", image_size=48, patch_size=6),
+        changed("patches of 6 pixels, crops of 48", **FINER),
+        alone("MAE, patches of 6 pixels, crops of 48", **FINER),
+        Row("untrained, patches of 6 pixels, crops of 48", FINER, length=0),
     ),
     "clips": (  # those of Kinetics are of moving cameras more often than JHMDB's
         changed("Kinetics ten times as often", mix=(60, 1)),
