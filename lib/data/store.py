@@ -7,6 +7,7 @@ brings, and against which other formats it was chosen.
 """
 
 import csv
+import io
 import json
 import os
 from collections import Counter
@@ -120,8 +121,11 @@ def check_store(out: Path, kind: StoreFormat) -> None:
 
 def store_clip(clip: Clip, path: Path, kind: StoreFormat) -> None:
     """Write one clip, upright and with its frames' times; nothing else that its file has, such as sound."""
-    # A file of our own: of one that it opened, PyAV leaves the descriptor open where the disk is full at the end.
-    with path.open("wb") as file, av.open(file, "w", format="mp4") as container:
+    # In memory first, for it is small: PyAV leaves a file that it writes open where the disk is full at the end. The
+    # muxer reads it once more, to put its table of frames in front: so a file on a network disk opens in one go.
+    file = io.BytesIO()
+    front = {"options": {"movflags": "+faststart"}, "io_open": lambda *_: io.BytesIO(file.getvalue())}
+    with av.open(file, "w", format="mp4", **front) as container:
         stream, ticks = None, -1
         for number, picture in enumerate(iter_frames(clip.path, range(clip.info.num_frames), kind.short_side)):
             height, width = (side // 2 * 2 for side in picture.shape[:2])  # H.264 here wants even sides
@@ -137,3 +141,4 @@ def store_clip(clip: Clip, path: Path, kind: StoreFormat) -> None:
             frame.pts, frame.time_base = ticks, Fraction(1, TICKS)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+    path.write_bytes(file.getbuffer())
