@@ -29,6 +29,7 @@ from lib.studies.grid import Row, run_grid
 from lib.studies.real import (
     BLOCK,
     CHOSEN,
+    FINER,
     LONGER,
     MAE_CHANGES,
     SAMPLES,
@@ -59,7 +60,6 @@ def moving(name: str, length: float, model: type | None = None, **changes) -> Ro
     return Row(f"moving, {name}", CHOSEN | changes, model, length)
 
 
-FINER = {"image_size": 48, "patch_size": 6}  # as many patches; clips are tracked on a finer grid, too
 LR, MOVING = START.base_lr, "Kinetics ten times as often, gap 4 to 40"
 TABLES = {
     "references": (Row(UNTRAINED, length=0), alone("MAE")),
