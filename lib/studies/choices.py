@@ -60,6 +60,7 @@ def moving(name: str, length: float, model: type | None = None, **changes) -> Ro
     return Row(f"moving, {name}", CHOSEN | changes, model, length)
 
 
+COARSER = {"image_size": 96, "patch_size": 12}  # as many patches, too
 LR, MOVING = START.base_lr, "Kinetics ten times as often, gap 4 to 40"
 TABLES = {
     "references": (Row(UNTRAINED, length=0), alone("MAE")),
@@ -72,6 +73,9 @@ TABLES = {
         changed("patches of 6 pixels, crops of 48", **FINER),
         alone("MAE, patches of 6 pixels, crops of 48", **FINER),
         Row("untrained, patches of 6 pixels, crops of 48", FINER, length=0),
+        changed("patches of 12 pixels, crops of 96", **COARSER),
+        alone("MAE, patches of 12 pixels, crops of 96", **COARSER),
+        Row("untrained, patches of 12 pixels, crops of 96", COARSER, length=0),
     ),
     "clips": (  # those of Kinetics are of moving cameras more often than JHMDB's
         changed("Kinetics ten times as often", mix=(60, 1)),

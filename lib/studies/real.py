@@ -44,7 +44,7 @@ START = presets.get(
 CHOSEN = {"mix": (60, 1), "gap": (4, 40)}  # more of the footage that moves, see RealData, and farther apart
 MAE_CHANGES = {"mask_ratio": 0.75, "decoder_depth": 2, "base_lr": 5.3e-3}
 SAMPLES, LONGER = 48_000, 1.6  # of SiamMAE, and how many times as many take MAE as long
-BLOCK, BLOCKS = 2, {MAE: 3}  # of the encoder, and of that of such a model
+BLOCK, MAE_BLOCK = 2, 3  # of the encoder
 FINER = {"image_size": 48, "patch_size": 6}  # as many patches; clips are tracked on a finer grid, too
 BOTH = "SiamMAE with MAE's loss"
 COARSE = (
@@ -74,6 +74,7 @@ ROWS = (
 PAIRS = [("SiamMAE", rival) for rival in ("MAE", "SiamMAE, gap 0", UNTRAINED, RGB, COPIED)] + [("MAE", UNTRAINED)]
 PAIRS += [(BOTH, rival) for rival in ("MAE", "SiamMAE", UNTRAINED)]
 PAIRS += [(finer(name), name) for name in FINE] + [(finer("SiamMAE"), finer(rival)) for rival in FINE[1:]]
+PAIRS += [(finer("MAE"), finer(UNTRAINED))]
 
 
 def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid) -> pd.DataFrame | None:
@@ -97,9 +98,14 @@ def measure(base: FramePairs, real: RealData, frames: Path, row: Row, seed: int,
         features = rgb_patch_features(base.patch_size) if row.name == RGB else None
         return clip_records(Method(row.name, features, base.patch_size), real.tests, folder, ("J", "F"))
     encoder, costs = train_row(base, real, frames, row, seed, folder)
-    method = method_of(row.name, encoder, BLOCKS.get(row.model, BLOCK))
+    method = method_of(row.name, encoder, block_of(row))
     made = {key: costs[0][key] for key in ("step", "seconds")}
     return costs + [record | made for record in clip_records(method, real.tests, folder, ("J", "F"))]
+
+
+def block_of(row: Row) -> int:
+    """The encoder block that a row of this study is scored at."""
+    return MAE_BLOCK if row.model is MAE else BLOCK
 
 
 def train_row(

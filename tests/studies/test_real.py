@@ -78,7 +78,7 @@ def test_every_clip_gets_its_scores_and_every_training_its_cost(data, tmp_path):
     assert lines[["J", "F", "JF"]].stack().between(0, 100).all()
     np.testing.assert_allclose(lines["JF"], (lines["J"] + lines["F"]) / 2)
     blocks = lines.dropna(subset="block").groupby("row")["block"].unique().map(list).to_dict()
-    assert blocks == {row.name: [real.BLOCKS.get(row.model, real.BLOCK)] for row in rows[:5]}
+    assert blocks == {row.name: [real.block_of(row)] for row in rows[:5]}
     assert lines["row"].unique().tolist() == [row.name for row in rows]
     trained = costs.set_index("row")
     assert trained.loc[real.UNTRAINED, "samples"] == 0 < trained.loc["SiamMAE", "CPU seconds"]
