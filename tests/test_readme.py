@@ -157,15 +157,10 @@ def truth_of(sequences):
 @pytest.mark.parametrize("words", documented(BENCHMARK), ids=shlex.join)
 def test_benchmark(words, copy):
     small = {"propagation": "--height 6 --width 9 --channels 8 --queue 3 --radius 3 --rounds 1",
-             "masking": "--rows a --batch 1 --rounds 1 --image-size 48 --patch-size 8 --embed-dim 32 --depth 1 "
-                        "--num-heads 2 --decoder-embed-dim 16 --decoder-depth 1 --decoder-num-heads 2",
              "plan": f"--clips 100 --speeds {FIGURES / 'measured' / 'benchmark_data.json'}"}  # fmt: skip
     run([*words, *shlex.split(small[words[3]])], copy)
     result = json.loads((copy / option(words, "--json")).read_text())
-    if words[3] == "masking":
-        assert all(row["time_ratio"] > 0 for row in result["comparisons"].values())
-    else:
-        assert result["gpu_hours" if words[3] == "plan" else "ratio"] > 0
+    assert result["gpu_hours" if words[3] == "plan" else "ratio"] > 0
 
 
 @pytest.mark.parametrize("words", documented(STUDY), ids=shlex.join)

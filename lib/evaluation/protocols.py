@@ -121,5 +121,5 @@ def input_size(size: tuple[int, int], patch_size: int, protocol: Protocol) -> tu
     scaled = wanted(size) if isinstance(wanted, Fit) else tuple(wanted)
     if any(side <= 0 or side % patch_size for side in scaled):
         shown = "x".join(map(str, scaled))
-        raise UserError(f"input size {shown} is no whole number of patches of {patch_size}; override input_size")
+        raise UserError(f"input size {shown} is no whole number of patches of {patch_size}: give another")
     return scaled

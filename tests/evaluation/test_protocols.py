@@ -39,7 +39,7 @@ def test_the_other_side_is_the_next_multiple_of_64_below(side, blocks, height, w
 def test_sizes_that_do_not_fit_the_patches_are_named():
     protocol = get_protocol("cropmae", "vip")
     assert input_size((720, 1280), 16, protocol) == (448, 880)
-    with pytest.raises(UserError, match="input size 448x880 is no whole number of patches of 14; override input_size"):
+    with pytest.raises(UserError, match="input size 448x880 is no whole number of patches of 14: give another"):
         input_size((720, 1280), 14, protocol)
     with pytest.raises(UserError, match="input size 0x880 is no whole"):  # so narrow that no block of 64 is left
         input_size((50, 1280), 16, protocol)

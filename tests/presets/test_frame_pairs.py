@@ -9,12 +9,14 @@ from lib.data.augmentation import Augmentation
 from lib.data.clips import FramePairs
 from lib.data.video import Clip, VideoInfo
 from lib.errors import UserError
+from lib.evaluation.protocols import input_size
 from lib.models.mae import MAE
 from lib.models.siammae import SiamMAE
 from lib.presets import MAE as MAE_PRESETS
 from lib.presets import SIAMMAE, get, run_name
 from lib.presets.frame_pairs import VIT_SIZES
 from lib.studies.frame_pairs import augmentation_of, training_pairs
+from lib.studies.three_tasks import protocols_of
 
 
 @pytest.mark.parametrize("name", SIAMMAE)
@@ -32,6 +34,12 @@ def test_every_preset_builds_both_models_and_their_pairs(name):
         clip = Clip("a.mp4", VideoInfo(300, 30.0, 240, 320))
         assert FramePairs([clip], **preset.pair_arguments()).gap == preset.gap
         assert preset.frame_size is None or preset.frame_size >= preset.image_size
+
+
+@pytest.mark.parametrize("name", SIAMMAE)
+def test_every_preset_can_be_scored_on_every_task_of_its_protocol(name):
+    for task, protocol in protocols_of(SIAMMAE[name]).items():
+        assert input_size((240, 320), SIAMMAE[name].patch_size, protocol), task
 
 
 def test_the_paper_preset_is_table_4():
