@@ -29,10 +29,11 @@ from lib.studies.table import records
 from lib.tokens.maskings import get_masking
 
 TOY = {"epochs": 120.0, "batch_size": 32, "base_lr": 8e-3, "eval_frames": 20, "blocks": (-1,)}
-COARSE = {"image_size": 64, "patch_size": 8}  # on real clips: what the preset had when the rows were measured
+# On real clips: the preset as it was when the rows were measured
+COARSE = replace(presets.SIAMMAE["laptop"], image_size=64, patch_size=8, part_size=None)
 SCALES = {  # the default's settings
     "toy": presets.get(presets.SIAMMAE, "toy", **TOY),
-    "laptop": presets.get(presets.SIAMMAE, "laptop", **COARSE, epochs=800.0),
+    "laptop": presets.get({"real": COARSE}, "real", epochs=800.0),
 }
 LONG = {"length": 2, "whole_batch": True}  # for the toy world, the preset itself
 

@@ -30,16 +30,16 @@ from lib.models.mae import MAE
 from lib.models.siammae import SiamMAE
 from lib.presets.frame_pairs import FramePairs
 from lib.score.tracking import fingerprint
-from lib.studies.ablations import settings_of
+from lib.studies import ablations
 from lib.studies.frame_pairs import pretrain
 from lib.studies.grid import Row, run_grid
 from lib.studies.real_data import MIX, RealData, Test, open_real
 from lib.studies.three_tasks import COPIED, RGB, UNTRAINED, Method, evaluate
 
 # Where lib.studies.choices starts; what it found better on held-out training clips for SiamMAE; and what MAE has
-START = presets.get(
-    presets.SIAMMAE, "laptop", image_size=64, patch_size=8, encoder="shallow", decoder_embed_dim=192, decoder_depth=1,
-    gap=(2, 8), batch_size=24, repeated_sampling=1, base_lr=8e-3, epochs=3200, warmup_epochs=160, save_every=200,
+START = replace(
+    ablations.COARSE, encoder="shallow", decoder_embed_dim=192, decoder_depth=1, gap=(2, 8), batch_size=24,
+    repeated_sampling=1, base_lr=8e-3, epochs=3200, warmup_epochs=160, save_every=200,
 )  # fmt: skip
 CHOSEN = {"mix": (60, 1), "gap": (4, 40)}  # more of the footage that moves, see RealData, and farther apart
 MAE_CHANGES = {"mask_ratio": 0.75, "decoder_depth": 2, "base_lr": 5.3e-3}
@@ -117,7 +117,7 @@ def train_row(
     row with other clips (its change `mix`, see RealData, or a gap that not all reach) sees as many samples of them.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    settings, arguments = settings_of(base, row)
+    settings, arguments = ablations.settings_of(base, row)
     clips = real.clips(arguments.pop("mix", MIX))
     clips = [clip for clip in clips if clip.info.reaches(settings.gap[1] / PAPER_FPS)]
     times = len(real.clips()) / len(clips)

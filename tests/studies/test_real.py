@@ -12,6 +12,7 @@ from lib.data.jhmdb_outlines import source_of
 from lib.models.mae import MAE
 from lib.studies import choices, real, real_tables
 from lib.studies import real_data as real_data_study
+from lib.studies.ablations import settings_of
 from lib.studies.grid import choose
 from lib.studies.table import write_table
 
@@ -90,11 +91,11 @@ def test_every_clip_gets_its_scores_and_every_training_its_cost(data, tmp_path):
 def test_the_methods_differ_in_what_their_names_say():
     fine = [real.finer(name) for name in real.FINE]
     for row, finer in zip(choose(real.ROWS, real.FINE), choose(real.ROWS, fine), strict=True):
-        coarse, small = (real.settings_of(real.START, each)[0] for each in (row, finer))
+        coarse, small = (settings_of(real.START, each)[0] for each in (row, finer))
         changes = {name: value for name, value in vars(small).items() if value != getattr(coarse, name)}
         assert changes == real.FINER and (finer.model, finer.length) == (row.model, row.length)
     rows = choose(real.ROWS, ["SiamMAE", "MAE", "SiamMAE, gap 0"])
-    siam, alone, still = (real.settings_of(real.START, row)[0] for row in rows)
+    siam, alone, still = (settings_of(real.START, row)[0] for row in rows)
     assert (siam.encoder, siam.crop_scale, siam.batch_size) == (alone.encoder, alone.crop_scale, alone.batch_size)
     assert alone.mask_ratio == 0.75 and siam.mask_ratio == 0.95 and still.gap == (0, 0) and still.second_crop
     assert {row.model for row in choices.ROWS if row.name.startswith("MAE")} == {MAE}
