@@ -31,7 +31,7 @@ from lib.score.tracking import track_joints, track_parts
 from lib.studies import seeds
 from lib.studies.choices import BLOCK
 from lib.studies.real import BOTH
-from lib.studies.real_tables import against_default, difference, means, read_clips, read_costs
+from lib.studies.real_tables import against_default, difference, means, places, read_clips, read_costs
 from lib.studies.table import read_table
 from lib.toyworld import ToyWorldOptions, ensure_toy_world
 
@@ -166,8 +166,7 @@ def test_benchmark(words, copy):
 @pytest.mark.parametrize("words", documented(STUDY), ids=shlex.join)
 def test_study(words, copy):
     row = {"masking": "1f MLP 0.95", "uncertainty": "plain SiamMAE", "seeds": "untrained", "sensitivity": "shape",
-           "ablations": "untrained", "futures": "copy of the past", "wavelets": "MAE, untrained",
-           "ladder": "optical flow"}[words[3]]  # fmt: skip
+           "ablations": "untrained", "futures": "copy of the past"}[words[3]]  # fmt: skip
     shown = run([*words, "--epochs", "1", "--seeds", "1", "--rows", row], copy)  # one row of its table
     table = read_table(copy / option(words, "--out") / f"{words[3]}.csv")
     assert f"{row}, seed 0: " in shown and table["value"].notna().any()
@@ -324,6 +323,20 @@ def test_changes_to_siammae_are_as_many_as_it_says():
     row, data = "MAE, patches of 6 pixels, crops of 48", "JHMDB, held out"
     gains = difference(lines[lines["block"] == BLOCK], row, "MAE", data)
     assert gains.columns()["verdict"] == "higher" and abs(gains.columns()["mean"] - finer) < 0.5
+    untrained = difference(lines, row.replace("MAE", "untrained"), "untrained ViT", data).columns()["mean"]
+    assert "an untrained network more" in TEXT.replace("\n", " ") and untrained > finer + 1
+
+
+def test_mae_is_ahead_after_longer_training_and_places_tell_more_of_siammae():
+    path = FIGURES / "measured" / "choices.csv"
+    lines = read_clips(path)
+    for times in (2, 4, 8):
+        pair = f"MAE, {times} x", f"SiamMAE, {times} x"
+        compared = difference(lines[lines["block"] == BLOCK], *pair, "JHMDB, held out")
+        assert compared.columns()["verdict"] == "higher"
+    found = places(path, BLOCK).groupby("row").mean()
+    assert found.loc["SiamMAE", "place share"] > found.loc["MAE", "place share"] + 10
+    assert found.loc["SiamMAE", "JF without place"] < found.loc["MAE", "JF without place"] - 1
 
 
 def test_times_are_those_of_the_committed_rows():

@@ -126,16 +126,13 @@ SIAMMAE = {
         _SMALL, encoder="micro", crop_scale=(0.1, 0.35), frame_size=144, epochs=240, warmup_epochs=12,
         eval_size=(144, 192), part_size=(240, 320),
     ),
-    # patches of 6: on real test clips better than of 8 (lib.studies.real), as many of them; protocols' own sizes, 320
-    # for joints and 560 for body parts, are no whole number of them
     "laptop": replace(
-        _SMALL, encoder="mini", image_size=48, patch_size=6, crop_scale=(0.08, 0.3), frame_size=240,
-        epochs=1600, warmup_epochs=80, eval_size=(240, 432), part_size=(324, 324), eval_frames=30,
+        _SMALL, encoder="mini", crop_scale=(0.08, 0.3), frame_size=240, epochs=1600, warmup_epochs=80,
+        eval_size=(240, 432), eval_frames=30,
     ),
     "colab": replace(
-        PAPER, encoder="tiny", image_size=84, patch_size=6, crop_scale=(0.15, 0.6), frame_size=240, workers=2,
-        epochs=400, batch_size=256, base_lr=6e-4, save_every=200, eval_size=(240, 432), part_size=(324, 324),
-        blocks=(6, -1),
+        PAPER, encoder="tiny", image_size=112, patch_size=8, crop_scale=(0.15, 0.6), frame_size=240, workers=2,
+        epochs=400, batch_size=256, base_lr=6e-4, save_every=200, eval_size=(240, 432), blocks=(6, -1),
     ),
     "paper": PAPER,
 }  # fmt: skip

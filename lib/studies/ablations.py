@@ -2,9 +2,8 @@
 
 A cell trains with half the preset's batch, at its learning rate and for as many steps, and scores fewer frames, so that
 the whole grid fits into an afternoon of a laptop; the rows named "full length", with the whole batch, say whether the
-order holds. On real clips a cell is as the preset, but of coarser patches and for half as long. Of one seed the rows
-draw the same clips, gaps, crops and flips, unless they change these; rows of fixed gaps or of other crops draw others
-of the rest, too.
+order holds. On real clips a cell is as the preset, but for half as long. Of one seed the rows draw the same clips,
+gaps, crops and flips, unless they change these; rows of fixed gaps or of other crops draw others of the rest, too.
 """
 
 import shutil
@@ -29,11 +28,9 @@ from lib.studies.table import records
 from lib.tokens.maskings import get_masking
 
 TOY = {"epochs": 120.0, "batch_size": 32, "base_lr": 8e-3, "eval_frames": 20, "blocks": (-1,)}
-# On real clips: the preset as it was when the rows were measured
-COARSE = replace(presets.SIAMMAE["laptop"], image_size=64, patch_size=8, part_size=None)
 SCALES = {  # the default's settings
     "toy": presets.get(presets.SIAMMAE, "toy", **TOY),
-    "laptop": presets.get({"real": COARSE}, "real", epochs=800.0),
+    "laptop": presets.get(presets.SIAMMAE, "laptop", epochs=800.0),
 }
 LONG = {"length": 2, "whole_batch": True}  # for the toy world, the preset itself
 

@@ -29,6 +29,7 @@ from lib.studies.grid import Row, run_grid
 from lib.studies.real import (
     BLOCK,
     CHOSEN,
+    COARSER,
     FINER,
     LONGER,
     MAE_CHANGES,
@@ -60,7 +61,6 @@ def moving(name: str, length: float, model: type | None = None, **changes) -> Ro
     return Row(f"moving, {name}", CHOSEN | changes, model, length)
 
 
-COARSER = {"image_size": 96, "patch_size": 12}  # as many patches, too
 LR, MOVING = START.base_lr, "Kinetics ten times as often, gap 4 to 40"
 TABLES = {
     "references": (Row(UNTRAINED, length=0), alone("MAE")),

@@ -38,7 +38,7 @@ from lib.training import fit, options_of
 
 SCALES = {
     "toy": replace(ablations.SCALES["toy"], gap=(4, 48)),
-    "laptop": replace(ablations.COARSE, gap=(4, 48), blocks=(-1,)),
+    "laptop": replace(presets.SIAMMAE["laptop"], gap=(4, 48), blocks=(-1,)),
 }
 AGES = (4, 8, 12)  # of the earlier frames of held-out clips
 

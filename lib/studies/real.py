@@ -4,9 +4,9 @@ MAE and SiamMAE have the same encoder and train for about as long (the table say
 were chosen on held-out training clips (lib.studies.choices), and so was the encoder block that each is scored at.
 "SiamMAE, gap 0" sees two crops of one frame instead of two frames, as CropMAE (arXiv 2403.17823), which claims that
 motion is not needed; it is cropped otherwise, too, and sees the clips that are too short for the others' gaps.
-"SiamMAE with MAE's loss" learns both from one pass (lib.models.joint_mae). Rows with patches of 6 pixels came when
-those of 8 were known: on held-out clips the finer grid was better for both methods. A cell is a row with a seed; its
-table has J and F of every clip.
+"SiamMAE with MAE's loss" learns both from one pass (lib.models.joint_mae). Rows with patches of 6 or 12 pixels came
+when those of 8 were known: on held-out clips the finer grid was better for all, and on the coarser one SiamMAE was
+nearer to MAE. A cell is a row with a seed; its table has J and F of every clip.
 """
 
 import shutil
@@ -30,24 +30,26 @@ from lib.models.mae import MAE
 from lib.models.siammae import SiamMAE
 from lib.presets.frame_pairs import FramePairs
 from lib.score.tracking import fingerprint
-from lib.studies import ablations
+from lib.studies.ablations import settings_of
 from lib.studies.frame_pairs import pretrain
 from lib.studies.grid import Row, run_grid
 from lib.studies.real_data import MIX, RealData, Test, open_real
 from lib.studies.three_tasks import COPIED, RGB, UNTRAINED, Method, evaluate
 
 # Where lib.studies.choices starts; what it found better on held-out training clips for SiamMAE; and what MAE has
-START = replace(
-    ablations.COARSE, encoder="shallow", decoder_embed_dim=192, decoder_depth=1, gap=(2, 8), batch_size=24,
+START = presets.get(
+    presets.SIAMMAE, "laptop", encoder="shallow", decoder_embed_dim=192, decoder_depth=1, gap=(2, 8), batch_size=24,
     repeated_sampling=1, base_lr=8e-3, epochs=3200, warmup_epochs=160, save_every=200,
 )  # fmt: skip
 CHOSEN = {"mix": (60, 1), "gap": (4, 40)}  # more of the footage that moves, see RealData, and farther apart
 MAE_CHANGES = {"mask_ratio": 0.75, "decoder_depth": 2, "base_lr": 5.3e-3}
 SAMPLES, LONGER = 48_000, 1.6  # of SiamMAE, and how many times as many take MAE as long
 BLOCK, MAE_BLOCK = 2, 3  # of the encoder
-FINER = {"image_size": 48, "patch_size": 6}  # as many patches; clips are tracked on a finer grid, too
+# As many patches, and clips are tracked on a finer or a coarser grid, too
+FINER, COARSER = {"image_size": 48, "patch_size": 6}, {"image_size": 96, "patch_size": 12}
+GRIDS = {"patches of 6": FINER, "patches of 12": COARSER}
 BOTH = "SiamMAE with MAE's loss"
-COARSE = (
+METHODS = (
     Row("SiamMAE", CHOSEN),
     Row("MAE", MAE_CHANGES, MAE, LONGER),
     Row(BOTH, CHOSEN | {"past_mask_ratio": 0.75}, JointMAE, 1.2),  # as many minutes
@@ -56,25 +58,27 @@ COARSE = (
 )
 
 
-FINE = ("SiamMAE", "MAE", UNTRAINED)  # of these, does a finer grid help what they learn, or all alike?
-
-
-def finer(name: str) -> str:
-    """What a row is called that has smaller patches."""
-    return f"{name}, patches of 6"
-
-
+ON_GRIDS = ("SiamMAE", "MAE", UNTRAINED)  # of these, does another grid help what they learn, or all alike?
 ROWS = (
-    *COARSE,
-    *(replace(row, name=finer(row.name), changes=row.changes | FINER, seeds=1) for row in COARSE if row.name in FINE),
+    *METHODS,
+    *(
+        replace(row, name=f"{row.name}, {grid}", changes=row.changes | changes, seeds=1)
+        for grid, changes in GRIDS.items()
+        for row in METHODS
+        if row.name in ON_GRIDS
+    ),
     Row(RGB, length=0, seeds=1),
     Row(COPIED, length=0, seeds=1),
 )
 
 PAIRS = [("SiamMAE", rival) for rival in ("MAE", "SiamMAE, gap 0", UNTRAINED, RGB, COPIED)] + [("MAE", UNTRAINED)]
 PAIRS += [(BOTH, rival) for rival in ("MAE", "SiamMAE", UNTRAINED)]
-PAIRS += [(finer(name), name) for name in FINE] + [(finer("SiamMAE"), finer(rival)) for rival in FINE[1:]]
-PAIRS += [(finer("MAE"), finer(UNTRAINED))]
+PAIRS += [(f"{name}, {grid}", name) for grid in GRIDS for name in ON_GRIDS]
+PAIRS += [
+    tuple(f"{name}, {grid}" for name in pair)
+    for grid in GRIDS
+    for pair in (("SiamMAE", "MAE"), ("SiamMAE", UNTRAINED), ("MAE", UNTRAINED))
+]
 
 
 def run(data: Path, out: Path, epochs: float | None, rows: Sequence[Row], **grid) -> pd.DataFrame | None:
@@ -117,7 +121,7 @@ def train_row(
     row with other clips (its change `mix`, see RealData, or a gap that not all reach) sees as many samples of them.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    settings, arguments = ablations.settings_of(base, row)
+    settings, arguments = settings_of(base, row)
     clips = real.clips(arguments.pop("mix", MIX))
     clips = [clip for clip in clips if clip.info.reaches(settings.gap[1] / PAPER_FPS)]
     times = len(real.clips()) / len(clips)

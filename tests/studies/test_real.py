@@ -1,5 +1,6 @@
 """The studies of real clips, on small ones in the same layouts, and their committed tables."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -89,11 +90,11 @@ def test_every_clip_gets_its_scores_and_every_training_its_cost(data, tmp_path):
 
 
 def test_the_methods_differ_in_what_their_names_say():
-    fine = [real.finer(name) for name in real.FINE]
-    for row, finer in zip(choose(real.ROWS, real.FINE), choose(real.ROWS, fine), strict=True):
-        coarse, small = (settings_of(real.START, each)[0] for each in (row, finer))
-        changes = {name: value for name, value in vars(small).items() if value != getattr(coarse, name)}
-        assert changes == real.FINER and (finer.model, finer.length) == (row.model, row.length)
+    for row, (grid, expected) in product(choose(real.ROWS, real.ON_GRIDS), real.GRIDS.items()):
+        (other,) = choose(real.ROWS, [f"{row.name}, {grid}"])
+        usual, changed = (vars(settings_of(real.START, each)[0]) for each in (row, other))
+        assert {name: value for name, value in changed.items() if value != usual[name]} == expected
+        assert (other.model, other.length) == (row.model, row.length)
     rows = choose(real.ROWS, ["SiamMAE", "MAE", "SiamMAE, gap 0"])
     siam, alone, still = (settings_of(real.START, row)[0] for row in rows)
     assert (siam.encoder, siam.crop_scale, siam.batch_size) == (alone.encoder, alone.crop_scale, alone.batch_size)
