@@ -321,7 +321,8 @@ def test_changes_to_siammae_are_as_many_as_it_says():
     assert f"Of {len(changes)} changes to it" in TEXT and f"another, by {clips:.1f}, is about what chance gives" in TEXT
     assert f"patches of 6 pixels help, by {finer:.1f}, and MAE as much" in TEXT
     row, data = "MAE, patches of 6 pixels, crops of 48", "JHMDB, held out"
-    gains = difference(lines[lines["block"] == BLOCK], row, "MAE", data)
+    lines = lines[lines["block"] == BLOCK]
+    gains = difference(lines, row, "MAE", data)
     assert gains.columns()["verdict"] == "higher" and abs(gains.columns()["mean"] - finer) < 0.5
     untrained = difference(lines, row.replace("MAE", "untrained"), "untrained ViT", data).columns()["mean"]
     assert "an untrained network more" in TEXT.replace("\n", " ") and untrained > finer + 1
