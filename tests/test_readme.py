@@ -29,7 +29,7 @@ from lib.data.vip import VipDataset
 from lib.presets import MAE, SIAMMAE, get, run_name
 from lib.score.tracking import track_joints, track_parts
 from lib.studies import seeds
-from lib.studies.choices import BLOCK
+from lib.studies.choices import BLOCK, MOVING
 from lib.studies.real import BOTH
 from lib.studies.real_tables import against_default, difference, means, places, read_clips, read_costs
 from lib.studies.table import read_table
@@ -335,6 +335,9 @@ def test_mae_is_ahead_after_longer_training_and_places_tell_more_of_siammae():
         pair = f"MAE, {times} x", f"SiamMAE, {times} x"
         compared = difference(lines[lines["block"] == BLOCK], *pair, "JHMDB, held out")
         assert compared.columns()["verdict"] == "higher"
+    pair = f"MAE, {MOVING.partition(', ')[0]}, 3 x", f"{MOVING}, 3 x"
+    ahead = difference(lines[lines["block"] == BLOCK], *pair, "JHMDB, held out").columns()
+    assert ahead["verdict"] == "higher" and f"by {ahead['mean']:.1f} on such footage" in TEXT
     found = places(path, BLOCK).groupby("row").mean()
     assert found.loc["SiamMAE", "place share"] > found.loc["MAE", "place share"] + 10
     assert found.loc["SiamMAE", "JF without place"] < found.loc["MAE", "JF without place"] - 1

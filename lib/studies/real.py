@@ -56,8 +56,6 @@ METHODS = (
     Row("SiamMAE, gap 0", CHOSEN | {"gap": (0, 0), "second_crop": (0.3, 1.0)}),
     Row(UNTRAINED, length=0),
 )
-
-
 ON_GRIDS = ("SiamMAE", "MAE", UNTRAINED)  # of these, does another grid help what they learn, or all alike?
 ROWS = (
     *METHODS,
