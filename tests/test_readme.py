@@ -337,7 +337,7 @@ def test_mae_is_ahead_after_longer_training_and_places_tell_more_of_siammae():
         assert compared.columns()["verdict"] == "higher"
     pair = f"MAE, {MOVING.partition(', ')[0]}, 3 x", f"{MOVING}, 3 x"
     ahead = difference(lines[lines["block"] == BLOCK], *pair, "JHMDB, held out").columns()
-    assert ahead["verdict"] == "higher" and f"by {ahead['mean']:.1f} on such footage" in TEXT
+    assert ahead["verdict"] == "higher" and f"by {ahead['mean']:.1f} where both train" in TEXT
     found = places(path, BLOCK).groupby("row").mean()
     assert found.loc["SiamMAE", "place share"] > found.loc["MAE", "place share"] + 10
     assert found.loc["SiamMAE", "JF without place"] < found.loc["MAE", "JF without place"] - 1
